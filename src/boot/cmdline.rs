@@ -1,0 +1,106 @@
+//! The kernel command line.
+//!
+//! Split as the kernel splits it (`next_arg`, lib/cmdline.c): white space between words, double quotes around a value or
+//! a whole word, no backslash, and what follows `--` is for init and not for us.
+
+use anyhow::{Context, Result};
+
+/// The words of a command line, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Words(Vec<(String, Option<String>)>);
+
+/// Reads the command line that the kernel was started with.
+///
+/// # Errors
+///
+/// `/proc/cmdline` that cannot be read.
+pub fn read() -> Result<Words> {
+    let line = std::fs::read("/proc/cmdline").context("reading /proc/cmdline")?;
+    log::info!("Command line: {}", String::from_utf8_lossy(&line).trim());
+    Ok(Words::parse(&line))
+}
+
+impl Words {
+    /// Splits a command line. Bytes that are no UTF-8 are replaced: a word of ours never has any.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Self {
+        let mut words = Vec::new();
+        let mut quoted = false;
+        // "is_space" as the kernel's ctype has it, the non-breaking space of Latin-1 included
+        let ends = |byte: &u8| {
+            quoted ^= *byte == b'"';
+            !quoted && (byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0))
+        };
+        for word in line.split(ends).filter(|word| !word.is_empty()) {
+            if word == b"--" {
+                break;
+            }
+            words.push(key_and_value(word));
+        }
+        Self(words)
+    }
+
+    /// The value of the last `key=value`.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(name, value)| name == key && value.is_some()).and_then(|(_, value)| value.as_deref())
+    }
+}
+
+/// Cuts a word at its first `=` outside of quotes and takes the quotes away: one at the front of the word or of the value
+/// and one at the end, as the kernel does; others stay.
+fn key_and_value(word: &[u8]) -> (String, Option<String>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let whole = word.strip_prefix(b"\"");
+    let word = whole.map_or(word, |inner| inner.strip_suffix(b"\"").unwrap_or(inner));
+    let Some(equals) = word.iter().position(|byte| *byte == b'=') else { return (text(word), None) };
+    let (key, value) = (word.get(..equals).unwrap_or_default(), word.get(equals + 1..).unwrap_or_default());
+    let value = match value.strip_prefix(b"\"") {
+        Some(inner) => inner.strip_suffix(b"\"").unwrap_or(inner),
+        None => value,
+    };
+    (text(key), Some(text(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splitting() {
+        type Case = (&'static [u8], &'static [(&'static str, Option<&'static str>)]);
+        let cases: &[Case] = &[
+            (b"", &[]),
+            (b" \t\n", &[]),
+            (b"quiet", &[("quiet", None)]),
+            (b"quiet\n", &[("quiet", None)]),
+            (b"a=1 b=2", &[("a", Some("1")), ("b", Some("2"))]),
+            (b"a=1\tb=2\x0bc", &[("a", Some("1")), ("b", Some("2")), ("c", None)]),
+            (b"a\xa0b", &[("a", None), ("b", None)]),
+            (b"a=", &[("a", Some(""))]),
+            (b"=a", &[("", Some("a"))]),
+            (b"root=UUID=12-34", &[("root", Some("UUID=12-34"))]),
+            (br#"a="b c" d"#, &[("a", Some("b c")), ("d", None)]),
+            (br#""a=b c" d"#, &[("a", Some("b c")), ("d", None)]),
+            (br#""a b""#, &[("a b", None)]),
+            (br#"a="b c"#, &[("a", Some("b c"))]),
+            (br#"a=b"c d"e"#, &[("a", Some(r#"b"c d"e"#))]),
+            (br#"a="""#, &[("a", Some(""))]),
+            (b"a -- b=1", &[("a", None)]),
+            (b"a --b", &[("a", None), ("--b", None)]),
+            (b"\xff=1", &[("\u{fffd}", Some("1"))]),
+        ];
+        for (line, expected) in cases {
+            let expected = expected.iter().map(|(key, value)| ((*key).into(), value.map(Into::into))).collect();
+            assert_eq!(Words::parse(line), Words(expected), "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn the_last_one_wins() {
+        let words = Words::parse(b"init=/a init=/b init x=1");
+        assert_eq!(words.value("init"), Some("/b"));
+        assert_eq!(words.value("x"), Some("1"));
+        assert_eq!(words.value("y"), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! The pseudo file systems that everything else stands on.
+
+use super::kmsg;
+use super::mount::make_directory;
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use std::fmt;
+use std::path::Path;
+use sys_mount::{Mount, MountFlags};
+
+/// A mount as `mount(2)` takes it; displays as the command that does the same.
+struct Pseudo {
+    kind: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+    data: &'static str,
+}
+
+/// What NixOS mounts in stage 1, with the options of its `boot.specialFileSystems` (`nixos/modules/tasks/filesystems.nix`):
+/// the system's own stage 2 finds them mounted and leaves them as they are.
+const TABLE: [Pseudo; 6] = [
+    Pseudo {
+        kind: "devtmpfs",
+        target: "/dev",
+        flags: MountFlags::NOSUID.union(MountFlags::STRICTATIME),
+        data: "mode=755,size=5%",
+    },
+    Pseudo {
+        kind: "devpts",
+        target: "/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        // 3 is the group tty of NixOS (misc/ids.nix)
+        data: "mode=620,ptmxmode=0666,gid=3",
+    },
+    Pseudo {
+        kind: "tmpfs",
+        target: "/dev/shm",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::STRICTATIME),
+        data: "mode=1777,size=50%",
+    },
+    Pseudo {
+        kind: "proc",
+        target: "/proc",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV),
+        data: "",
+    },
+    Pseudo {
+        kind: "sysfs",
+        target: "/sys",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV),
+        data: "",
+    },
+    Pseudo {
+        kind: "tmpfs",
+        target: "/run",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::STRICTATIME),
+        data: "mode=755,size=25%",
+    },
+];
+
+impl fmt::Display for Pseudo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mount -t {0} -o {1:?},{2} {0} {3}", self.kind, self.flags, self.data, self.target)
+    }
+}
+
+/// The mounts of the table in the initramfs: where those are that do not lie below another one.
+pub struct PseudoMounts(Vec<&'static str>);
+
+/// Mounts the table and starts the log, which needs `/dev`.
+///
+/// # Errors
+///
+/// A mount that the kernel refuses. A kernel without `/dev/kmsg` is none: the boot goes on without a log.
+pub fn mount() -> Result<PseudoMounts> {
+    for entry in &TABLE {
+        make_directory(entry.target)?;
+        let builder = Mount::builder().fstype(entry.kind).flags(entry.flags).data(entry.data);
+        match builder.mount(entry.kind, entry.target) {
+            Ok(_) => {}
+            // mounted already, by the kernel or by whoever started us
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
+            Err(error) => return Err(error).context(entry.to_string()),
+        }
+    }
+    kmsg::start();
+    Ok(PseudoMounts(TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect()))
+}
+
+impl PseudoMounts {
+    /// Makes the same mounts visible below `root`, at the same paths.
+    ///
+    /// They are bound there and not moved at the end, so that programs of the new root find them before the switch, and
+    /// rescue still finds them in the initramfs when one of those programs fails.
+    ///
+    /// # Errors
+    ///
+    /// A mount point that cannot be made, or a bind mount that the kernel refuses.
+    pub fn bind_below(&self, root: &Path) -> Result<()> {
+        for target in &self.0 {
+            let below = root.join(target.trim_start_matches('/'));
+            make_directory(&below)?;
+            rustix::mount::mount_bind_recursive(*target, &below)
+                .with_context(|| format!("mount --rbind {target} {}", below.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the mounts away from the initramfs; those below the new root stay.
+    ///
+    /// # Errors
+    ///
+    /// An unmount that the kernel refuses.
+    pub fn detach(self) -> Result<()> {
+        for target in self.0 {
+            rustix::mount::unmount(target, UnmountFlags::DETACH).with_context(|| format!("umount --lazy {target}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! The log: lines in the kernel's ring buffer, and so on every console that its level lets them through to.
+
+use super::rescue;
+use kernlog::KernelLog;
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Who speaks, at the front of every line.
+const TARGET: &str = "firn-init";
+
+/// The kernel refuses a write of more than 1,024 bytes (`LOG_LINE_MAX`, kernel/printk/printk.c), and kernlog does not look
+/// at the result: such a line would vanish. What is left of that is for the level, the target and the process id.
+const LINE: usize = 960;
+
+/// kernlog, with one name for all modules and long messages in pieces.
+struct Lines(KernelLog);
+
+/// Starts the log. Without `/dev/kmsg` (a kernel without printk) there is none, which standard error is told.
+pub fn start() {
+    // The kernel keeps ten lines in five seconds from a user's process and drops the others. A kernel that is told
+    // otherwise (printk.devkmsg=) refuses the write, and means it.
+    let limit = std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
+    match KernelLog::from_env() {
+        Ok(kernel_log) => {
+            if log::set_boxed_logger(Box::new(Lines(kernel_log))).is_ok() {
+                log::set_max_level(LevelFilter::Trace);
+            }
+        }
+        Err(error) => rescue::say(&format!("{TARGET}: opening /dev/kmsg: {error}; the boot goes on without a log\n")),
+    }
+    if let Err(error) = limit {
+        log::warn!("lifting the rate limit of the log: {error}; lines may be missing here");
+    }
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        for line in text.lines().flat_map(|line| pieces(line, LINE)) {
+            self.0.log(&Record::builder().level(record.level()).target(TARGET).args(format_args!("{line}")).build());
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// `text` in pieces of at most `length` bytes, at least 4, cut between characters.
+fn pieces(mut text: &str, length: usize) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let (piece, rest) = text.split_at_checked(text.floor_char_boundary(length)).unwrap_or((text, ""));
+        text = rest;
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn long_lines_are_cut_between_characters() {
+        for (text, length, expected) in [
+            ("", 4, &[][..]),
+            ("abc", 4, &["abc"]),
+            ("abcdefghi", 4, &["abcd", "efgh", "i"]),
+            ("aäöü", 4, &["aä", "öü"]),
+            ("\u{1f9ca}\u{1f9ca}", 4, &["\u{1f9ca}", "\u{1f9ca}"]),
+        ] {
+            assert_eq!(pieces(text, length).collect::<Vec<_>>(), expected, "{text:?}");
+        }
+    }
+}

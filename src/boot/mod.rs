@@ -1,0 +1,47 @@
+//! The boot, as it happens in the initramfs: a file for each step, in the order of [`run`].
+//!
+//! Every step takes what the steps before it made and returns what the later ones need, so that a wrong order does not
+//! compile. A step that cannot go on returns an error that names the object, the kernel's reason and what to do; it is
+//! printed in one place, [`rescue`].
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
+
+pub mod cmdline;
+mod early;
+mod handover;
+mod kmsg;
+mod modules;
+mod mount;
+mod plan;
+mod registration;
+pub mod rescue;
+mod root;
+mod step;
+mod store;
+mod sys;
+mod system;
+
+use anyhow::Result;
+use std::convert::Infallible;
+use step::step;
+
+/// Carries the machine from an initramfs to the init of the system in the store image.
+///
+/// # Errors
+///
+/// The first step that fails ends the boot; its name is the outermost context. There is no success: by then the process
+/// is another program.
+pub fn run() -> Result<Infallible> {
+    let pseudo = step("early mounts", early::mount)?;
+    let words = step("command line", cmdline::read)?;
+    let plan = step("plan", plan::read)?;
+    step("modules", || modules::load(&plan.modules))?;
+    let root = step("root", || root::create(&pseudo))?;
+    let root = step("store", || store::assemble(root, &plan.image))?;
+    let system = step("system", || system::find(&root, &words, plan.init.as_deref()))?;
+    step("registration", || registration::register(&root, &system))?;
+    step("hand-over", || handover::switch_root(&root, pseudo, &system))?.exec()
+}

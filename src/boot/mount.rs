@@ -1,0 +1,105 @@
+//! Mounting with the kernel's reasons: fsopen(2) and its relatives (kernel 5.2) say why, mount(2) only says `EINVAL`.
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fd::OwnedFd;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
+};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// A file system to mount; displays as the command that does the same.
+pub struct Filesystem<'a> {
+    /// As `/proc/filesystems` calls it.
+    pub kind: &'static str,
+    /// Device, or a name that tells the mount from others.
+    pub source: &'a str,
+    /// Whether both the file system and the mount are read-only.
+    pub read_only: bool,
+    /// Options of this type of file system.
+    pub options: &'a [(&'static str, &'a str)],
+    /// Options that not every kernel has: left out, with a line in the log, where it refuses them.
+    pub wishes: &'a [(&'static str, &'a str)],
+}
+
+impl fmt::Display for Filesystem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mount -t {} -o {}", self.kind, if self.read_only { "ro" } else { "rw" })?;
+        for (key, value) in self.options {
+            write!(f, ",{key}={value}")?;
+        }
+        write!(f, " {}", self.source)
+    }
+}
+
+impl Filesystem<'_> {
+    /// Mounts the file system on the directory `target`, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses, in its own words where it has any.
+    pub fn mount(&self, target: &Path) -> Result<()> {
+        log::info!("Mounting {self} {}", target.display());
+        make_directory(target)?;
+        let mount = self.create().with_context(|| format!("{self} {}", target.display()))?;
+        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .with_context(|| format!("putting the {} file system on {}", self.kind, target.display()))
+    }
+
+    fn create(&self) -> Result<OwnedFd> {
+        let context = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
+            Errno::NODEV => anyhow!(errno).context(format!(
+                "this kernel has no file system {0}: neither built in nor as a module in the ramdisk; build with a kernel \
+                 that has {0}",
+                self.kind
+            )),
+            _ => anyhow!(errno).context("fsopen"),
+        })?;
+        let explain = |errno| words(&context, errno);
+        fsconfig_set_string(&context, "source", self.source).map_err(explain)?;
+        if self.read_only {
+            fsconfig_set_flag(&context, "ro").map_err(explain)?;
+        }
+        for (key, value) in self.options {
+            fsconfig_set_string(&context, *key, *value).map_err(explain).with_context(|| format!("{key}={value}"))?;
+        }
+        for (key, value) in self.wishes {
+            if let Err(errno) = fsconfig_set_string(&context, *key, *value) {
+                log::info!("Doing without {key}={value}: {:#}", explain(errno));
+            }
+        }
+        fsconfig_create(&context).map_err(explain)?;
+        let attributes = if self.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explain)
+    }
+}
+
+/// `errno` with what the kernel wrote about it into the file system context: a message on each read, the first letter its
+/// level (`man 2 fsopen`).
+fn words(context: &OwnedFd, errno: Errno) -> anyhow::Error {
+    let mut said = Vec::new();
+    let mut message = [0; 1024];
+    while let Ok(length) = rustix::io::read(context, &mut message) {
+        let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
+        let text = text.trim();
+        said.push(text.get(2..).unwrap_or(text).to_owned());
+    }
+    match said.as_slice() {
+        [] => anyhow!(errno),
+        _ => anyhow!(errno).context(format!("the kernel says: {}", said.join("; "))),
+    }
+}
+
+/// Makes a directory and those above it (mode 0755), if they are not there.
+///
+/// # Errors
+///
+/// Those of mkdir(2), with the path.
+pub fn make_directory(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    fs::create_dir_all(path).with_context(|| format!("making the directory {}", path.display()))
+}

@@ -1,0 +1,71 @@
+//! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
+
+use crate::modules_dep::ModulesDep;
+use crate::plan::{IMAGE, PATH, REQUIRED_MODULES};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::ErrorKind;
+
+/// What this boot is to do.
+pub struct Plan {
+    /// The init of the default system.
+    pub init: Option<String>,
+    /// Module files in load order.
+    pub modules: Vec<String>,
+    /// Where the store image is and what is known about it.
+    pub image: Image,
+}
+
+/// A store image in the initramfs.
+pub struct Image {
+    /// Absolute path.
+    pub path: String,
+    /// Size in bytes, where the builder wrote it down.
+    pub bytes: Option<u64>,
+}
+
+/// Reads the plan. A ramdisk without one is a foreign one that firn-init was dropped into: there the image has nixpkgs'
+/// name, and the modules are those that its `modules.dep` knows.
+///
+/// # Errors
+///
+/// A plan that cannot be read or parsed, or that was made for another kernel.
+pub fn read() -> Result<Plan> {
+    let name = nix::sys::utsname::uname().context("uname")?;
+    let release = name.release().to_string_lossy();
+    let json = match fs::read_to_string(PATH) {
+        Ok(json) => json,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            log::info!("No plan at {PATH}: going by the defaults");
+            let image = Image { path: IMAGE.into(), bytes: None };
+            return Ok(Plan { init: None, modules: modules_by_name(&release)?, image });
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
+    };
+    let plan = crate::plan::Plan::from_json(&json).with_context(|| format!("reading {PATH}"))?;
+    if plan.kernel_release != release {
+        bail!(
+            "the kernel that runs is {release}, the ramdisk was built for {}: its modules would not load; boot it with the \
+             kernel that lies beside it, or build it again for this one",
+            plan.kernel_release
+        );
+    }
+    let image = Image { path: plan.image.path, bytes: Some(plan.image.bytes) };
+    Ok(Plan { init: Some(plan.init), modules: plan.modules, image })
+}
+
+/// The files of the required modules as the ramdisk's own `modules.dep` lists them. A ramdisk without module files is no
+/// error: the kernel may have everything built in, and mounting will tell.
+fn modules_by_name(release: &str) -> Result<Vec<String>> {
+    let directory = format!("/lib/modules/{release}");
+    let read = |name: &str| match fs::read_to_string(format!("{directory}/{name}")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        other => other.with_context(|| format!("reading {directory}/{name}")),
+    };
+    let (dep, builtin) = (read("modules.dep")?, read("modules.builtin")?);
+    let order = ModulesDep::parse(&dep, &builtin).load_order(&REQUIRED_MODULES);
+    if !order.missing.is_empty() {
+        log::info!("Not among the modules in {directory}: {}", order.missing.join(", "));
+    }
+    Ok(order.files.iter().map(|file| format!("{directory}/{file}")).collect())
+}

@@ -1,0 +1,89 @@
+//! What makes the new root a NixOS that knows its store: the Nix database, the system profile, `/etc/NIXOS`.
+//!
+//! The same as the "after boot" steps of nixpkgs' `installer/netboot/netboot.nix`, done before the system's init runs. Its
+//! own steps afterwards find nothing left to change.
+
+use super::mount::make_directory;
+use super::root::Root;
+use super::store::NewRoot;
+use super::system::System;
+use crate::plan::REGISTRATION;
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+const PROFILES: &str = "/nix/var/nix/profiles";
+
+/// Registers the store's paths, sets the system profile and tags the root as NixOS.
+///
+/// # Errors
+///
+/// A file or link that cannot be made. A Nix that fails is a warning: the machine can do its work without a database, and
+/// is of more use up than down.
+pub fn register(root: &NewRoot, system: &System) -> Result<()> {
+    make_directory(root.at("/etc"))?;
+    File::create(root.at("/etc/NIXOS")).context("making /etc/NIXOS")?;
+    let Some(toplevel) = &system.toplevel else {
+        log::warn!("No NixOS system: the Nix database and the system profile are left out");
+        return Ok(());
+    };
+    set_profile(root, toplevel)?;
+    if let Err(error) = load_database(root, toplevel) {
+        log::error!(
+            "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
+             later: nix-store --load-db < /nix/store/{REGISTRATION}"
+        );
+    }
+    Ok(())
+}
+
+/// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
+/// (Nix makes that one itself, but only when it finds no gcroots).
+fn set_profile(root: &Root, toplevel: &str) -> Result<()> {
+    log::info!("Setting the system profile to {toplevel}");
+    let profiles = root.at(PROFILES);
+    let gcroots = root.at("/nix/var/nix/gcroots");
+    make_directory(&profiles)?;
+    make_directory(&gcroots)?;
+    for (target, link) in [
+        (toplevel, profiles.join("system-1-link")),
+        ("system-1-link", profiles.join("system")),
+        (PROFILES, gcroots.join("profiles")),
+    ] {
+        symlink(target, &link).with_context(|| format!("making the symlink {} -> {target}", link.display()))?;
+    }
+    Ok(())
+}
+
+/// `nix-store --load-db` of the image's registration, by the system's own Nix, with the new root as `/`.
+fn load_database(root: &Root, toplevel: &str) -> Result<()> {
+    let registration = format!("/nix/store/{REGISTRATION}");
+    let nix_store = format!("{toplevel}/sw/bin/nix-store");
+    log::info!("Registering the store: {nix_store} --load-db < {registration}");
+    let output = root.inside(|| {
+        let input = File::open(&registration).with_context(|| format!("opening {registration}"))?;
+        Command::new(&nix_store)
+            .arg("--load-db")
+            .env_clear()
+            // Neither /etc/passwd nor /etc/nix/nix.conf is there yet: no home to look up, no group nixbld.
+            .env("HOME", "/root")
+            .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .with_context(|| format!("running {nix_store}"))
+    })?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim();
+    if !output.status.success() {
+        bail!("{nix_store} --load-db failed ({}): {said}", output.status);
+    }
+    if !said.is_empty() {
+        log::warn!("nix-store says: {said}");
+    }
+    fs::metadata(root.at("/nix/var/nix/db/db.sqlite")).context("nix-store made no /nix/var/nix/db/db.sqlite")?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The store: the image as lower layer, a tmpfs as upper layer, an overlay of both on `/nix/store`.
+
+use super::mount::{Filesystem, make_directory};
+use super::plan::Image;
+use super::root::Root;
+use super::sys;
+use anyhow::{Context, Result, bail};
+use loopdev::{LoopControl, LoopDevice};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The read-only lower layer.
+const LOWER: &str = "/nix/.ro-store";
+/// The tmpfs of the upper layer.
+const WRITABLE: &str = "/nix/.rw-store";
+const UPPER: &str = "/nix/.rw-store/store";
+const WORK: &str = "/nix/.rw-store/work";
+
+/// The root with its store.
+pub struct NewRoot {
+    root: Root,
+}
+
+impl std::ops::Deref for NewRoot {
+    type Target = Root;
+
+    fn deref(&self) -> &Root {
+        &self.root
+    }
+}
+
+/// Mounts the store image, the writable layer and the overlay of both.
+///
+/// # Errors
+///
+/// An image that is missing or not whole, or a mount that the kernel refuses.
+pub fn assemble(root: Root, image: &Image) -> Result<NewRoot> {
+    check_size(image)?;
+    let device = attach(&image.path)?;
+    let source = device.path().context("asking /proc for the name of the loop device")?;
+    let lower = Filesystem {
+        kind: "squashfs",
+        source: &source.to_string_lossy(),
+        read_only: true,
+        options: &[],
+        // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
+        wishes: &[("threads", "multi")],
+    };
+    lower.mount(&root.at(LOWER)).with_context(|| format!("mounting the store image {}", image.path))?;
+    // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
+    drop(device);
+
+    let writable =
+        Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &[("mode", "0755")], wishes: &[] };
+    writable.mount(&root.at(WRITABLE))?;
+    make_directory(root.at(UPPER))?;
+    make_directory(root.at(WORK))?;
+
+    let store = Filesystem {
+        kind: "overlay",
+        source: "overlay",
+        read_only: false,
+        options: &[("lowerdir", LOWER), ("upperdir", UPPER), ("workdir", WORK)],
+        wishes: &[],
+    };
+    // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
+    root.inside(|| store.mount(Path::new("/nix/store")))?;
+    Ok(NewRoot { root })
+}
+
+/// Compares the size of the image with what the builder wrote down. A ramdisk that did not fit into the memory is only a
+/// line in the kernel log; the boot goes on with a file that is missing or ends early.
+fn check_size(image: &Image) -> Result<()> {
+    let path = &image.path;
+    let missing = "the boot loader did not hand over the whole ramdisk, or the kernel could not unpack it (look for \
+                   \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more \
+                   memory";
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk; {missing}"));
+        }
+        Err(error) => return Err(error).with_context(|| format!("looking at the store image {path}")),
+    };
+    match image.bytes {
+        Some(expected) if bytes != expected => {
+            bail!("the store image {path} has {bytes} bytes and should have {expected}; {missing}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts a loop device over a file, read-only.
+fn attach(path: &str) -> Result<LoopDevice> {
+    let file = File::open(path).with_context(|| format!("opening the store image {path}"))?;
+    let control = LoopControl::open().context(
+        "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk",
+    )?;
+    let device = control.next_free().context("looking for a free loop device")?;
+    log::info!("Attaching {path} to a loop device");
+    match sys::loop_configure(&device, &file) {
+        // before 5.8 there is no LOOP_CONFIGURE
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOTTY) => {
+            device.with().read_only(true).autoclear(true).attach_fd(file).context("LOOP_SET_FD")
+        }
+        other => other.context("LOOP_CONFIGURE"),
+    }
+    .with_context(|| format!("attaching the store image {path} to a loop device"))?;
+    Ok(device)
+}

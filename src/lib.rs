@@ -1,0 +1,18 @@
+//! firn: stage 1 for NixOS systems that run from memory.
+//!
+//! ```text
+//! build   system closure ─► store image ─┐
+//!         kernel modules ─► load order ──┼─► plan + ramdisk ─► netboot.ipxe, manifest.json
+//!         firn-init (static) ────────────┘        │
+//!                                              [`plan`]
+//!                                                 │
+//! boot    kernel ─► early mounts ─► log ─► command line + plan ─► modules ─► root ─► store ─► registration ─► hand-over
+//! ```
+//!
+//! The builder runs on the build machine; [`boot`] runs there as PID 1 of the initramfs.
+//! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads) and in
+//! [`modules_dep`] (which kernel module needs which).
+
+pub mod boot;
+pub mod modules_dep;
+pub mod plan;

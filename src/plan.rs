@@ -1,0 +1,114 @@
+//! The plan: what the builder writes into the ramdisk and stage 1 reads there.
+//!
+//! It is the one contract between the two halves, a small JSON document at [`PATH`]. Everything that only the build
+//! machine can know cheaply is decided there and written down here, so that PID 1 has nothing to search for.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the plan lies in the ramdisk.
+pub const PATH: &str = "/firn/plan.json";
+
+/// The format of the plan. A reader refuses any other version.
+pub const VERSION: u32 = 1;
+
+/// Where the store image lies in the ramdisk, with a plan or without: nixpkgs' name, `installer/netboot/netboot.nix`.
+pub const IMAGE: &str = "/nix-store.squashfs";
+
+/// The registration of the image's store paths, at the root of the image: nixpkgs' name, `lib/make-squashfs.nix`.
+pub const REGISTRATION: &str = "nix-path-registration";
+
+/// Modules that mounting the store needs. A kernel that has one built in does without the file.
+pub const REQUIRED_MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
+
+/// Kernel word that generated command lines carry: with it the initramfs is a ramfs and may fill all of the memory; the
+/// tmpfs that is the default ends at half of what is free while the ramdisk is still there.
+pub const RAMFS_WORD: &str = "rootfstype=ramfs";
+
+/// What stage 1 is to do, decided when the ramdisk was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`VERSION`] at the time of writing.
+    pub version: u32,
+    /// `uname -r` of the kernel that the modules belong to; no other kernel takes them.
+    pub kernel_release: String,
+    /// The init of the system that starts when the command line has no `init=`.
+    pub init: String,
+    /// Kernel modules as absolute paths in the ramdisk, in load order, decompressed.
+    pub modules: Vec<String>,
+    /// The store image in the ramdisk.
+    pub image: Image,
+}
+
+/// A store image as the ramdisk holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Absolute path in the ramdisk; may be a symlink.
+    pub path: String,
+    /// Size in bytes. Anything else at boot means that the ramdisk did not unpack whole.
+    pub bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl Plan {
+    /// The plan as it stands in the ramdisk.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: every field is plain data.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|json| json + "\n")
+    }
+
+    /// Reads a plan.
+    ///
+    /// # Errors
+    ///
+    /// Text that is no plan, or the plan of a firn whose format differs from this one's. The version is read first and
+    /// by itself, so that a newer plan is called newer and not malformed.
+    pub fn from_json(json: &str) -> anyhow::Result<Plan> {
+        let Version { version } = serde_json::from_str(json)?;
+        anyhow::ensure!(
+            version == VERSION,
+            "the plan has format {version} and this firn-init reads format {VERSION}: firn-init and the plan come from \
+             different versions of firn; build the ramdisk again with one of them"
+        );
+        Ok(serde_json::from_str(json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            version: VERSION,
+            kernel_release: "6.1.0-cloud".into(),
+            init: "/nix/store/x/init".into(),
+            modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
+            image: Image { path: IMAGE.into(), bytes: 4096 },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(Plan::from_json(&plan().to_json().unwrap()).unwrap(), plan());
+    }
+
+    #[test]
+    fn another_format_is_named_and_not_called_malformed() {
+        let error = Plan::from_json(r#"{"version": 7, "whatever": []}"#).unwrap_err().to_string();
+        assert!(error.contains("format 7") && error.contains("build the ramdisk again"), "{error}");
+    }
+
+    #[test]
+    fn text_that_is_no_plan_is_an_error() {
+        for text in ["", "{", "[]", "{}", r#"{"version": "1"}"#, r#"{"version": 1}"#] {
+            assert!(Plan::from_json(text).is_err(), "{text:?}");
+        }
+    }
+}
