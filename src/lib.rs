@@ -9,10 +9,12 @@
 //! boot    kernel ─► early mounts ─► log ─► command line + plan ─► modules ─► root ─► store ─► registration ─► hand-over
 //! ```
 //!
-//! The builder runs on the build machine; [`boot`] runs there as PID 1 of the initramfs.
+//! [`image`] runs on the build machine and makes what a machine boots; [`boot`] runs there as PID 1 of the initramfs.
 //! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads) and in
 //! [`modules_dep`] (which kernel module needs which).
 
 pub mod boot;
+#[cfg(feature = "builder")]
+pub mod image;
 pub mod modules_dep;
 pub mod plan;

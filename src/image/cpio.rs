@@ -1,0 +1,206 @@
+//! cpio archives of the "newc" kind, the kernel's initramfs format (Documentation/driver-api/early-userspace/buffer-format.rst).
+//!
+//! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
+//! chosen, so that the same input gives the same bytes.
+
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+/// The size of a member is eight hexadecimal digits.
+pub const MAX_MEMBER: u64 = u32::MAX as u64;
+
+/// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
+pub const ALIGNMENT: u64 = 4;
+
+const MODE_DIRECTORY: u32 = 0o040_755;
+const MODE_FILE: u32 = 0o100_000;
+const MODE_CHARACTER_DEVICE: u32 = 0o020_000;
+
+/// What stands at a path of a ramdisk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A directory, mode 0755.
+    Directory,
+    /// A regular file.
+    File {
+        /// Permission bits.
+        mode: u32,
+        /// The whole file.
+        contents: Vec<u8>,
+    },
+    /// A character device.
+    CharacterDevice {
+        /// Permission bits.
+        mode: u32,
+        /// Major device number.
+        major: u32,
+        /// Minor device number.
+        minor: u32,
+    },
+}
+
+/// A small ramdisk in memory: sorted by path, so parents before what is in them.
+#[derive(Debug, Default)]
+pub struct Tree(BTreeMap<String, Node>);
+
+impl Tree {
+    /// Puts a node at an absolute path, and directories above it.
+    pub fn add(&mut self, path: &str, node: Node) {
+        let path = path.trim_start_matches('/');
+        for (slash, _) in path.match_indices('/') {
+            self.0.entry(path[..slash].into()).or_insert(Node::Directory);
+        }
+        self.0.insert(path.into(), node);
+    }
+
+    /// Writes all of it as one archive.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, and a file that is too large for the format.
+    pub fn write(&self, out: impl Write) -> Result<()> {
+        let mut archive = Archive::new(out);
+        for (path, node) in &self.0 {
+            match node {
+                Node::Directory => archive.member(path, MODE_DIRECTORY, (0, 0), 0, io::empty())?,
+                Node::File { mode, contents } => {
+                    archive.member(path, MODE_FILE | mode, (0, 0), contents.len() as u64, contents.as_slice())?;
+                }
+                Node::CharacterDevice { mode, major, minor } => {
+                    archive.member(path, MODE_CHARACTER_DEVICE | mode, (*major, *minor), 0, io::empty())?;
+                }
+            }
+        }
+        archive.finish()
+    }
+}
+
+/// Writes an archive of one regular file, read from `contents`, `size` bytes long.
+///
+/// # Errors
+///
+/// Those of reading and writing, a file that is too large for the format, or one that ends early.
+pub fn write_file(out: impl Write, path: &str, mode: u32, size: u64, contents: impl Read) -> Result<()> {
+    let mut archive = Archive::new(out);
+    archive.member(path.trim_start_matches('/'), MODE_FILE | mode, (0, 0), size, contents)?;
+    archive.finish()
+}
+
+struct Archive<W> {
+    out: W,
+    inode: u32,
+}
+
+impl<W: Write> Archive<W> {
+    fn new(out: W) -> Self {
+        Self { out, inode: 0 }
+    }
+
+    /// Root's, at time 0. Members have inodes of their own, since the kernel takes equal ones for hard links.
+    fn member(&mut self, path: &str, mode: u32, device: (u32, u32), size: u64, contents: impl Read) -> Result<()> {
+        self.inode += 1;
+        self.record(path, self.inode, mode, device, size, contents).with_context(|| format!("packing {path}"))
+    }
+
+    fn record(
+        &mut self,
+        name: &str,
+        inode: u32,
+        mode: u32,
+        (major, minor): (u32, u32),
+        size: u64,
+        contents: impl Read,
+    ) -> Result<()> {
+        anyhow::ensure!(
+            size <= MAX_MEMBER,
+            "{size} bytes are more than the {MAX_MEMBER} that a member of a cpio archive can have"
+        );
+        let name_size = name.len() + 1;
+        let (links, owner, group, time, device, check) = (1, 0, 0, 0, 0, 0);
+        write!(
+            self.out,
+            "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
+             {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
+        )?;
+        let header = 110 + name_size as u64;
+        self.out.write_all(padding(header))?;
+        let copied = io::copy(&mut contents.take(size), &mut self.out)?;
+        anyhow::ensure!(copied == size, "the file ends after {copied} of {size} bytes");
+        self.out.write_all(padding(size))?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.record("TRAILER!!!", 0, 0, (0, 0), 0, io::empty())
+    }
+}
+
+/// What takes `length` bytes to a multiple of [`ALIGNMENT`].
+pub fn padding(length: u64) -> &'static [u8] {
+    &[0; 3][..((ALIGNMENT - length % ALIGNMENT) % ALIGNMENT) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    /// What GNU cpio makes of an archive.
+    fn listed(archive: &[u8]) -> String {
+        let mut cpio = Command::new("cpio")
+            .args(["--list", "--verbose", "--numeric-uid-gid", "--quiet"])
+            .env("TZ", "UTC")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        cpio.stdin.take().unwrap().write_all(archive).unwrap();
+        let output = cpio.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_foreign_reader_finds_what_was_put_in() {
+        let mut tree = Tree::default();
+        tree.add("/init", Node::File { mode: 0o755, contents: b"12345".to_vec() });
+        tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
+        tree.add("/a/b/c", Node::File { mode: 0o644, contents: Vec::new() });
+        let mut archive = Vec::new();
+        tree.write(&mut archive).unwrap();
+        assert_eq!(archive.len() % 4, 0);
+        let listed = listed(&archive);
+        let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 a",
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 a/b",
+                "-rw-r--r-- 1 0 0 0 Jan 1 1970 a/b/c",
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 dev",
+                "crw------- 1 0 0 5, 1 Jan 1 1970 dev/console",
+                "-rwxr-xr-x 1 0 0 5 Jan 1 1970 init",
+            ]
+        );
+    }
+
+    #[test]
+    fn files_of_any_length_are_padded() {
+        for length in 0..9_u8 {
+            let contents: Vec<u8> = (0..length).collect();
+            let mut archive = Vec::new();
+            write_file(&mut archive, "/x", 0o444, length.into(), contents.as_slice()).unwrap();
+            assert_eq!(archive.len() % 4, 0, "{length}");
+            assert!(listed(&archive).contains(&format!(" {length} Jan")), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let error = write_file(io::sink(), "/x", 0, MAX_MEMBER + 1, io::empty()).unwrap_err();
+        assert!(format!("{error:#}").contains("more than the 4294967295"), "{error:#}");
+        let error = write_file(io::sink(), "/x", 0, 5, &b"1234"[..]).unwrap_err();
+        assert!(format!("{error:#}").contains("ends after 4 of 5"), "{error:#}");
+    }
+}

@@ -1,0 +1,78 @@
+//! The ramdisk: a small compressed segment for firn-init, and the store image in an uncompressed one.
+//!
+//! The image is compressed inside. Compressing it once more gains half a percent of its size and costs the booting machine
+//! more time than all of stage 1 (docs/boot.md).
+
+use super::cpio::{self, Node, Tree};
+use super::modules::Module;
+use super::progress::Progress;
+use crate::plan::{PATH, Plan};
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
+use std::io::{BufWriter, Seek, Write};
+use std::path::Path;
+
+/// zstd level of the first segment; it is 3 MB before and there is time.
+const LEVEL: i32 = 19;
+
+/// The size of a store image, bytes.
+///
+/// # Errors
+///
+/// An image that is too large to be a member of the ramdisk.
+pub fn image_size(image: &Path) -> Result<u64> {
+    let size = fs::metadata(image).with_context(|| format!("looking at {}", image.display()))?.len();
+    ensure!(
+        size <= cpio::MAX_MEMBER,
+        "the store image has {size} bytes and a file in a ramdisk at most {} (4 GiB - 1, the cpio format): take packages out \
+         of the system, or compress it better (--compression \"zstd -Xcompression-level 22\")",
+        cpio::MAX_MEMBER
+    );
+    Ok(size)
+}
+
+/// Writes the ramdisk to `out`.
+///
+/// # Errors
+///
+/// Those of reading the image and of writing.
+pub fn write(
+    out: &Path,
+    firn_init: &[u8],
+    modules: &[Module],
+    plan: &Plan,
+    image: &Path,
+    progress: Progress,
+) -> Result<()> {
+    let step = progress.step("Packing the ramdisk", plan.image.bytes);
+    let tree = first_segment(firn_init, modules, plan)?;
+    let pack = || -> Result<()> {
+        let mut file = BufWriter::new(File::create(out)?);
+        let mut compressed = zstd::Encoder::new(&mut file, LEVEL)?;
+        tree.write(&mut compressed)?;
+        compressed.finish()?;
+        // The kernel looks for an uncompressed segment on multiples of four only and steps over zeros before it.
+        let length = file.stream_position()?;
+        file.write_all(cpio::padding(length))?;
+        cpio::write_file(&mut file, &plan.image.path, 0o444, plan.image.bytes, step.reading(File::open(image)?))?;
+        file.into_inner()?.sync_all()?;
+        Ok(())
+    };
+    pack().with_context(|| format!("writing the ramdisk {}", out.display()))?;
+    step.done();
+    Ok(())
+}
+
+/// Everything but the store image.
+fn first_segment(firn_init: &[u8], modules: &[Module], plan: &Plan) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.add("/init", Node::File { mode: 0o755, contents: firn_init.to_vec() });
+    tree.add(PATH, Node::File { mode: 0o444, contents: plan.to_json()?.into_bytes() });
+    // The kernel opens the console for PID 1, and Rust's runtime needs a /dev/null, before anything can be mounted.
+    tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
+    tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
+    for module in modules {
+        tree.add(&module.path, Node::File { mode: 0o444, contents: module.contents.clone() });
+    }
+    Ok(tree)
+}

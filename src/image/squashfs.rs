@@ -1,0 +1,140 @@
+//! The store image: a squashfs whose root is the store, as nixpkgs' `lib/make-squashfs.nix` makes it.
+
+use super::Options;
+use super::nix::{self, Registered};
+use super::progress::{Progress, Step};
+use crate::plan::REGISTRATION;
+use anyhow::{Context, Result, bail};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::num::NonZero;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+/// Words for mksquashfs about compression, in the form of nixpkgs' `netboot.squashfsCompression`: the compressor and its
+/// options (`zstd -Xcompression-level 19`), or `none`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compression(String);
+
+impl FromStr for Compression {
+    type Err = Infallible;
+
+    fn from_str(words: &str) -> Result<Self, Infallible> {
+        Ok(Self(words.into()))
+    }
+}
+
+impl Compression {
+    fn arguments(&self) -> Vec<&str> {
+        match self.0.trim() {
+            "none" => vec!["-no-compression"],
+            words => ["-comp"].into_iter().chain(words.split_whitespace()).collect(),
+        }
+    }
+}
+
+/// Makes the store image of a closure at `image`, with its registration in it.
+///
+/// # Errors
+///
+/// No mksquashfs on this machine, or one that fails: its last words are in the error.
+pub fn make(closure: &[Registered], image: &Path, options: &Options, scratch: &Path, progress: Progress) -> Result<()> {
+    let registration = scratch.join(REGISTRATION);
+    super::output::write(&registration, &nix::registration(closure))?;
+
+    let mut command = Command::new("mksquashfs");
+    command
+        .arg(&registration)
+        .args(closure.iter().map(|path| &path.path))
+        .arg(image)
+        // Hard links in the build machine's store (nix-store --optimise) are nobody's business.
+        .arg("-no-hardlinks")
+        // One path alone would otherwise be unpacked into the root.
+        .arg("-keep-as-directory")
+        .args(["-all-root", "-root-mode", "0755"])
+        .args(["-b", &options.block_size.to_string()])
+        .args(["-processors", &std::thread::available_parallelism().map_or(1, NonZero::get).to_string()])
+        .args(options.compression.arguments())
+        .args(["-info", "-no-progress"])
+        // Nix gives every file the time 1; the image, its root and the registration get the same.
+        .env("SOURCE_DATE_EPOCH", "1");
+    let step = progress.step("Packing the store", closure.iter().map(|path| path.nar_size).sum());
+    run(&mut command, &step)?;
+    step.done();
+    Ok(())
+}
+
+fn run(command: &mut Command, step: &Step) -> Result<()> {
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow::Error::new(error).context(
+            "there is no mksquashfs on the PATH, which makes the store image; install squashfs-tools (4.4 or newer)",
+        ),
+        _ => anyhow::Error::new(error).context("running mksquashfs"),
+    })?;
+    // Both pipes are read at the same time: mksquashfs stops when one is full.
+    let stderr = child.stderr.take().context("mksquashfs has no standard error")?;
+    let complaints = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        BufReader::new(stderr).read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+    });
+    let mut last = VecDeque::new();
+    let stdout = child.stdout.take().context("mksquashfs has no standard output")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.context("reading from mksquashfs")?).into_owned();
+        match packed(&line) {
+            Some(bytes) => step.advance(bytes),
+            None => last.push_back(line),
+        }
+        if last.len() > 3 {
+            last.pop_front();
+        }
+    }
+    let status = child.wait().context("waiting for mksquashfs")?;
+    if status.success() {
+        return Ok(());
+    }
+    let complaints = complaints.join().ok().and_then(Result::ok).unwrap_or_default();
+    let said: Vec<_> = complaints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let said = if said.is_empty() { last.iter().map(String::as_str).collect() } else { said };
+    bail!("mksquashfs failed ({status}): {}", said.get(said.len().saturating_sub(3)..).unwrap_or(&said).join("; "));
+}
+
+/// The size of the file that a line of `mksquashfs -info` reports as packed.
+fn packed(line: &str) -> Option<u64> {
+    let (_, rest) = line.strip_prefix("file ")?.rsplit_once(", uncompressed size ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_words() {
+        for (words, arguments) in [
+            ("zstd -Xcompression-level 19", &["-comp", "zstd", "-Xcompression-level", "19"][..]),
+            (" lz4  -Xhc ", &["-comp", "lz4", "-Xhc"]),
+            ("gzip", &["-comp", "gzip"]),
+            ("none", &["-no-compression"]),
+        ] {
+            assert_eq!(words.parse::<Compression>().unwrap().arguments(), arguments, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_in_the_output_of_mksquashfs() {
+        for (line, bytes) in [
+            ("file /a/x, uncompressed size 30000000 bytes ", Some(30_000_000)),
+            ("file /a/x, uncompressed size 12 bytes DUPLICATE", Some(12)),
+            ("file /a, uncompressed size 1 bytes/x, uncompressed size 2 bytes ", Some(2)),
+            ("directory /a inode 0x94", None),
+            ("file /a/na", None),
+            ("", None),
+        ] {
+            assert_eq!(packed(line), bytes, "{line:?}");
+        }
+    }
+}

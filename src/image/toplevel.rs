@@ -1,0 +1,214 @@
+//! The system to pack, as its toplevel describes it.
+
+use crate::plan::RAMFS_WORD;
+use anyhow::{Context, Result, bail, ensure};
+use bootspec::generation::Generation;
+use bootspec::v1::BootSpecV1;
+use bootspec::{BootJson, JSON_FILENAME};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+const STORE: &str = "/nix/store";
+
+/// A NixOS system.
+#[derive(Debug)]
+pub struct System {
+    /// Its path in the store.
+    pub toplevel: PathBuf,
+    /// Its init, an absolute path.
+    pub init: String,
+    /// Its kernel image.
+    pub kernel: PathBuf,
+    /// What `uname -r` says on that kernel.
+    pub kernel_release: String,
+    /// Words for the kernel command line.
+    pub kernel_params: Vec<String>,
+    /// `/lib/modules/<release>` of the kernel; none when the kernel comes without modules.
+    pub modules: Option<PathBuf>,
+    /// For people, such as `NixOS 25.11 (Linux 6.12)`.
+    pub label: String,
+    /// Such as `x86_64-linux`.
+    pub platform: String,
+}
+
+impl System {
+    /// The words that the boot loader gives to the kernel.
+    pub fn cmdline(&self) -> String {
+        let mut words = vec![format!("init={}", self.init)];
+        words.extend(self.kernel_params.iter().cloned());
+        if !self.kernel_params.iter().any(|word| word.starts_with("rootfstype=")) {
+            words.push(RAMFS_WORD.into());
+        }
+        words.join(" ")
+    }
+}
+
+/// Reads what a toplevel says of itself: by its bootspec, or by its other files where it is too old to have one.
+///
+/// # Errors
+///
+/// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
+pub fn read(path: &Path) -> Result<System> {
+    let toplevel = in_store(path)?;
+    let spec = bootspec(&toplevel)?;
+    let init = spec.init.to_string_lossy().into_owned();
+    ensure!(
+        toplevel.join("init").is_file(),
+        "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or config.system.build.toplevel makes",
+        toplevel.display()
+    );
+    ensure!(
+        !toplevel.join("prepare-root").exists(),
+        "{} is made for a systemd stage 1 (it has prepare-root), which firn does not stand in for yet; build the system with \
+         boot.initrd.systemd.enable = false",
+        toplevel.display()
+    );
+    let image = fs::read(&spec.kernel).with_context(|| {
+        format!(
+            "{} has no kernel: reading {}; build it with boot.kernel.enable = true",
+            toplevel.display(),
+            spec.kernel.display()
+        )
+    })?;
+    let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
+    Ok(System {
+        init,
+        kernel: spec.kernel,
+        kernel_release,
+        kernel_params: spec.kernel_params,
+        modules,
+        label: spec.label,
+        platform: spec.system,
+        toplevel,
+    })
+}
+
+/// Follows symlinks to a path directly below the store.
+fn in_store(path: &Path) -> Result<PathBuf> {
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("{} does not exist; give the toplevel of a NixOS system", path.display()))?;
+    let Ok(inside) = real.strip_prefix(STORE) else {
+        bail!(
+            "{} is not in the Nix store {STORE}; build the system with Nix and give the path it prints",
+            real.display()
+        );
+    };
+    let mut parts = inside.components();
+    match (parts.next(), parts.next()) {
+        (Some(name), None) => Ok(Path::new(STORE).join(name)),
+        (Some(name), Some(_)) => {
+            bail!(
+                "{} lies inside a store path; give the toplevel {STORE}/{}",
+                real.display(),
+                Path::new(&name).display()
+            )
+        }
+        (None, _) => bail!("{} is the whole store; give the toplevel of one system in it", real.display()),
+    }
+}
+
+fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
+    let path = toplevel.join(JSON_FILENAME);
+    let document: BootJson = match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).with_context(|| {
+            format!("{} is no bootspec of version 1 (RFC 125); build the system with a NixOS of 23.05 or newer", path.display())
+        })?,
+        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).with_context(|| {
+            format!(
+                "{} has no boot.json and not the files to do without: is it a NixOS system? Give the path that nixos-rebuild \
+                 build makes",
+                toplevel.display()
+            )
+        })?,
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    match document.generation {
+        Generation::V1(generation) => Ok(generation.bootspec),
+        _ => bail!("{} has a bootspec of another version than 1, which this firn does not know", path.display()),
+    }
+}
+
+/// The kernel's release and the directory of its modules. The kernel image knows its own release on x86; where it does
+/// not, the directory of its modules has the name.
+fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<PathBuf>)> {
+    let parent = toplevel.join("kernel-modules/lib/modules");
+    let mut directories: Vec<String> = match fs::read_dir(&parent) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", parent.display())),
+    };
+    directories.sort();
+    let release = match (release_in_bzimage(image), directories.as_slice()) {
+        (Some(release), []) => return Ok((release, None)),
+        (Some(release), found) if found.contains(&release) => release,
+        (None, [release]) => release.clone(),
+        (release, found) => bail!(
+            "{} has modules for {} and a kernel of release {}: they do not belong together; build the system again",
+            parent.display(),
+            if found.is_empty() { "no kernel".into() } else { found.join(", ") },
+            release.unwrap_or_else(|| "unknown".into()),
+        ),
+    };
+    let modules = parent.join(&release);
+    Ok((release, Some(modules)))
+}
+
+/// The first word of the version string that the header of an x86 kernel image points to (`kernel_version`,
+/// Documentation/arch/x86/boot.rst).
+fn release_in_bzimage(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let pointer = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
+    let text = image.get(0x200 + usize::from(pointer)..)?;
+    let text = text.get(..text.iter().position(|byte| *byte == 0)?)?;
+    std::str::from_utf8(text).ok()?.split(' ').next().filter(|word| !word.is_empty()).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(params: &[&str]) -> System {
+        System {
+            toplevel: "/nix/store/x".into(),
+            init: "/nix/store/x/init".into(),
+            kernel: "/nix/store/k/bzImage".into(),
+            kernel_release: "6.1".into(),
+            kernel_params: params.iter().map(|word| (*word).into()).collect(),
+            modules: None,
+            label: String::new(),
+            platform: String::new(),
+        }
+    }
+
+    #[test]
+    fn command_lines() {
+        assert_eq!(system(&["quiet", "panic=1"]).cmdline(), "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs");
+        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(), "init=/nix/store/x/init rootfstype=tmpfs");
+    }
+
+    #[test]
+    fn release_in_the_image() {
+        let mut image = vec![0; 0x400];
+        assert_eq!(release_in_bzimage(&image), None);
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        assert_eq!(release_in_bzimage(&image), None);
+        image[0x300..0x311].copy_from_slice(b"6.1.0-49-cloud (d");
+        assert_eq!(release_in_bzimage(&image).as_deref(), Some("6.1.0-49-cloud"));
+        image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
+        assert_eq!(release_in_bzimage(&image), None);
+        assert_eq!(release_in_bzimage(b"short"), None);
+    }
+
+    #[test]
+    fn paths_that_are_no_toplevel() {
+        for (path, expected) in [("/nonexistent/system", "does not exist"), ("/usr", "is not in the Nix store")] {
+            let error = format!("{:#}", read(Path::new(path)).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
