@@ -43,7 +43,7 @@ impl Filesystem<'_> {
     ///
     /// What the kernel refuses, in its own words where it has any.
     pub fn mount(&self, target: &Path) -> Result<()> {
-        log::info!("Mounting {self} {}", target.display());
+        log::info!("Mounting: {self} {}", target.display());
         make_directory(target)?;
         let mount = self.create().with_context(|| format!("{self} {}", target.display()))?;
         move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)

@@ -66,7 +66,8 @@ fn load_database(root: &Root, toplevel: &str) -> Result<()> {
         Command::new(&nix_store)
             .arg("--load-db")
             .env_clear()
-            // Neither /etc/passwd nor /etc/nix/nix.conf is there yet: no home to look up, no group nixbld.
+            // Neither /etc/passwd nor /etc/nix/nix.conf is there yet: no user and no home to look up, no group nixbld.
+            .env("USER", "root")
             .env("HOME", "/root")
             .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
             .stdin(input)

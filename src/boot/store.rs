@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use loopdev::{LoopControl, LoopDevice};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
 /// The read-only lower layer.
@@ -36,7 +37,7 @@ impl std::ops::Deref for NewRoot {
 ///
 /// An image that is missing or not whole, or a mount that the kernel refuses.
 pub fn assemble(root: Root, image: &Image) -> Result<NewRoot> {
-    check_size(image)?;
+    check_whole(image)?;
     let device = attach(&image.path)?;
     let source = device.path().context("asking /proc for the name of the loop device")?;
     let lower = Filesystem {
@@ -69,26 +70,32 @@ pub fn assemble(root: Root, image: &Image) -> Result<NewRoot> {
     Ok(NewRoot { root })
 }
 
-/// Compares the size of the image with what the builder wrote down. A ramdisk that did not fit into the memory is only a
-/// line in the kernel log; the boot goes on with a file that is missing or ends early.
-fn check_size(image: &Image) -> Result<()> {
+/// Makes sure that the image arrived whole. A ramdisk that is cut short or does not fit into the memory is only a line in the
+/// kernel log; the boot goes on with a file that is missing, or that has its full length from the start (`do_name`,
+/// init/initramfs.c) and a hole where its data ought to be. A hole has no blocks.
+fn check_whole(image: &Image) -> Result<()> {
     let path = &image.path;
-    let missing = "the boot loader did not hand over the whole ramdisk, or the kernel could not unpack it (look for \
-                   \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more \
-                   memory";
-    let bytes = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let advice = "the boot loader handed over a part of the ramdisk, or the kernel could not unpack all of it (look for \
+                  \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory";
+    let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk; {missing}"));
+            return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk: {advice}"));
         }
-        Err(error) => return Err(error).with_context(|| format!("looking at the store image {path}")),
+        other => other.with_context(|| format!("looking at the store image {path}"))?,
     };
-    match image.bytes {
-        Some(expected) if bytes != expected => {
-            bail!("the store image {path} has {bytes} bytes and should have {expected}; {missing}")
-        }
-        _ => Ok(()),
+    let expected = image.bytes.unwrap_or(metadata.len());
+    let arrived = metadata.len().min(metadata.st_blocks() * 512);
+    if arrived < expected {
+        bail!("the store image {path} is not whole, {arrived} of {expected} bytes are there: {advice}");
     }
+    if metadata.len() != expected {
+        bail!(
+            "the store image {path} has {} bytes and the plan is for one of {expected}: they are of different builds; take \
+             both from the same",
+            metadata.len()
+        );
+    }
+    Ok(())
 }
 
 /// Puts a loop device over a file, read-only.

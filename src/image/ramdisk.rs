@@ -76,3 +76,18 @@ fn first_segment(firn_init: &[u8], modules: &[Module], plan: &Plan) -> Result<Tr
     }
     Ok(tree)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_image() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(cpio::MAX_MEMBER).unwrap();
+        assert_eq!(image_size(image.path()).unwrap(), cpio::MAX_MEMBER);
+        image.as_file().set_len(cpio::MAX_MEMBER + 1).unwrap();
+        let error = image_size(image.path()).unwrap_err().to_string();
+        assert!(error.contains("4294967296 bytes") && error.contains("take packages out"), "{error}");
+    }
+}

@@ -5,7 +5,6 @@ use super::nix::{self, Registered};
 use super::progress::{Progress, Step};
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, bail};
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::num::NonZero;
@@ -29,7 +28,8 @@ impl FromStr for Compression {
 impl Compression {
     fn arguments(&self) -> Vec<&str> {
         match self.0.trim() {
-            "none" => vec!["-no-compression"],
+            // -no-compression is the same from mksquashfs 4.6 on
+            "none" => vec!["-noI", "-noId", "-noD", "-noF", "-noX"],
             words => ["-comp"].into_iter().chain(words.split_whitespace()).collect(),
         }
     }
@@ -80,16 +80,11 @@ fn run(command: &mut Command, step: &Step) -> Result<()> {
         let mut text = Vec::new();
         BufReader::new(stderr).read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
     });
-    let mut last = VecDeque::new();
     let stdout = child.stdout.take().context("mksquashfs has no standard output")?;
     for line in BufReader::new(stdout).split(b'\n') {
-        let line = String::from_utf8_lossy(&line.context("reading from mksquashfs")?).into_owned();
-        match packed(&line) {
-            Some(bytes) => step.advance(bytes),
-            None => last.push_back(line),
-        }
-        if last.len() > 3 {
-            last.pop_front();
+        let line = line.context("reading from mksquashfs")?;
+        if let Some(bytes) = packed(&String::from_utf8_lossy(&line)) {
+            step.advance(bytes);
         }
     }
     let status = child.wait().context("waiting for mksquashfs")?;
@@ -97,9 +92,14 @@ fn run(command: &mut Command, step: &Step) -> Result<()> {
         return Ok(());
     }
     let complaints = complaints.join().ok().and_then(Result::ok).unwrap_or_default();
-    let said: Vec<_> = complaints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let said = if said.is_empty() { last.iter().map(String::as_str).collect() } else { said };
-    bail!("mksquashfs failed ({status}): {}", said.get(said.len().saturating_sub(3)..).unwrap_or(&said).join("; "));
+    bail!("mksquashfs failed ({status}): {}", last_words(&complaints));
+}
+
+/// The end of what mksquashfs has to say, as one line, without the manual that it adds when an option is wrong.
+fn last_words(complaints: &str) -> String {
+    let reason = complaints.split("SYNTAX:").next().unwrap_or_default();
+    let lines: Vec<_> = reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(8)..].join("; ")
 }
 
 /// The size of the file that a line of `mksquashfs -info` reports as packed.
@@ -118,9 +118,24 @@ mod tests {
             ("zstd -Xcompression-level 19", &["-comp", "zstd", "-Xcompression-level", "19"][..]),
             (" lz4  -Xhc ", &["-comp", "lz4", "-Xhc"]),
             ("gzip", &["-comp", "gzip"]),
-            ("none", &["-no-compression"]),
+            ("none", &["-noI", "-noId", "-noD", "-noF", "-noX"]),
         ] {
             assert_eq!(words.parse::<Compression>().unwrap().arguments(), arguments, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_manual_is_no_reason() {
+        for (complaints, expected) in [
+            ("mksquashfs: invalid option\n\nSYNTAX:mksquashfs source1\nmore\n", "mksquashfs: invalid option"),
+            (
+                "\nWrite failed because No space left\nFATAL ERROR: Failed\n",
+                "Write failed because No space left; FATAL ERROR: Failed",
+            ),
+            ("1\n2\n3\n4\n5\n6\n7\n8\n9\n", "2; 3; 4; 5; 6; 7; 8; 9"),
+            ("", ""),
+        ] {
+            assert_eq!(last_words(complaints), expected);
         }
     }
 
