@@ -81,6 +81,49 @@ fn first_segment(firn_init: &[u8], modules: &[Module], plan: &Plan) -> Result<Tr
 mod tests {
     use super::*;
 
+    use crate::plan::{IMAGE, Image, VERSION};
+    use std::process::{Command, Stdio};
+
+    /// What foreign tools find in a ramdisk: the names in its compressed segment, and those in the one after it.
+    #[test]
+    fn a_foreign_reader_finds_two_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, out) = (directory.path().join("image"), directory.path().join("initrd"));
+        fs::write(&image, "an image").unwrap();
+        let module = Module { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
+        let plan = Plan {
+            version: VERSION,
+            kernel_release: "6.9".into(),
+            init: "/init".into(),
+            modules: vec![module.path.clone()],
+            image: Image { path: IMAGE.into(), bytes: image_size(&image).unwrap() },
+        };
+        write(&out, b"firn-init", &[module], &plan, &image, Progress::Quiet).unwrap();
+
+        let ramdisk = fs::read(&out).unwrap();
+        // "070701": where a reader of uncompressed segments finds the next one
+        let second = ramdisk.windows(6).rposition(|bytes| bytes == b"070701");
+        let second = ramdisk[..second.unwrap()].windows(6).rposition(|bytes| bytes == b"070701").unwrap();
+        assert_eq!(second % 4, 0);
+        let list = |command: &str, input: &[u8]| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = shell.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(input).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let zeros = ramdisk[..second].iter().rev().take_while(|byte| **byte == 0).count();
+        assert_eq!(
+            list("zstd --decompress | cpio --list --quiet", &ramdisk[..second - zeros.min(3)]),
+            "dev\ndev/console\ndev/null\nfirn\nfirn/plan.json\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
+             lib/modules/6.9/loop.ko\n"
+        );
+        assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
+        assert_eq!(list("cpio --extract --to-stdout --quiet", &ramdisk[second..]), "an image");
+    }
+
     #[test]
     fn the_largest_image() {
         let image = tempfile::NamedTempFile::new().unwrap();

@@ -1,0 +1,145 @@
+//! Boots what `firn build` made, for people and scripts.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use qemu::steps::Steps;
+use qemu::{Exit, Machine};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Boots what `firn build` made in a QEMU machine.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot, with the console on standard output, until the machine switches itself off
+    Boot(Boot),
+    /// Boot as well, have the system verify its store, and fail if that does; the system must have firn-probe in it
+    Verify(Build),
+    /// Print how many instructions each step of stage 1 takes; the system must have firn-probe in it
+    Count(Build),
+}
+
+#[derive(Args)]
+struct Build {
+    /// Directory that `firn build` made
+    directory: PathBuf,
+
+    /// Size of the machine's memory, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u32,
+
+    /// More words for the kernel command line
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    append: String,
+}
+
+#[derive(Args)]
+struct Boot {
+    #[command(flatten)]
+    build: Build,
+
+    /// Make this terminal the machine's console
+    #[arg(long, conflicts_with = "time_limit")]
+    interactive: bool,
+
+    /// Switch the machine off after this time, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    time_limit: u64,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Boot(boot) => boot.run(),
+        Command::Verify(build) => build.verify(),
+        Command::Count(build) => build.count(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("qemu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Build {
+    fn machine(&self) -> Result<Machine> {
+        let mut machine = Machine { memory_mib: self.memory, ..Machine::of_build(&self.directory)? };
+        machine.append(&self.append);
+        Ok(machine)
+    }
+
+    fn verify(&self) -> Result<()> {
+        let mut machine = Machine { show: true, ..self.machine()? };
+        machine.append("probe=verify");
+        for command in report(&machine)?.commands {
+            println!("{}\n{}{}", command.argv.join(" "), command.stdout, command.stderr);
+            ensure!(command.status == Some(0), "{} failed in the machine", command.argv.join(" "));
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> Result<()> {
+        let mut machine = Machine { counted: true, ..self.machine()? };
+        // quiet: what the kernel prints on the serial port, it waits for, and that is no cost of stage 1.
+        machine.append("probe=facts quiet");
+        let log = report(&machine)?.dmesg;
+        print!("{}", Steps::from_log(log.iter().map(|line| (line.microseconds, line.text.as_str())))?);
+        Ok(())
+    }
+}
+
+impl Boot {
+    fn run(&self) -> Result<()> {
+        let machine = Machine { time_limit: Duration::from_secs(self.time_limit), show: true, ..self.build.machine()? };
+        if self.interactive {
+            return machine.interact();
+        }
+        ensure!(
+            machine.run()?.exit == Exit::Ended,
+            "the machine still ran after {} s and was switched off; see what its console said last, or give it more time \
+             with --time-limit",
+            self.time_limit
+        );
+        Ok(())
+    }
+}
+
+/// Boots a machine whose command line asks for a report.
+fn report(machine: &Machine) -> Result<Report> {
+    let outcome = machine.run()?;
+    ensure!(
+        !outcome.report.is_empty(),
+        "the system wrote no report: is firn-probe in it (initrd-tests/system/build --probe)? Its last words:\n{}",
+        outcome.last_words()
+    );
+    serde_json::from_slice(&outcome.report).context("reading the system's report")
+}
+
+/// What is read here of the report that firn-probe writes (`initrd-tests/src/lib.rs`).
+#[derive(Deserialize)]
+struct Report {
+    dmesg: Vec<Line>,
+    commands: Vec<Ran>,
+}
+
+#[derive(Deserialize)]
+struct Ran {
+    argv: Vec<String>,
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    microseconds: u64,
+    text: String,
+}
