@@ -1,0 +1,203 @@
+//! Runs in a booted system, after its stage 2 has activated it, and tells the tests outside what it finds.
+//!
+//! The word `probe=GROUP[,GROUP…]` on the kernel command line names the [`GROUPS`] of commands to run on top of looking
+//! around; with `probe=silent` it does nothing. The report (`initrd_tests::Report`) goes to the second serial port.
+
+use anyhow::{Context, Result, bail};
+use initrd_tests::{Command, LogLine, Process, Report, proc};
+use rustix::fs::OFlags;
+use rustix::termios::{OptionalActions, tcdrain, tcgetattr, tcsetattr};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Where the report goes.
+const PORT: &str = "/dev/ttyS1";
+
+/// Where the system has its programs.
+const SOFTWARE: &str = "/run/current-system/sw/bin";
+
+/// A file that exists for `nix-store --add`.
+const NEW_FILE: &str = "/tmp/firn-probe-new";
+
+/// Commands by group. What they print and how they end is for the tests to judge.
+const GROUPS: [(&str, &[&[&str]]); 4] = [
+    ("facts", &[]),
+    ("userns", &[&["unshare", "--user", "true"]]),
+    ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
+    (
+        "nix",
+        &[
+            &["nix-store", "--verify", "--check-contents"],
+            &["nix-store", "--query", "--requisites", "/run/current-system"],
+            &["nix-store", "--add", NEW_FILE],
+            &["touch", "/nix/store/firn-probe-direct"],
+            &["nix-store", "--gc", "--print-roots"],
+            &["nix-collect-garbage"],
+            // A name of its own, so that nobody takes it for the first.
+            &["nix-store", "--query", "--requisites", "/nix/var/nix/profiles/system"],
+            &["nix-store", "--verify"],
+        ],
+    ),
+];
+
+/// Paths that the tests want to know about.
+const PATHS: [&str; 4] = ["/etc/NIXOS", "/nix/var/nix/profiles/system", "/run/booted-system", "/run/current-system"];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("firn-probe: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let cmdline = read("/proc/cmdline")?.trim().to_owned();
+    let Some(commands) = commands(&cmdline)? else { return Ok(()) };
+    // Counters of memory are kept for each CPU and added up from time to time: reading this adds them up now.
+    read("/proc/sys/vm/stat_refresh")?;
+    fs::write(NEW_FILE, "firn-probe\n").with_context(|| format!("writing {NEW_FILE}"))?;
+    let report = Report {
+        // before the commands, which make files and run programs
+        pid1: process("/proc/1")?,
+        mounts: proc::mounts(&read("/proc/1/mountinfo")?)?,
+        cmdline,
+        kernel_release: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        meminfo: proc::meminfo(&read("/proc/meminfo")?),
+        loop_files: loop_files()?,
+        paths: PATHS.iter().map(|path| ((*path).to_owned(), resolve(path))).collect(),
+        dmesg: dmesg()?,
+        commands: commands.into_iter().map(execute).collect(),
+    };
+    send(&serde_json::to_vec(&report)?).with_context(|| format!("writing the report to {PORT}"))
+}
+
+/// The commands that this kernel command line asks for; none if the probe is to be silent.
+fn commands(cmdline: &str) -> Result<Option<Vec<&'static [&'static str]>>> {
+    let words = cmdline.split_whitespace().filter_map(|word| word.strip_prefix("probe=")).next_back();
+    let mut commands = Vec::new();
+    for word in words.context("there is no probe= on the kernel command line")?.split(',') {
+        if word == "silent" {
+            return Ok(None);
+        }
+        match GROUPS.iter().find(|(name, _)| *name == word) {
+            Some((_, group)) => commands.extend_from_slice(group),
+            None => bail!("probe={word}: there is no such group of commands"),
+        }
+    }
+    Ok(Some(commands))
+}
+
+fn execute(argv: &[&str]) -> Command {
+    let mut command = std::process::Command::new(argv[0]);
+    // What a login would set, and nothing that stage 2 happens to have set for itself.
+    command.args(&argv[1..]).env_clear().env("HOME", "/root").env("PATH", SOFTWARE);
+    let (status, stdout, stderr) = match command.output() {
+        Ok(output) => (output.status.code(), output.stdout, output.stderr),
+        Err(error) => (None, Vec::new(), error.to_string().into()),
+    };
+    Command {
+        argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
+        status,
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+fn process(directory: &str) -> Result<Process> {
+    let status = read(&format!("{directory}/status"))?;
+    let bytes = |name| fs::read(format!("{directory}/{name}")).with_context(|| format!("reading {directory}/{name}"));
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(format!("{directory}/fd"))? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).context("a descriptor without a number")?;
+        files.insert(number.parse()?, read_link(&path)?);
+    }
+    Ok(Process {
+        exe: read_link(Path::new(&format!("{directory}/exe")))?,
+        argv: proc::strings(&bytes("cmdline")?),
+        environ: proc::strings(&bytes("environ")?),
+        signals_ignored: proc::signals(&status, "SigIgn")?,
+        signals_blocked: proc::signals(&status, "SigBlk")?,
+        files,
+    })
+}
+
+/// The loop devices that have a file.
+fn loop_files() -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir("/sys/block").context("reading /sys/block")? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match fs::read_to_string(path.join("loop/backing_file")) {
+            Ok(file) => drop(files.insert(name, file.trim_end().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("reading the file of {name}")),
+        }
+    }
+    Ok(files)
+}
+
+/// The whole kernel log. Each read gives one record.
+fn dmesg() -> Result<Vec<LogLine>> {
+    let mut kmsg =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open("/dev/kmsg")?;
+    let mut lines = Vec::new();
+    let mut record = [0; 8192];
+    loop {
+        match kmsg.read(&mut record) {
+            Ok(length) => lines.push(proc::log_line(&String::from_utf8_lossy(&record[..length]))?),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(lines),
+            // The record was overwritten by a newer one; the next read goes on behind the gap.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error).context("reading /dev/kmsg"),
+        }
+    }
+}
+
+fn send(report: &[u8]) -> Result<()> {
+    let mut port =
+        File::options().read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(PORT)?;
+    let mut settings = tcgetattr(&port)?;
+    // A terminal makes two bytes out of each newline.
+    settings.make_raw();
+    tcsetattr(&port, OptionalActions::Now, &settings)?;
+    port.write_all(report)?;
+    // The machine is switched off as soon as this program has ended.
+    Ok(tcdrain(&port)?)
+}
+
+fn resolve(path: &str) -> Option<String> {
+    fs::canonicalize(path).ok().map(|path| path.to_string_lossy().into_owned())
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {path}"))
+}
+
+fn read_link(path: &Path) -> Result<String> {
+    let target = fs::read_link(path).with_context(|| format!("reading the link {}", path.display()))?;
+    Ok(target.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_names_groups() {
+        let all = |cmdline| commands(cmdline).unwrap().map(|commands| commands.concat());
+        assert_eq!(all("quiet probe=facts"), Some(vec![]));
+        assert_eq!(all("probe=facts probe=facts,userns init=/x"), Some(vec!["unshare", "--user", "true"]));
+        assert_eq!(all("probe=userns,silent"), None);
+        assert!(commands("quiet").is_err());
+        assert!(commands("probe=").is_err());
+        assert!(commands("probe=no-such").unwrap_err().to_string().contains("no-such"));
+    }
+}

@@ -1,0 +1,32 @@
+# Debian packages as Nix packages: a store path for each, by name.
+{ run }: list:
+
+let
+  byName = builtins.listToAttrs (map (p: { inherit (p) name; value = p; }) list);
+
+  # Of the words in "libc6 (>= 2.36), default-foo | foo" those that name a package we have. glibc depends on libgcc and the other
+  # way round; it loads it only for threads that are cancelled, and every C++ program has it loaded by then.
+  depends = name:
+    if name == "libc6" then [ ]
+    else builtins.filter (word: builtins.isString word && byName ? ${word}) (builtins.split "[ ,|()]+" byName.${name}.depends);
+
+  # Scripts get bash for an interpreter; not in bash itself and what it is made of, or the two would need each other.
+  belowBash = map (x: x.key) (builtins.genericClosure {
+    startSet = [ { key = "bash"; } ];
+    operator = x: map (key: { inherit key; }) (depends x.key);
+  });
+
+  package = name: { version, file, sha256, ... }: run "${name}-${storable version}" {
+    deb = builtins.path { path = file; name = "${name}.deb"; recursive = false; inherit sha256; };
+    libraries = map (d: "${packages.${d}}/lib") (depends name);
+    # glibc finds its own parts by itself, and a patched ld.so does not start.
+    glibc = if name == "libc6" then "" else packages.libc6;
+    bash = if builtins.elem name belowBash then "" else packages.bash;
+  } ". ${./debian.sh}";
+
+  # "1:2.5~rc1-4" without what the name of a store path cannot have: the epoch goes, the tilde becomes a dash.
+  storable = version: builtins.replaceStrings [ "~" ] [ "-" ] (builtins.elemAt (builtins.match "([0-9]+:)?(.*)" version) 1);
+
+  packages = builtins.mapAttrs package byName;
+in
+packages

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # the variables come from debian.nix
+# Makes a store path of a Debian package: $deb becomes $out, bound to $glibc, $bash and what it needs of $libraries.
+
+mkdir root "$out"
+cd root || exit
+# Without setuid bits: Nix forbids them, and everybody is root here.
+dpkg-deb --fsys-tarfile "$deb" | tar --extract --no-same-owner --no-same-permissions
+
+# bin and lib only: what else there is are documents, translations, and the configuration of a Debian machine.
+for part in bin sbin usr/bin usr/sbin; do
+    [[ ! -d $part ]] || { mkdir -p "$out/bin" && cp -a "$part/." "$out/bin"; }
+done
+for part in lib/x86_64-linux-gnu usr/lib/x86_64-linux-gnu lib usr/lib; do
+    [[ ! -d $part ]] || { mkdir -p "$out/lib" && cp -a "$part/." "$out/lib"; }
+done
+[[ ! -d usr/libexec ]] || cp -a usr/libexec "$out/libexec"
+# The second copy of the libraries, from copying lib as a whole; converters for character sets (8 MB); what serves to build.
+rm -rf "$out"/lib/{x86_64-linux-gnu,gconv,pkgconfig,systemd,udev}
+[[ ! -e $out/bin/bash ]] || ln -s bash "$out/bin/sh"
+# Links that led out of the package, or to what is not here.
+find "$out" -xtype l -delete
+
+# The directory a library comes from, among this package's own and those it depends on.
+directory_of() {
+    local directory
+    for directory in "$out/lib" "$out/lib/nix" $libraries; do
+        if [[ -e $directory/$1 ]]; then
+            echo "$directory"
+            return
+        fi
+    done
+    echo "$file needs $1, which is in none of the packages" >&2
+    return 1
+}
+
+bind() {
+    local file=$1 needed library directory runpath=''
+    needed=$(patchelf --print-needed "$file" 2> /dev/null) || return 0 # static
+    for library in $needed; do
+        directory=$(directory_of "$library")
+        [[ :$runpath: == *:$directory:* ]] || runpath+=${runpath:+:}$directory
+    done
+    patchelf --set-rpath "$runpath" "$file"
+    if patchelf --print-interpreter "$file" > /dev/null 2>&1; then
+        patchelf --set-interpreter "$glibc/lib/ld-linux-x86-64.so.2" "$file"
+    fi
+}
+
+while IFS= read -r -d '' file; do
+    IFS= read -r -n 4 magic < "$file" || true
+    case $magic in
+        $'\x7fELF') [[ ! $glibc ]] || bind "$file" ;;
+        '#!'*) sed -i "1s|^#! */bin/|#!${bash:-$out}/bin/|" "$file" ;;
+    esac
+done < <(find "$out" -type f -print0)

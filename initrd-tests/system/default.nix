@@ -1,0 +1,101 @@
+# The demo system: what NixOS calls a toplevel, and all that it refers to.
+#
+# No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
+{ packages # file: list of Debian packages, as ./build writes it
+, kernel # directory: a kernel, as qemu/kernel unpacks it
+, probe ? null # file: a static program
+}:
+
+let
+  version = "0.1";
+  system = "x86_64-linux";
+  kernelParams = [ "console=tty0" "console=ttyS0,115200n8" "loglevel=4" ];
+
+  # A store path made by a piece of shell, which finds `env` in its environment. The shell has to be the one that ends last: in
+  # place of it bash would run the last command, and Nix kills what still runs once the output is closed, as coreutils do early.
+  run = name: env: script: derivation (env // {
+    inherit name system;
+    builder = "/bin/bash";
+    args = [ "-euc" "${script}\nexit" ];
+    PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
+    LC_ALL = "C";
+  });
+
+  debian = import ./debian.nix { inherit run; } (builtins.fromJSON (builtins.readFile packages));
+  linux = import ./linux.nix { inherit run kernel; };
+
+  power = run "power" { inherit (debian) bash; script = ./power.sh; } ''
+    mkdir -p $out/bin
+    sed "s|@bash@|$bash|" $script > $out/bin/poweroff
+    chmod +x $out/bin/poweroff
+    ln -s poweroff $out/bin/reboot
+  '';
+
+  firn-probe = run "firn-probe" { file = builtins.path { path = probe; name = "firn-probe"; }; } ''
+    install -D $file $out/bin/firn-probe
+  '';
+
+  sw = run "system-path" {
+    parts = with debian; [ bash coreutils findutils grep less mount nix-bin procps sed util-linux power ]
+      ++ (if probe == null then [ ] else [ firn-probe ]);
+  } ''
+    mkdir -p $out/bin
+    for part in $parts; do ln -s $part/bin/* $out/bin/; done
+  '';
+
+  etc = run "etc" { files = ./etc; inherit version; terminfo = debian.ncurses-base; } ''
+    mkdir $out
+    cp -r $files $out/etc
+    chmod -R u+w $out/etc
+    sed -i "s|@version@|$version|g" $out/etc/os-release
+    ln -s $terminfo/lib/terminfo $out/etc/terminfo
+    ln -s /proc/mounts $out/etc/mtab
+  '';
+
+  # Nobody boots it, since firn brings its own; but a toplevel has one.
+  initrd = run "initrd-linux-${linux.release}" { } ''
+    mkdir $out root
+    touch -d @0 root
+    cd root
+    echo . | cpio --quiet --create --format=newc --reproducible --owner=0:0 > $out/initrd
+  '';
+in
+run "nixos-system-firn-demo-${version}" {
+  inherit (debian) bash coreutils;
+  inherit system version etc sw initrd;
+  inherit (linux) image modules;
+  kernelParams = toString kernelParams;
+  # What both scripts need, and no more, so that they work before there is a /run/current-system.
+  path = with debian; map (p: "${p}/bin") [ bash coreutils mount util-linux power ];
+  init = ./stage-2.sh;
+  activate = ./activate.sh;
+  bootspec =
+    let out = builtins.placeholder "out"; in
+    builtins.toJSON {
+      "org.nixos.bootspec.v1" = {
+        inherit kernelParams system;
+        init = "${out}/init";
+        initrd = "${initrd}/initrd";
+        kernel = "${linux.image}/bzImage";
+        label = "firn demo ${version} (Linux ${linux.release})";
+        toplevel = out;
+      };
+      "org.nixos.specialisation.v1" = { };
+    };
+} ''
+  mkdir $out
+  for script in init activate; do
+    sed -e "s|@bash@|$bash|" -e "s|@coreutils@|$coreutils|" -e "s|@path@|''${path// /:}|" -e "s|@toplevel@|$out|" \
+      ''${!script} > $out/$script
+    chmod +x $out/$script
+  done
+  ln -s $etc/etc $out/etc
+  ln -s $sw $out/sw
+  ln -s $image/bzImage $out/kernel
+  ln -s $modules $out/kernel-modules
+  ln -s $initrd/initrd $out/initrd
+  printf %s "$kernelParams" > $out/kernel-params
+  printf %s "$version" > $out/nixos-version
+  printf %s "$system" > $out/system
+  printf %s "$bootspec" > $out/boot.json
+''

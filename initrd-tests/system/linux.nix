@@ -1,0 +1,55 @@
+# A Debian kernel as two store paths, the image and its modules.
+{ run, kernel }:
+
+let
+  release = builtins.replaceStrings [ "\n" ] [ "" ] (builtins.readFile (kernel + "/release"));
+
+  # What a virtual machine that lives in memory may want, out of 90 MB.
+  kept = {
+    kernel = [ "arch" "block" "crypto" "drivers" "fs" "lib" "mm" "net" ];
+    "kernel/drivers" = [ "block" "cdrom" "char" "dax" "md" "net" "nvdimm" "virtio" ];
+    "kernel/drivers/net" = [ "dummy" "net_failover" "tap" "tun" "veth" "virtio_net" ];
+    # No disks and no servers here.
+    "kernel/fs" = [
+      "autofs" "binfmt_misc" "configfs" "efivarfs" "erofs" "exfat" "fat" "fuse" "isofs" "nls" "overlayfs" "pstore" "squashfs"
+    ];
+    "kernel/net" = [ "802" "8021q" "bridge" "core" "ipv4" "ipv6" "llc" "packet" "sched" "unix" "vmw_vsock" ];
+  };
+
+  # "virtio_net.ko.xz" is kept as "virtio_net".
+  keep = path: _:
+    let
+      inside = builtins.substring (builtins.stringLength tree + 1) (-1) path;
+      parent = dirOf inside;
+      stem = builtins.head (builtins.split "[.]ko" (baseNameOf inside));
+    in
+    !(kept ? ${parent}) || builtins.elem stem kept.${parent};
+
+  tree = "${kernel}/lib/modules/${release}";
+in
+{
+  inherit release;
+
+  image = run "linux-${release}" {
+    bzImage = builtins.path { path = kernel + "/bzImage"; name = "bzImage"; };
+  } ''
+    install -D -m 444 $bzImage $out/bzImage
+  '';
+
+  # Stripped, by which they lose Debian's signatures: nixpkgs builds kernels that know none (MODULE_SIG = no), and to check three
+  # of them costs more than the rest of stage 1. Compressed as before: kernel 6.12's are. Debian runs depmod when it installs a
+  # kernel.
+  modules = run "linux-${release}-modules" {
+    inherit release;
+    tree = builtins.path { path = tree; name = "modules"; filter = keep; };
+  } ''
+    mkdir -p $out/lib/modules
+    cp -r $tree $out/lib/modules/$release
+    chmod -R u+w $out
+    compressed=$(find $out -name '*.ko.xz')
+    [[ ! $compressed ]] || xz --decompress $compressed
+    find $out -name '*.ko' -exec strip --strip-debug {} +
+    [[ ! $compressed ]] || xz --check=crc32 ''${compressed//.ko.xz/.ko}
+    depmod --basedir $out $release
+  '';
+}

@@ -1,0 +1,194 @@
+//! What `firn build` is given and cannot use: each gets a sentence that says what to do, and nothing is left behind.
+//!
+//! The systems are store paths that a real Nix holds, each with something wrong.
+
+use firn::image::progress::Progress;
+use firn::image::{Options, build};
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A system that is only what the builder looks at, and its way into the store.
+struct Fake {
+    directory: TempDir,
+}
+
+impl Fake {
+    fn new() -> Self {
+        let fake = Self { directory: tempfile::tempdir().unwrap() };
+        fake.file("init", "#!/bin/sh\n");
+        fake.file("bzImage", "no real kernel");
+        fake.file("kernel-modules/lib/modules/6.9/modules.dep", "overlay.ko:\nsquashfs.ko:\n");
+        fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/drivers/block/loop.ko\n");
+        fake.file("kernel-modules/lib/modules/6.9/overlay.ko", "overlay");
+        fake.file("kernel-modules/lib/modules/6.9/squashfs.ko", "squashfs");
+        fake.file("nixos-version", "1");
+        fake.file("system", &format!("{}-linux", std::env::consts::ARCH));
+        fake.file("kernel-params", "quiet");
+        symlink("bzImage", fake.path("kernel")).unwrap();
+        fake
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn file(&self, name: &str, contents: &str) -> &Self {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), contents).unwrap();
+        self
+    }
+
+    fn without(&self, name: &str) -> &Self {
+        fs::remove_file(self.path(name)).unwrap();
+        self
+    }
+
+    /// The system as a valid store path.
+    fn in_store(&self) -> PathBuf {
+        let output = Command::new("nix-store").arg("--add").arg(self.directory.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    }
+}
+
+fn options(toplevel: &Path, out: &Path) -> Options {
+    Options {
+        toplevel: toplevel.into(),
+        out: out.into(),
+        firn_init: env::var_os("FIRN_INIT").expect("start the tests with ./initrd-tests/run").into(),
+        compression: "none".parse().unwrap(),
+        block_size: 1 << 20,
+    }
+}
+
+/// Builds in vain: checks that the error has these words and that the output directory is as empty as before.
+fn refused(options: &Options, words: &[&str]) {
+    let error = format!("{:#}", build(options, Progress::Quiet).expect_err("the build should have failed"));
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in: {error}");
+    }
+    let left: Vec<_> = fs::read_dir(&options.out).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn what_is_right_is_built() {
+    let out = tempfile::tempdir().unwrap();
+    let manifest = build(&options(&Fake::new().in_store(), out.path()), Progress::Quiet).unwrap();
+    let names: Vec<_> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["nix-store.squashfs", "initrd", "bzImage", "netboot.ipxe"]);
+    for file in &manifest.files {
+        let sum = Command::new("sha256sum").arg(out.path().join(&file.name)).output().unwrap();
+        assert!(String::from_utf8(sum.stdout).unwrap().starts_with(&file.sha256), "{}", file.name);
+    }
+    assert_eq!(manifest.kernel_release, "6.9");
+    let left: Vec<_> = fs::read_dir(out.path()).unwrap().collect();
+    assert_eq!(left.len(), 5);
+}
+
+#[test]
+fn the_same_system_is_the_same_bytes() {
+    let system = Fake::new().in_store();
+    let build = || {
+        let out = tempfile::tempdir().unwrap();
+        build(&options(&system, out.path()), Progress::Quiet).unwrap().to_json().unwrap()
+    };
+    let first = build();
+    // Times in files have seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(first, build());
+}
+
+#[test]
+fn the_toplevel() {
+    let out = tempfile::tempdir().unwrap();
+    let system = Fake::new().in_store();
+    refused(&options(Path::new("/nix/store/no-such-system"), out.path()), &["no-such-system does not exist"]);
+    refused(&options(Path::new("/etc"), out.path()), &["/etc is not in the Nix store"]);
+    refused(&options(Path::new("/nix/store"), out.path()), &["the whole store"]);
+    refused(
+        &options(&system.join("init"), out.path()),
+        &["lies inside a store path; give the toplevel", system.to_str().unwrap()],
+    );
+
+    let fake = Fake::new();
+    let unknown = PathBuf::from(format!("/nix/store/{}-not-registered", "0".repeat(32)));
+    assert!(Command::new("cp").arg("-r").arg(fake.directory.path()).arg(&unknown).status().unwrap().success());
+    refused(&options(&unknown, out.path()), &["not valid in the Nix database", "first"]);
+    fs::remove_dir_all(unknown).unwrap();
+}
+
+#[test]
+fn what_is_in_the_toplevel() {
+    let out = tempfile::tempdir().unwrap();
+    let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
+    built(Fake::new().without("init"), &["has no init: it is no NixOS system"]);
+    built(Fake::new().without("bzImage"), &["no boot.json", "kernel"]);
+    built(Fake::new().file("boot.json", "{"), &["no bootspec of version 1"]);
+    built(Fake::new().file("prepare-root", ""), &["systemd stage 1", "boot.initrd.systemd.enable = false"]);
+    let release = "kernel-modules/lib/modules/6.9";
+    built(
+        Fake::new().file(&format!("{release}/modules.dep"), "overlay.ko:\n"),
+        &["the kernel 6.9 has no squashfs, neither as a module nor built in"],
+    );
+    built(Fake::new().without(&format!("{release}/squashfs.ko")), &["reading the module", "squashfs.ko"]);
+    built(Fake::new().without(&format!("{release}/modules.builtin")), &["modules.builtin", "run depmod"]);
+
+    let no_kernel = Fake::new();
+    let spec = format!(
+        r#"{{"org.nixos.bootspec.v1": {{"init": "/x/init", "kernel": "/x/bzImage", "kernelParams": [], "label": "x",
+            "system": "{}-linux", "toplevel": "/x"}}}}"#,
+        std::env::consts::ARCH
+    );
+    built(no_kernel.file("boot.json", &spec), &["has no kernel: reading /x/bzImage"]);
+}
+
+#[test]
+fn firn_init() {
+    let out = tempfile::tempdir().unwrap();
+    let system = Fake::new().in_store();
+    let with = |firn_init: &str| Options { firn_init: firn_init.into(), ..options(&system, out.path()) };
+    refused(&with("/nonexistent/firn-init"), &["no firn-init at /nonexistent/firn-init", "cargo build"]);
+    refused(&with("/bin/bash"), &["/bin/bash cannot be PID 1", "linked dynamically", "crt-static"]);
+    refused(&with("/etc/passwd"), &["/etc/passwd cannot be PID 1", "no 64-bit ELF"]);
+}
+
+#[test]
+fn mksquashfs_that_fails() {
+    let out = tempfile::tempdir().unwrap();
+    let system = Fake::new().in_store();
+    let bad = Options { compression: "zstd -Xcompression-level 99".parse().unwrap(), ..options(&system, out.path()) };
+    refused(&bad, &["mksquashfs failed", "-Xcompression-level invalid, it should be 1 <= n <= 22"]);
+    let bad = Options { block_size: 12345, ..options(&system, out.path()) };
+    refused(&bad, &["mksquashfs failed", "block size not power of two"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let system = Fake::new().in_store();
+    let parent = tempfile::tempdir().unwrap();
+    File::create(parent.path().join("file")).unwrap();
+    let error = format!("{:#}", build(&options(&system, &parent.path().join("file")), Progress::Quiet).unwrap_err());
+    assert!(error.contains("making the output directory"), "{error}");
+
+    // 8 MiB hold the image and not the ramdisk, 1 MiB not even the image.
+    let fake = Fake::new();
+    fs::write(fake.path("large"), vec![0x5a; 5 << 20]).unwrap();
+    let large = fake.in_store();
+    for (size, words) in
+        [("1m", ["mksquashfs failed", "No space left"]), ("8m", ["writing the ramdisk", "No space left"])]
+    {
+        let full = parent.path().join(size);
+        fs::create_dir(&full).unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&full).status();
+        assert!(mount.unwrap().success());
+        refused(&options(&large, &full), &words);
+        assert!(Command::new("umount").arg(&full).status().unwrap().success());
+    }
+}

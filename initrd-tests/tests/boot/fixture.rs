@@ -1,0 +1,108 @@
+//! The systems that the tests boot: each built, packed and booted once, when the first test asks for it.
+
+use anyhow::{Context, Result, ensure};
+use firn::image::progress::Progress;
+use firn::image::{self, Manifest};
+use initrd_tests::Report;
+use qemu::{Exit, Machine};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The demo system with one of the kernels.
+pub struct Fixture {
+    /// Its name.
+    pub kernel: &'static str,
+    build: OnceLock<Result<Build>>,
+    report: OnceLock<Result<Report>>,
+}
+
+/// A system as the builder packed it.
+pub struct Build {
+    /// Where the files are.
+    pub directory: PathBuf,
+    /// What the builder says of them.
+    pub manifest: Manifest,
+    /// The store paths of the system, sorted, as the build machine's Nix knows them.
+    pub closure: Vec<String>,
+}
+
+impl Fixture {
+    /// The demo system with a kernel of this name (`qemu/kernel`).
+    pub const fn new(kernel: &'static str) -> Self {
+        Self { kernel, build: OnceLock::new(), report: OnceLock::new() }
+    }
+
+    /// The packed system. Panics if it cannot be built.
+    pub fn build(&self) -> &Build {
+        let build = self.build.get_or_init(|| build(self.kernel));
+        build.as_ref().unwrap_or_else(|error| panic!("building the system with kernel {}: {error:#}", self.kernel))
+    }
+
+    /// What the system says of itself after a boot in which every command of the probe ran. Panics if there is no report.
+    pub fn report(&self) -> &Report {
+        let report = self.report.get_or_init(|| {
+            let mut machine = Machine::of_build(&self.build().directory)?;
+            machine.append("probe=userns,nix");
+            boot(&machine)
+        });
+        report.as_ref().unwrap_or_else(|error| panic!("booting the system with kernel {}: {error:#}", self.kernel))
+    }
+}
+
+/// Boots a machine and reads its report.
+///
+/// # Errors
+///
+/// A machine that did not start, one that wrote no report or a broken one, and one that did not switch itself off. Without
+/// a whole report the boot has failed, whatever the console says.
+pub fn boot(machine: &Machine) -> Result<Report> {
+    let outcome = machine.run()?;
+    let console = || format!("the console ends with:\n{}", outcome.last_words());
+    ensure!(!outcome.report.is_empty(), "no report ({:?}); {}", outcome.exit, console());
+    let report = serde_json::from_slice(&outcome.report)
+        .with_context(|| format!("a broken report ({:?}); {}", outcome.exit, console()))?;
+    ensure!(outcome.exit == Exit::Ended, "the machine wrote its report and did not switch itself off; {}", console());
+    Ok(report)
+}
+
+fn build(kernel: &str) -> Result<Build> {
+    let firn_init = env::var_os("FIRN_INIT")
+        .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
+    let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
+    let output = run(Command::new(system).args(["--kernel", kernel, "--probe", env!("CARGO_BIN_EXE_firn-probe")]))?;
+    let toplevel = output.lines().last().context("system/build printed no store path")?;
+
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}"));
+    let options = image::Options {
+        toplevel: toplevel.into(),
+        out: directory.clone(),
+        firn_init: firn_init.into(),
+        // The image is read once or twice, on this machine: time is all that counts.
+        compression: "zstd -Xcompression-level 1".parse()?,
+        block_size: 128 << 10,
+    };
+    let manifest = image::build(&options, Progress::Quiet)?;
+    let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", toplevel]))?);
+    Ok(Build { directory, manifest, closure })
+}
+
+/// The standard output of a command that succeeds.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The lines of a text in alphabetical order.
+pub fn sorted_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}

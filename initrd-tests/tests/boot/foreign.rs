@@ -1,0 +1,51 @@
+//! A ramdisk that `firn build` did not make: no plan, nixpkgs' names, packed by somebody else's cpio.
+
+use super::LINUX_6_1;
+use super::fixture::{boot, run};
+use qemu::Machine;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn firn_init_can_be_dropped_into_any_ramdisk() {
+    let build = LINUX_6_1.build();
+    let work = tempfile::tempdir().unwrap();
+    let tree = work.path().join("tree");
+    for directory in ["dev", "nix/store"] {
+        fs::create_dir_all(tree.join(directory)).unwrap();
+    }
+    for (name, major, minor) in [("console", "5", "1"), ("null", "1", "3")] {
+        run(Command::new("mknod").arg(tree.join("dev").join(name)).args(["c", major, minor])).unwrap();
+    }
+    fs::copy(std::env::var_os("FIRN_INIT").unwrap(), tree.join("init")).unwrap();
+    // As in nixpkgs' ramdisk, the image has its name by a symlink into a store of the ramdisk's own.
+    fs::copy(build.directory.join("nix-store.squashfs"), tree.join("nix/store/x-squashfs.img")).unwrap();
+    symlink("/nix/store/x-squashfs.img", tree.join("nix-store.squashfs")).unwrap();
+
+    // The whole modules.dep and of its modules only those that firn-init has to find in it.
+    let release = Path::new("lib/modules").join(&build.manifest.kernel_release);
+    let modules = Path::new(&build.manifest.toplevel).join("kernel-modules").join(&release);
+    for file in [
+        "modules.dep",
+        "modules.builtin",
+        "kernel/drivers/block/loop.ko",
+        "kernel/fs/squashfs/squashfs.ko",
+        "kernel/fs/overlayfs/overlay.ko",
+    ] {
+        let target = tree.join(&release).join(file);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(modules.join(file), target).unwrap();
+    }
+    let initrd = work.path().join("initrd");
+    let pack = "cd \"$0\" && find . -print0 | cpio --null --create --format=newc --quiet > \"$1\"";
+    run(Command::new("sh").args(["-c", pack]).arg(&tree).arg(&initrd)).unwrap();
+
+    let mut machine = Machine { initrd: Some(initrd), ..Machine::of_build(&build.directory).unwrap() };
+    machine.append("probe=facts");
+    let report = boot(&machine).unwrap();
+    assert!(report.dmesg.iter().any(|line| line.text.contains("No plan at /firn/plan.json")));
+    assert_eq!(report.paths["/nix/var/nix/profiles/system"].as_ref(), Some(&build.manifest.toplevel));
+    assert_eq!(report.loop_files["loop0"], "/nix/store/x-squashfs.img (deleted)");
+}

@@ -1,0 +1,257 @@
+//! What a system is like after firn has booted it: each test is one claim about it.
+//!
+//! A system is booted once for all of its claims, in this process: run these with `cargo test` and not with a runner that
+//! starts a process for each test. A claim's tests stand beside each other in the alphabet, so that two threads start two
+//! machines.
+
+mod failures;
+mod fixture;
+mod foreign;
+
+use fixture::{Fixture, boot, sorted_lines};
+use initrd_tests::{Command, Report};
+use qemu::Machine;
+use std::fs;
+use std::time::Duration;
+
+static LINUX_6_1: Fixture = Fixture::new("6.1");
+static LINUX_6_12: Fixture = Fixture::new("6.12");
+
+/// Makes tests of claims, which are functions of the same names.
+macro_rules! on_every_kernel {
+    ($($claim:ident)*) => {$(
+        mod $claim {
+            #[test]
+            fn on_6_1() {
+                super::$claim(&super::LINUX_6_1);
+            }
+
+            #[test]
+            fn on_6_12() {
+                super::$claim(&super::LINUX_6_12);
+            }
+        }
+    )*};
+}
+
+on_every_kernel! {
+    garbage_collection_leaves_the_system_whole
+    init_has_an_empty_environment
+    init_has_its_signals_and_files_to_itself
+    process_1_is_the_systems_init
+    the_closure_is_the_builders
+    the_contents_of_the_store_are_what_is_registered
+    the_initramfs_is_gone_and_its_memory_back
+    the_kernel_is_the_systems
+    the_mounts_are_exactly_these
+    the_root_is_tagged_as_nixos
+    the_store_refuses_direct_writes
+    the_store_takes_a_new_path
+    the_system_profile_is_the_system
+    user_namespaces_can_be_made
+}
+
+/// The command of the probe that has these arguments.
+fn command<'a>(report: &'a Report, argv: &[&str]) -> &'a Command {
+    report.commands.iter().find(|command| command.argv == argv).unwrap_or_else(|| panic!("{argv:?} was not run"))
+}
+
+fn assert_succeeded(command: &Command) {
+    assert_eq!(command.status, Some(0), "{command:#?}");
+}
+
+fn process_1_is_the_systems_init(fixture: &Fixture) {
+    let (init, pid1) = (&fixture.build().manifest.init, &fixture.report().pid1);
+    // A script: the kernel has put its interpreter before it, and after it would be the arguments.
+    let script = fs::read_to_string(init).unwrap();
+    let interpreter = script.lines().next().and_then(|line| line.strip_prefix("#!")).unwrap();
+    assert_eq!(pid1.argv, [interpreter, init]);
+    assert_eq!(pid1.exe, interpreter);
+}
+
+fn init_has_an_empty_environment(fixture: &Fixture) {
+    assert_eq!(fixture.report().pid1.environ, [""; 0]);
+}
+
+fn init_has_its_signals_and_files_to_itself(fixture: &Fixture) {
+    const SIGQUIT: u64 = 1 << 2;
+    const SIGCHLD: u64 = 1 << 16;
+    let pid1 = &fixture.report().pid1;
+    // Bash's own: it ignores SIGQUIT, and blocks SIGCHLD while it waits. A SIGPIPE that is ignored would stay so in every
+    // service of the system.
+    assert_eq!(pid1.signals_ignored & !SIGQUIT, 0, "{pid1:#?}");
+    assert_eq!(pid1.signals_blocked & !SIGCHLD, 0, "{pid1:#?}");
+    for (number, file) in &pid1.files {
+        let expected = match number {
+            0..=2 => "/dev/console",
+            // where bash keeps the script that it runs
+            255 => &fixture.build().manifest.init,
+            _ => panic!("descriptor {number} was left open: {file}"),
+        };
+        assert_eq!(file, expected, "descriptor {number}");
+    }
+}
+
+fn the_mounts_are_exactly_these(fixture: &Fixture) {
+    let report = fixture.report();
+    let overlay = "lowerdir=/nix/.ro-store,upperdir=/nix/.rw-store/store,workdir=/nix/.rw-store/work";
+    // from 6.6 on the kernel says what it does by default
+    let overlay = if fixture.kernel == "6.1" { overlay.to_owned() } else { format!("{overlay},uuid=on") };
+    let expected = [
+        "tmpfs tmpfs / rw,relatime rw,mode=755,inode64",
+        "devtmpfs devtmpfs /dev rw,nosuid rw,size=5%,mode=755,inode64",
+        "devpts devpts /dev/pts rw,nosuid,noexec,relatime rw,gid=3,mode=620,ptmxmode=666",
+        "tmpfs tmpfs /dev/shm rw,nosuid,nodev rw,inode64",
+        "proc proc /proc rw,nosuid,nodev,noexec,relatime rw",
+        "sysfs sysfs /sys rw,nosuid,nodev,noexec,relatime rw",
+        "tmpfs tmpfs /run rw,nosuid,nodev rw,size=25%,mode=755,inode64",
+        "squashfs /dev/loop0 /nix/.ro-store ro,relatime ro,errors=continue",
+        "tmpfs tmpfs /nix/.rw-store rw,relatime rw,mode=755,inode64",
+        &format!("overlay overlay /nix/store rw,relatime rw,{overlay}"),
+        // by stage 2: from here on only Nix writes to the store
+        &format!("overlay overlay /nix/store ro,nosuid,nodev,relatime rw,{overlay}"),
+    ];
+    let mounts: Vec<_> = report
+        .mounts
+        .iter()
+        .map(|mount| {
+            let super_options = without_figures(&mount.super_options, report.meminfo["MemTotal"]);
+            format!("{} {} {} {} {super_options}", mount.kind, mount.source, mount.target, mount.options)
+        })
+        .collect();
+    assert_eq!(mounts, expected);
+}
+
+/// Options of a file system with its size as a part of the memory's, as it was asked for: `size=5%`. Half of the memory is
+/// the default, which some kernels write out and others do not; it is left out, and so is the number of inodes that the
+/// kernel chooses.
+fn without_figures(options: &str, memory_kb: u64) -> String {
+    let option = |option: &str| {
+        if option.starts_with("nr_inodes=") {
+            return None;
+        }
+        match option.strip_prefix("size=").and_then(|size| size.strip_suffix('k')).map(str::parse::<u64>) {
+            Some(Ok(size)) => match (size * 100 + memory_kb / 2) / memory_kb {
+                50 => None,
+                percent => Some(format!("size={percent}%")),
+            },
+            _ => Some(option.to_owned()),
+        }
+    };
+    options.split(',').filter_map(option).collect::<Vec<_>>().join(",")
+}
+
+fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {
+    // What is left of it is the store image, which has no name any more and which the loop device reads.
+    let report = fixture.report();
+    let loop_files: Vec<_> = report.loop_files.iter().map(|(device, file)| (device.as_str(), file.as_str())).collect();
+    assert_eq!(loop_files, [("loop0", "/nix-store.squashfs (deleted)")]);
+
+    // A ramfs cannot be paged out: what the initramfs still holds is in this sum, and nothing else is as long as nobody
+    // locks memory. A quarter of a MiB is for pages that are on their way to the counter; the smallest thing that could be
+    // left, firn-init, has more than one.
+    let image = fixture.build().manifest.files.iter().find(|file| file.name == "nix-store.squashfs").unwrap();
+    let (image, held) = (image.bytes / 1024, report.meminfo["Unevictable"]);
+    assert!(held.abs_diff(image) <= 256, "{held} kB are held and the store image has {image} kB");
+
+    // And the kernel gave the memory back into which the boot loader had put the ramdisk.
+    let freed = report.dmesg.iter().any(|line| line.text.starts_with("Freeing initrd memory: "));
+    assert!(freed, "the kernel did not free the ramdisk");
+}
+
+fn the_kernel_is_the_systems(fixture: &Fixture) {
+    assert_eq!(fixture.report().kernel_release, fixture.build().manifest.kernel_release);
+    assert!(fixture.report().kernel_release.starts_with(&format!("{}.", fixture.kernel)));
+}
+
+fn user_namespaces_can_be_made(fixture: &Fixture) {
+    // They cannot where the root is a chroot, for root neither: EPERM.
+    assert_succeeded(command(fixture.report(), &["unshare", "--user", "true"]));
+}
+
+fn the_root_is_tagged_as_nixos(fixture: &Fixture) {
+    assert_eq!(fixture.report().paths["/etc/NIXOS"].as_deref(), Some("/etc/NIXOS"));
+}
+
+fn the_system_profile_is_the_system(fixture: &Fixture) {
+    for path in ["/nix/var/nix/profiles/system", "/run/current-system", "/run/booted-system"] {
+        assert_eq!(fixture.report().paths[path].as_ref(), Some(&fixture.build().manifest.toplevel), "{path}");
+    }
+    // And a root of the garbage collector, apart from those that stage 2 makes.
+    let roots = command(fixture.report(), &["nix-store", "--gc", "--print-roots"]);
+    let profile = format!("/nix/var/nix/profiles/system-1-link -> {}", fixture.build().manifest.toplevel);
+    assert!(roots.stdout.lines().any(|root| root == profile), "{roots:#?}");
+}
+
+fn the_contents_of_the_store_are_what_is_registered(fixture: &Fixture) {
+    let verify = command(fixture.report(), &["nix-store", "--verify", "--check-contents"]);
+    assert_succeeded(verify);
+    let said: Vec<_> = verify.stderr.lines().collect();
+    // What it does, and not one word of a path.
+    assert_eq!(
+        said,
+        [
+            "reading the Nix store...",
+            "checking path existence...",
+            "checking link hashes...",
+            "checking store hashes..."
+        ]
+    );
+}
+
+fn the_closure_is_the_builders(fixture: &Fixture) {
+    let query = command(fixture.report(), &["nix-store", "--query", "--requisites", "/run/current-system"]);
+    assert_succeeded(query);
+    assert_eq!(sorted_lines(&query.stdout), fixture.build().closure);
+}
+
+fn the_store_takes_a_new_path(fixture: &Fixture) {
+    let add = command(fixture.report(), &["nix-store", "--add", "/tmp/firn-probe-new"]);
+    assert_succeeded(add);
+    assert!(add.stdout.starts_with("/nix/store/") && add.stdout.ends_with("-firn-probe-new\n"), "{add:#?}");
+}
+
+fn the_store_refuses_direct_writes(fixture: &Fixture) {
+    let touch = command(fixture.report(), &["touch", "/nix/store/firn-probe-direct"]);
+    assert_eq!(touch.status, Some(1), "{touch:#?}");
+    assert!(touch.stderr.contains("Read-only file system"), "{touch:#?}");
+}
+
+fn garbage_collection_leaves_the_system_whole(fixture: &Fixture) {
+    let report = fixture.report();
+    let collect = command(report, &["nix-collect-garbage"]);
+    assert_succeeded(collect);
+    // It did collect: nothing refers to the path that was added before.
+    assert!(collect.stderr.contains("-firn-probe-new'"), "{collect:#?}");
+    let query = command(report, &["nix-store", "--query", "--requisites", "/nix/var/nix/profiles/system"]);
+    assert_succeeded(query);
+    assert_eq!(sorted_lines(&query.stdout), fixture.build().closure);
+    let verify = command(report, &["nix-store", "--verify"]);
+    assert_succeeded(verify);
+    assert!(!verify.stderr.contains("/nix/store/"), "{verify:#?}");
+}
+
+/// Must fail: proves that a boot passes for what it reports and for nothing else.
+#[test]
+fn a_boot_without_a_report_has_failed() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("probe=silent");
+    let error = boot(&machine).unwrap_err().to_string();
+    // The machine was fine, and switched itself off: its stage 2 says so on the console, and that does not count.
+    assert!(error.starts_with("no report (Ended)"), "{error}");
+    assert!(error.contains("Running the probe"), "{error}");
+}
+
+#[test]
+fn a_machine_that_does_not_start_is_no_boot_that_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("bzImage");
+    // The first QEMU refuses itself; the second it starts, and the machine hangs in it.
+    for (size, reason) in [(16, "invalid kernel header"), (1 << 20, "before it ran out of time")] {
+        fs::write(&kernel, vec![0; size]).unwrap();
+        let machine = Machine { time_limit: Duration::from_secs(5), ..Machine::new(&kernel) };
+        let error = boot(&machine).unwrap_err().to_string();
+        assert!(error.contains("the machine did not start") && error.contains(reason), "{error}");
+        assert!(!error.contains("no report"), "{error}");
+    }
+}
