@@ -18,6 +18,8 @@ pub struct Report {
     pub cmdline: String,
     /// `uname -r`.
     pub kernel_release: String,
+    /// The kernel's limit on log lines from processes (`/proc/sys/kernel/printk_devkmsg`).
+    pub log_limit: String,
     /// `/proc/meminfo`, kB.
     pub meminfo: BTreeMap<String, u64>,
     /// Loop devices in use, by name (`loop0`), and the files they show. ` (deleted)` is at the end of one that has no name.

@@ -65,15 +65,20 @@ impl fmt::Display for Pseudo {
     }
 }
 
-/// The mounts of the table in the initramfs: where those are that do not lie below another one.
-pub struct PseudoMounts(Vec<&'static str>);
+/// What the initramfs has from now on, and the running system is to have.
+pub struct Early {
+    /// Where the mounts of the table are, but for those that lie below another one.
+    mounts: Vec<&'static str>,
+    /// The kernel's limit on log lines, lifted for the boot.
+    pub log_limit: kmsg::Limit,
+}
 
 /// Mounts the table and starts the log, which needs `/dev`.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses. A kernel without `/dev/kmsg` is none: the boot goes on without a log.
-pub fn mount() -> Result<PseudoMounts> {
+pub fn prepare() -> Result<Early> {
     for entry in &TABLE {
         make_directory(entry.target)?;
         let builder = Mount::builder().fstype(entry.kind).flags(entry.flags).data(entry.data);
@@ -84,11 +89,11 @@ pub fn mount() -> Result<PseudoMounts> {
             Err(error) => return Err(error).context(entry.to_string()),
         }
     }
-    kmsg::start();
-    Ok(PseudoMounts(TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect()))
+    let mounts = TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect();
+    Ok(Early { mounts, log_limit: kmsg::start() })
 }
 
-impl PseudoMounts {
+impl Early {
     /// Makes the same mounts visible below `root`, at the same paths.
     ///
     /// They are bound there and not moved at the end, so that programs of the new root find them before the switch, and
@@ -98,7 +103,7 @@ impl PseudoMounts {
     ///
     /// A mount point that cannot be made, or a bind mount that the kernel refuses.
     pub fn bind_below(&self, root: &Path) -> Result<()> {
-        for target in &self.0 {
+        for target in &self.mounts {
             let below = root.join(target.trim_start_matches('/'));
             make_directory(&below)?;
             rustix::mount::mount_bind_recursive(*target, &below)
@@ -112,9 +117,9 @@ impl PseudoMounts {
     /// # Errors
     ///
     /// An unmount that the kernel refuses.
-    pub fn detach(self) -> Result<()> {
-        for target in self.0 {
-            rustix::mount::unmount(target, UnmountFlags::DETACH).with_context(|| format!("umount --lazy {target}"))?;
+    pub fn detach(&self) -> Result<()> {
+        for target in &self.mounts {
+            rustix::mount::unmount(*target, UnmountFlags::DETACH).with_context(|| format!("umount --lazy {target}"))?;
         }
         Ok(())
     }

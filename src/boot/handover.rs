@@ -1,6 +1,7 @@
 //! The hand-over: the new root becomes `/`, the initramfs is emptied, the system's init takes over the process.
 
-use super::early::PseudoMounts;
+use super::early::Early;
+use super::kmsg;
 use super::root::{enter, open_directory};
 use super::store::NewRoot;
 use super::system::System;
@@ -16,6 +17,7 @@ use std::process::Command;
 /// The process after the switch: its root is the system's.
 pub struct Switched {
     init: String,
+    log_limit: kmsg::Limit,
 }
 
 /// Makes the new root `/`, as `switch_root(8)` does, and frees the memory of the initramfs.
@@ -26,14 +28,14 @@ pub struct Switched {
 /// # Errors
 ///
 /// A mount that cannot be moved. What cannot be deleted is only a warning: it costs memory and nothing else.
-pub fn switch_root(root: &NewRoot, pseudo: PseudoMounts, system: &System) -> Result<Switched> {
+pub fn switch_root(root: &NewRoot, early: Early, system: &System) -> Result<Switched> {
     let initramfs = open_directory("/")?;
     rustix::process::fchdir(&root.directory).context("fchdir to the new root")?;
     rustix::mount::mount_move(".", "/").context("moving the new root to /")?;
-    pseudo.detach()?;
+    early.detach()?;
     enter(&root.directory)?;
     empty(&initramfs);
-    Ok(Switched { init: system.init.clone() })
+    Ok(Switched { init: system.init.clone(), log_limit: early.log_limit })
 }
 
 /// Deletes what lies in the initramfs. The store image goes, too: the loop device holds its contents.
@@ -91,6 +93,7 @@ impl Switched {
             Err(error) => log::warn!("Opening /dev/console for the system's init: {error}"),
         }
         log::info!("Executing {}", self.init);
+        self.log_limit.restore();
         let error = command.exec();
         Err(error).with_context(|| {
             format!(

@@ -3,6 +3,7 @@
 use super::rescue;
 use kernlog::KernelLog;
 use log::{LevelFilter, Log, Metadata, Record};
+use std::fs;
 
 /// Who speaks, at the front of every line.
 const TARGET: &str = "firn-init";
@@ -14,11 +15,17 @@ const LINE: usize = 960;
 /// kernlog, with one name for all modules and long messages in pieces.
 struct Lines(KernelLog);
 
-/// Starts the log. Without `/dev/kmsg` (a kernel without printk) there is none, which standard error is told.
-pub fn start() {
-    // The kernel keeps ten lines in five seconds from a user's process and drops the others. A kernel that is told
-    // otherwise (printk.devkmsg=) refuses the write, and means it.
-    let limit = std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
+/// How many lines the kernel takes from a process: ten in five seconds by default, the others are dropped
+/// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line it refuses to be told otherwise.
+const LIMIT: &str = "/proc/sys/kernel/printk_devkmsg";
+
+/// The limit on log lines as it was before the boot lifted it.
+pub struct Limit(Option<String>);
+
+/// Starts the log, without a limit. Without `/dev/kmsg` (a kernel without printk) there is none, which standard error is told.
+pub fn start() -> Limit {
+    let before = fs::read_to_string(LIMIT);
+    let lifted = fs::write(LIMIT, "on\n");
     match KernelLog::from_env() {
         Ok(kernel_log) => {
             if log::set_boxed_logger(Box::new(Lines(kernel_log))).is_ok() {
@@ -27,8 +34,20 @@ pub fn start() {
         }
         Err(error) => rescue::say(&format!("{TARGET}: opening /dev/kmsg: {error}; the boot goes on without a log\n")),
     }
-    if let Err(error) = limit {
-        log::warn!("lifting the rate limit of the log: {error}; lines may be missing here");
+    if let Err(error) = lifted {
+        log::warn!("Lifting the limit on log lines: {error}; some may be missing here");
+    }
+    Limit(before.ok())
+}
+
+impl Limit {
+    /// Puts the limit back that the system expects.
+    pub fn restore(self) {
+        if let Some(before) = self.0
+            && let Err(error) = fs::write(LIMIT, before)
+        {
+            log::warn!("Restoring the limit on log lines: {error}");
+        }
     }
 }
 

@@ -35,13 +35,13 @@ use step::step;
 /// The first step that fails ends the boot; its name is the outermost context. There is no success: by then the process
 /// is another program.
 pub fn run() -> Result<Infallible> {
-    let pseudo = step("early mounts", early::mount)?;
+    let early = step("early mounts", early::prepare)?;
     let words = step("command line", cmdline::read)?;
     let plan = step("plan", plan::read)?;
     step("modules", || modules::load(&plan.modules))?;
-    let root = step("root", || root::create(&pseudo))?;
+    let root = step("root", || root::create(&early))?;
     let root = step("store", || store::assemble(root, &plan.image))?;
     let system = step("system", || system::find(&root, &words, plan.init.as_deref()))?;
     step("registration", || registration::register(&root, &system))?;
-    step("hand-over", || handover::switch_root(&root, pseudo, &system))?.exec()
+    step("hand-over", || handover::switch_root(&root, early, &system))?.exec()
 }

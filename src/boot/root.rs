@@ -1,6 +1,6 @@
 //! The root of the running system: a tmpfs, put together below [`PATH`] and made `/` at the end.
 
-use super::early::PseudoMounts;
+use super::early::Early;
 use super::mount::Filesystem;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
@@ -22,12 +22,12 @@ pub struct Root {
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn create(pseudo: &PseudoMounts) -> Result<Root> {
+pub fn create(early: &Early) -> Result<Root> {
     let tmpfs =
         Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &[("mode", "0755")], wishes: &[] };
     let path = Path::new(PATH);
     tmpfs.mount(path)?;
-    pseudo.bind_below(path)?;
+    early.bind_below(path)?;
     Ok(Root { path, directory: open_directory(PATH)? })
 }
 

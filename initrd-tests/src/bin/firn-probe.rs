@@ -69,6 +69,7 @@ fn run() -> Result<()> {
         mounts: proc::mounts(&read("/proc/1/mountinfo")?)?,
         cmdline,
         kernel_release: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        log_limit: read("/proc/sys/kernel/printk_devkmsg")?.trim().to_owned(),
         meminfo: proc::meminfo(&read("/proc/meminfo")?),
         loop_files: loop_files()?,
         paths: PATHS.iter().map(|path| ((*path).to_owned(), resolve(path))).collect(),

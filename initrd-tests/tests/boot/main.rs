@@ -43,6 +43,7 @@ on_every_kernel! {
     the_contents_of_the_store_are_what_is_registered
     the_initramfs_is_gone_and_its_memory_back
     the_kernel_is_the_systems
+    the_limit_on_log_lines_is_the_kernels_again
     the_mounts_are_exactly_these
     the_root_is_tagged_as_nixos
     the_store_refuses_direct_writes
@@ -162,6 +163,10 @@ fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {
 fn the_kernel_is_the_systems(fixture: &Fixture) {
     assert_eq!(fixture.report().kernel_release, fixture.build().manifest.kernel_release);
     assert!(fixture.report().kernel_release.starts_with(&format!("{}.", fixture.kernel)));
+}
+
+fn the_limit_on_log_lines_is_the_kernels_again(fixture: &Fixture) {
+    assert_eq!(fixture.report().log_limit, "ratelimit");
 }
 
 fn user_namespaces_can_be_made(fixture: &Fixture) {
