@@ -125,6 +125,13 @@ mod tests {
     }
 
     #[test]
+    fn without_mksquashfs() {
+        let step = Progress::Quiet.step("", 0);
+        let error = run(&mut Command::new("/nonexistent/mksquashfs"), &step).unwrap_err().to_string();
+        assert!(error.contains("no mksquashfs") && error.contains("install squashfs-tools"), "{error}");
+    }
+
+    #[test]
     fn the_manual_is_no_reason() {
         for (complaints, expected) in [
             ("mksquashfs: invalid option\n\nSYNTAX:mksquashfs source1\nmore\n", "mksquashfs: invalid option"),
