@@ -31,8 +31,14 @@ pub struct LoadOrder<'a> {
 #[must_use]
 pub fn module_name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
-    let stem = base.split_once(".ko").map_or(base, |(stem, _)| stem);
-    stem.replace('-', "_")
+    without_suffix(base).replace('-', "_")
+}
+
+/// A module file's path without what tells that it is a module and how it is compressed.
+#[must_use]
+pub fn without_suffix(file: &str) -> &str {
+    let suffixes = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
+    suffixes.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
 }
 
 impl<'a> ModulesDep<'a> {
@@ -86,6 +92,7 @@ mod tests {
             ("virtio-net.ko.zst", "virtio_net"),
             ("x/snd-hda-intel.ko.xz", "snd_hda_intel"),
             ("loop", "loop"),
+            ("a.kontor/loop.ko.gz", "loop"),
             ("", ""),
         ] {
             assert_eq!(module_name(file), name);

@@ -14,7 +14,7 @@ use std::path::Path;
 pub fn read(path: &Path, system: &str) -> Result<Vec<u8>> {
     let program = fs::read(path).with_context(|| {
         format!(
-            "there is no firn-init at {}; build it with cargo build --release --no-default-features --bin firn-init, and \
+            "reading firn-init at {}; build it with cargo build --release --no-default-features --bin firn-init, and \
              name it with --firn-init if it does not lie beside firn",
             path.display()
         )

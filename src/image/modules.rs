@@ -3,7 +3,7 @@
 //! Raw because the ramdisk's segment is compressed as a whole, and because not every kernel decompresses modules itself.
 
 use super::toplevel::System;
-use crate::modules_dep::ModulesDep;
+use crate::modules_dep::{ModulesDep, without_suffix};
 use crate::plan::REQUIRED_MODULES;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ pub fn collect(system: &System) -> Result<Vec<Module>> {
     let read = |name: &str| {
         let path = directory.join(name);
         fs::read_to_string(&path)
-            .with_context(|| format!("reading {}: run depmod where the kernel is built", path.display()))
+            .with_context(|| format!("reading {}, which depmod makes where the kernel is built", path.display()))
     };
     let (dep, builtin) = (read("modules.dep")?, read("modules.builtin")?);
     let order = ModulesDep::parse(&dep, &builtin).load_order(&REQUIRED_MODULES);
@@ -48,8 +48,8 @@ pub fn collect(system: &System) -> Result<Vec<Module>> {
         .map(|file| {
             let source = directory.join(file);
             let contents = decompressed(&source).with_context(|| format!("reading the module {}", source.display()))?;
-            let stem = file.split_once(".ko").map_or(file, |(stem, _)| stem);
-            Ok(Module { path: format!("/lib/modules/{}/{stem}.ko", system.kernel_release), contents })
+            let path = format!("/lib/modules/{}/{}.ko", system.kernel_release, without_suffix(file));
+            Ok(Module { path, contents })
         })
         .collect()
 }

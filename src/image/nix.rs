@@ -5,6 +5,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
+/// How many store paths one command line gets: a closure can have more than fit.
+const PATHS_AT_ONCE: usize = 1000;
+
 /// A store path as `nix-store --load-db` takes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Registered {
@@ -25,22 +28,21 @@ pub struct Registered {
 /// No Nix on this machine, a path that is not valid in its database, or a Nix that fails.
 pub fn closure(path: &Path) -> Result<Vec<Registered>> {
     let path = path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))?;
-    ensure!(
-        run(&["--check-validity", path])?.0,
-        "{path} is in the store but not valid in the Nix database, so its closure is unknown; build or copy it with Nix \
-         (nix-build, nix copy) first"
-    );
-    let requisites = output(&["--query", "--requisites", path])?;
-    let mut arguments = vec!["--dump-db"];
-    arguments.extend(requisites.lines());
-    let mut closure =
-        parse(&output(&arguments)?).context("nix-store --dump-db printed what firn does not understand")?;
+    let requisites = output(&["--query", "--requisites", path]).with_context(|| {
+        format!("Nix does not know the closure of {path}; build or copy it with Nix (nix-build, nix copy) first")
+    })?;
+    let requisites: Vec<_> = requisites.lines().collect();
+    let mut closure = Vec::new();
+    for paths in requisites.chunks(PATHS_AT_ONCE) {
+        let dump = output(&[&["--dump-db"], paths].concat())?;
+        closure.extend(parse(&dump).context("nix-store --dump-db printed what firn does not understand")?);
+    }
     closure.sort();
     ensure!(
-        closure.len() == requisites.lines().count(),
+        closure.len() == requisites.len(),
         "nix-store registered {} of the {} paths in the closure of {path}; check the store with nix-store --verify",
         closure.len(),
-        requisites.lines().count()
+        requisites.len()
     );
     Ok(closure)
 }
@@ -79,28 +81,23 @@ fn parse(dump: &str) -> Result<Vec<Registered>> {
     Ok(closure)
 }
 
-/// Runs nix-store; standard output and standard error of a success.
+/// Runs nix-store and returns what it prints.
 fn output(arguments: &[&str]) -> Result<String> {
-    let (success, out, err) = run(arguments)?;
-    if !success {
-        bail!("nix-store {} failed: {}", arguments.first().unwrap_or(&""), err.trim());
-    }
-    Ok(out)
-}
-
-fn run(arguments: &[&str]) -> Result<(bool, String, String)> {
     let output = Command::new("nix-store").args(arguments).output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::Error::new(error).context(
             "there is no nix-store on the PATH, and only Nix knows what belongs to a system; install Nix (Debian: apt install \
              nix-bin) or run this where the system was built",
         ),
-        ErrorKind::ArgumentListTooLong => {
-            anyhow::Error::new(error).context("the closure has more paths than fit into one command line")
-        }
         _ => anyhow::Error::new(error).context("running nix-store"),
     })?;
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).context("nix-store printed what is no UTF-8");
-    Ok((output.status.success(), text(output.stdout)?, text(output.stderr)?))
+    if !output.status.success() {
+        bail!(
+            "nix-store {} failed: {}",
+            arguments.first().unwrap_or(&""),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    String::from_utf8(output.stdout).context("nix-store printed what is no UTF-8")
 }
 
 #[cfg(test)]

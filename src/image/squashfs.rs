@@ -6,8 +6,10 @@ use super::progress::{Progress, Step};
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, bail};
 use std::convert::Infallible;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -43,27 +45,35 @@ impl Compression {
 pub fn make(closure: &[Registered], image: &Path, options: &Options, scratch: &Path, progress: Progress) -> Result<()> {
     let registration = scratch.join(REGISTRATION);
     super::output::write(&registration, &nix::registration(closure))?;
+    // Whatever the umask of this build: everybody on the booted system may read it, as everything else in the store.
+    fs::set_permissions(&registration, Permissions::from_mode(0o444)).context("making the registration readable")?;
 
     let mut command = Command::new("mksquashfs");
+    command.arg(&registration).args(closure.iter().map(|path| &path.path)).arg(image);
+    set_options(&mut command, options);
+    let step = progress.step("Packing the store", closure.iter().map(|path| path.nar_size).sum());
+    run(&mut command, &step)?;
+    step.done();
+    Ok(())
+}
+
+fn set_options(command: &mut Command, options: &Options) {
     command
-        .arg(&registration)
-        .args(closure.iter().map(|path| &path.path))
-        .arg(image)
         // Hard links in the build machine's store (nix-store --optimise) are nobody's business.
         .arg("-no-hardlinks")
         // One path alone would otherwise be unpacked into the root.
         .arg("-keep-as-directory")
         .args(["-all-root", "-root-mode", "0755"])
+        // Nix knows no extended attributes; a build machine's own, such as SELinux labels, do not belong into the image.
+        .arg("-no-xattrs")
+        // A file that cannot be read would otherwise be an empty one, and that a success.
+        .arg("-exit-on-error")
         .args(["-b", &options.block_size.to_string()])
         .args(["-processors", &std::thread::available_parallelism().map_or(1, NonZero::get).to_string()])
         .args(options.compression.arguments())
         .args(["-info", "-no-progress"])
         // Nix gives every file the time 1; the image, its root and the registration get the same.
         .env("SOURCE_DATE_EPOCH", "1");
-    let step = progress.step("Packing the store", closure.iter().map(|path| path.nar_size).sum());
-    run(&mut command, &step)?;
-    step.done();
-    Ok(())
 }
 
 fn run(command: &mut Command, step: &Step) -> Result<()> {
@@ -111,6 +121,7 @@ fn packed(line: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn compression_words() {
@@ -122,6 +133,32 @@ mod tests {
         ] {
             assert_eq!(words.parse::<Compression>().unwrap().arguments(), arguments, "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_empty_file() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        let file = directory.path().join("unreadable");
+        fs::write(&file, "contents").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
+        // Root reads everything.
+        let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let mut command = Command::new(if root { "setpriv" } else { "mksquashfs" });
+        if root {
+            command.args(["--reuid", "65534", "--clear-groups", "mksquashfs"]);
+        }
+        command.arg(&file).arg(directory.path().join("image"));
+        let options = Options {
+            toplevel: "/".into(),
+            out: "/".into(),
+            firn_init: "/".into(),
+            compression: Compression("gzip".into()),
+            block_size: 1 << 17,
+        };
+        set_options(&mut command, &options);
+        let error = run(&mut command, &Progress::Quiet.step("", 0)).unwrap_err().to_string();
+        assert!(error.contains("Failed to read file"), "{error}");
     }
 
     #[test]

@@ -51,19 +51,8 @@ impl System {
 /// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
 pub fn read(path: &Path) -> Result<System> {
     let toplevel = in_store(path)?;
+    check_init(&toplevel)?;
     let spec = bootspec(&toplevel)?;
-    let init = spec.init.to_string_lossy().into_owned();
-    ensure!(
-        toplevel.join("init").is_file(),
-        "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or config.system.build.toplevel makes",
-        toplevel.display()
-    );
-    ensure!(
-        !toplevel.join("prepare-root").exists(),
-        "{} is made for a systemd stage 1 (it has prepare-root), which firn does not stand in for yet; build the system with \
-         boot.initrd.systemd.enable = false",
-        toplevel.display()
-    );
     let image = fs::read(&spec.kernel).with_context(|| {
         format!(
             "{} has no kernel: reading {}; build it with boot.kernel.enable = true",
@@ -72,8 +61,14 @@ pub fn read(path: &Path) -> Result<System> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
+    ensure!(
+        spec.init == toplevel.join("init"),
+        "the boot.json of {} names the init {} and not its own; build the system again",
+        toplevel.display(),
+        spec.init.display()
+    );
     Ok(System {
-        init,
+        init: spec.init.to_string_lossy().into_owned(),
         kernel: spec.kernel,
         kernel_release,
         kernel_params: spec.kernel_params,
@@ -84,11 +79,33 @@ pub fn read(path: &Path) -> Result<System> {
     })
 }
 
+/// Makes sure that the system starts by a script that does all of stage 2 itself. The others expect work of stage 1 between
+/// mounting and their init, which is systemd (nixpkgs, `system/activation/top-level.nix`).
+fn check_init(toplevel: &Path) -> Result<()> {
+    let init = fs::read(toplevel.join("init")).with_context(|| {
+        format!(
+            "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
+             config.system.build.toplevel makes",
+            toplevel.display()
+        )
+    })?;
+    let made_for = match (toplevel.join("prepare-root").exists(), init.starts_with(b"#!")) {
+        (true, _) => "a systemd stage 1 (it has prepare-root)",
+        (false, false) => "nixos-init (its init is a program and not a script)",
+        (false, true) => return Ok(()),
+    };
+    bail!(
+        "{} is made for {made_for}, which firn does not stand in for yet; build the system with boot.initrd.systemd.enable = \
+         false",
+        toplevel.display()
+    )
+}
+
 /// Follows symlinks to a path directly below the store.
 fn in_store(path: &Path) -> Result<PathBuf> {
     let real = path
         .canonicalize()
-        .with_context(|| format!("{} does not exist; give the toplevel of a NixOS system", path.display()))?;
+        .with_context(|| format!("cannot find {}; give the toplevel of a NixOS system", path.display()))?;
     let Ok(inside) = real.strip_prefix(STORE) else {
         bail!(
             "{} is not in the Nix store {STORE}; build the system with Nix and give the path it prints",
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn paths_that_are_no_toplevel() {
-        for (path, expected) in [("/nonexistent/system", "does not exist"), ("/usr", "is not in the Nix store")] {
+        for (path, expected) in [("/nonexistent/system", "cannot find"), ("/usr", "is not in the Nix store")] {
             let error = format!("{:#}", read(Path::new(path)).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
