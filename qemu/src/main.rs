@@ -79,7 +79,12 @@ impl Build {
     fn verify(&self) -> Result<()> {
         let mut machine = Machine { show: true, ..self.machine()? };
         machine.append("probe=verify");
-        for command in report(&machine)?.commands {
+        let commands = report(&machine)?.commands;
+        ensure!(
+            !commands.is_empty(),
+            "the system verified nothing: its firn-probe knows no probe=verify; build it again"
+        );
+        for command in commands {
             println!("{}\n{}{}", command.argv.join(" "), command.stdout, command.stderr);
             ensure!(command.status == Some(0), "{} failed in the machine", command.argv.join(" "));
         }
@@ -115,6 +120,12 @@ impl Boot {
 /// Boots a machine whose command line asks for a report.
 fn report(machine: &Machine) -> Result<Report> {
     let outcome = machine.run()?;
+    ensure!(
+        outcome.exit == Exit::Ended,
+        "the machine still ran after {} s and was switched off; its last words:\n{}",
+        machine.time_limit.as_secs(),
+        outcome.last_words()
+    );
     ensure!(
         !outcome.report.is_empty(),
         "the system wrote no report: is firn-probe in it (initrd-tests/system/build --probe)? Its last words:\n{}",

@@ -32,10 +32,10 @@ impl Words {
             !quoted && (byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0))
         };
         for word in line.split(ends).filter(|word| !word.is_empty()) {
-            if word == b"--" {
-                break;
+            match key_and_value(word) {
+                (key, None) if key == "--" => break,
+                pair => words.push(pair),
             }
-            words.push(key_and_value(word));
         }
         Self(words)
     }
@@ -47,13 +47,14 @@ impl Words {
     }
 }
 
-/// Cuts a word at its first `=` outside of quotes and takes the quotes away: one at the front of the word or of the value
-/// and one at the end, as the kernel does; others stay.
+/// Cuts a word at its first `=` behind its first character, and takes quotes away as the kernel does: at the front of
+/// the word or of the value, and at the end. Others stay.
 fn key_and_value(word: &[u8]) -> (String, Option<String>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let whole = word.strip_prefix(b"\"");
     let word = whole.map_or(word, |inner| inner.strip_suffix(b"\"").unwrap_or(inner));
-    let Some(equals) = word.iter().position(|byte| *byte == b'=') else { return (text(word), None) };
+    let equals = word.iter().skip(1).position(|byte| *byte == b'=').map(|position| position + 1);
+    let Some(equals) = equals else { return (text(word), None) };
     let (key, value) = (word.get(..equals).unwrap_or_default(), word.get(equals + 1..).unwrap_or_default());
     let value = match value.strip_prefix(b"\"") {
         Some(inner) => inner.strip_suffix(b"\"").unwrap_or(inner),
@@ -78,7 +79,8 @@ mod tests {
             (b"a=1\tb=2\x0bc", &[("a", Some("1")), ("b", Some("2")), ("c", None)]),
             (b"a\xa0b", &[("a", None), ("b", None)]),
             (b"a=", &[("a", Some(""))]),
-            (b"=a", &[("", Some("a"))]),
+            (b"=a", &[("=a", None)]),
+            (b"=a=b=c", &[("=a", Some("b=c"))]),
             (b"root=UUID=12-34", &[("root", Some("UUID=12-34"))]),
             (br#"a="b c" d"#, &[("a", Some("b c")), ("d", None)]),
             (br#""a=b c" d"#, &[("a", Some("b c")), ("d", None)]),
@@ -87,6 +89,7 @@ mod tests {
             (br#"a=b"c d"e"#, &[("a", Some(r#"b"c d"e"#))]),
             (br#"a="""#, &[("a", Some(""))]),
             (b"a -- b=1", &[("a", None)]),
+            (br#"a "--" b=1"#, &[("a", None)]),
             (b"a --b", &[("a", None), ("--b", None)]),
             (b"\xff=1", &[("\u{fffd}", Some("1"))]),
         ];

@@ -13,55 +13,33 @@ use sys_mount::{Mount, MountFlags};
 struct Pseudo {
     kind: &'static str,
     target: &'static str,
-    flags: MountFlags,
+    flags: &'static [Flag],
     data: &'static str,
 }
+
+/// A flag and its name in mount(8).
+type Flag = (&'static str, MountFlags);
+const NODEV: Flag = ("nodev", MountFlags::NODEV);
+const NOEXEC: Flag = ("noexec", MountFlags::NOEXEC);
+const NOSUID: Flag = ("nosuid", MountFlags::NOSUID);
+const STRICTATIME: Flag = ("strictatime", MountFlags::STRICTATIME);
 
 /// What NixOS mounts in stage 1, with the options of its `boot.specialFileSystems` (`nixos/modules/tasks/filesystems.nix`):
 /// the system's own stage 2 finds them mounted and leaves them as they are.
 const TABLE: [Pseudo; 6] = [
-    Pseudo {
-        kind: "devtmpfs",
-        target: "/dev",
-        flags: MountFlags::NOSUID.union(MountFlags::STRICTATIME),
-        data: "mode=755,size=5%",
-    },
-    Pseudo {
-        kind: "devpts",
-        target: "/dev/pts",
-        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
-        // 3 is the group tty of NixOS (misc/ids.nix)
-        data: "mode=620,ptmxmode=0666,gid=3",
-    },
-    Pseudo {
-        kind: "tmpfs",
-        target: "/dev/shm",
-        flags: MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::STRICTATIME),
-        data: "mode=1777,size=50%",
-    },
-    Pseudo {
-        kind: "proc",
-        target: "/proc",
-        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV),
-        data: "",
-    },
-    Pseudo {
-        kind: "sysfs",
-        target: "/sys",
-        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV),
-        data: "",
-    },
-    Pseudo {
-        kind: "tmpfs",
-        target: "/run",
-        flags: MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::STRICTATIME),
-        data: "mode=755,size=25%",
-    },
+    Pseudo { kind: "devtmpfs", target: "/dev", flags: &[NOSUID, STRICTATIME], data: "mode=755,size=5%" },
+    // 3 is the group tty of NixOS (misc/ids.nix)
+    Pseudo { kind: "devpts", target: "/dev/pts", flags: &[NOSUID, NOEXEC], data: "mode=620,ptmxmode=0666,gid=3" },
+    Pseudo { kind: "tmpfs", target: "/dev/shm", flags: &[NOSUID, NODEV, STRICTATIME], data: "mode=1777,size=50%" },
+    Pseudo { kind: "proc", target: "/proc", flags: &[NOSUID, NOEXEC, NODEV], data: "" },
+    Pseudo { kind: "sysfs", target: "/sys", flags: &[NOSUID, NOEXEC, NODEV], data: "" },
+    Pseudo { kind: "tmpfs", target: "/run", flags: &[NOSUID, NODEV, STRICTATIME], data: "mode=755,size=25%" },
 ];
 
 impl fmt::Display for Pseudo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount -t {0} -o {1:?},{2} {0} {3}", self.kind, self.flags, self.data, self.target)
+        let words: Vec<_> = self.flags.iter().map(|(word, _)| *word).chain(self.data.split_terminator(',')).collect();
+        write!(f, "mount -t {0} -o {1} {0} {2}", self.kind, words.join(","), self.target)
     }
 }
 
@@ -81,10 +59,11 @@ pub struct Early {
 pub fn prepare() -> Result<Early> {
     for entry in &TABLE {
         make_directory(entry.target)?;
-        let builder = Mount::builder().fstype(entry.kind).flags(entry.flags).data(entry.data);
+        let flags = entry.flags.iter().map(|(_, flag)| *flag).collect();
+        let builder = Mount::builder().fstype(entry.kind).flags(flags).data(entry.data);
         match builder.mount(entry.kind, entry.target) {
             Ok(_) => {}
-            // mounted already, by the kernel or by whoever started us
+            // There is one devtmpfs, proc or sysfs, and who started us had it mounted here already.
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
             Err(error) => return Err(error).context(entry.to_string()),
         }
@@ -122,5 +101,24 @@ impl Early {
             rustix::mount::unmount(*target, UnmountFlags::DETACH).with_context(|| format!("umount --lazy {target}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mounts_display_as_commands() {
+        let commands: Vec<_> = super::TABLE.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            commands,
+            [
+                "mount -t devtmpfs -o nosuid,strictatime,mode=755,size=5% devtmpfs /dev",
+                "mount -t devpts -o nosuid,noexec,mode=620,ptmxmode=0666,gid=3 devpts /dev/pts",
+                "mount -t tmpfs -o nosuid,nodev,strictatime,mode=1777,size=50% tmpfs /dev/shm",
+                "mount -t proc -o nosuid,noexec,nodev proc /proc",
+                "mount -t sysfs -o nosuid,noexec,nodev sysfs /sys",
+                "mount -t tmpfs -o nosuid,nodev,strictatime,mode=755,size=25% tmpfs /run",
+            ]
+        );
     }
 }

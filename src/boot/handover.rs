@@ -97,7 +97,8 @@ impl Switched {
         let error = command.exec();
         Err(error).with_context(|| {
             format!(
-                "hand-over: executing {}: the file, or the interpreter that its first line names, is missing or unfit",
+                "executing {}; if it is there, its interpreter (the #! line of a script, the loader of a program) is missing or \
+                 unfit: pack the whole closure of the system",
                 self.init
             )
         })

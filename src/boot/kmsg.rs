@@ -8,9 +8,9 @@ use std::fs;
 /// Who speaks, at the front of every line.
 const TARGET: &str = "firn-init";
 
-/// The kernel refuses a write of more than 1,024 bytes (`LOG_LINE_MAX`, kernel/printk/printk.c), and kernlog does not look
-/// at the result: such a line would vanish. What is left of that is for the level, the target and the process id.
-const LINE: usize = 960;
+/// Bytes of a line. The kernel refuses what is longer than its buffer, 1,024 bytes and on some kernels 48 less (`LOG_LINE_MAX`,
+/// kernel/printk), and kernlog does not look at the result: such a line would vanish. Level, name and process id need 18.
+const LINE: usize = 900;
 
 /// kernlog, with one name for all modules and long messages in pieces.
 struct Lines(KernelLog);

@@ -24,7 +24,7 @@ mod store;
 mod sys;
 mod system;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::convert::Infallible;
 use step::step;
 
@@ -43,5 +43,5 @@ pub fn run() -> Result<Infallible> {
     let root = step("store", || store::assemble(root, &plan.image))?;
     let system = step("system", || system::find(&root, &words, plan.init.as_deref()))?;
     step("registration", || registration::register(&root, &system))?;
-    step("hand-over", || handover::switch_root(&root, early, &system))?.exec()
+    step("hand-over", || handover::switch_root(&root, early, &system))?.exec().context("hand-over")
 }

@@ -26,12 +26,14 @@ pub fn load(files: &[String]) -> Result<()> {
 fn load_one(file: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
-    match finit_module(File::open(file)?, c"", flags) {
+    let module = File::open(file).context("the ramdisk does not have it; build the ramdisk again")?;
+    match finit_module(module, c"", flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno).context(match errno {
             Errno::ENOEXEC => "the file is no module of this kernel; build the ramdisk with the modules of this kernel",
-            Errno::EKEYREJECTED => {
-                "the kernel demands a signature that the module does not have; boot the signed kernel"
+            Errno::EKEYREJECTED | Errno::EPERM => {
+                "this kernel takes signed modules only (Secure Boot, lockdown= or module.sig_enforce), and not this one; \
+                 build the ramdisk with the modules that belong to the kernel, or lift the restriction"
             }
             Errno::EOPNOTSUPP if compressed => "this kernel cannot decompress modules; build the ramdisk with firn",
             _ => "the kernel refuses it; its reason is in the kernel log",

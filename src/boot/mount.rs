@@ -57,6 +57,7 @@ impl Filesystem<'_> {
                  that has {0}",
                 self.kind
             )),
+            Errno::NOSYS => anyhow!(errno).context("this kernel is too old; firn-init needs Linux 5.6 or newer"),
             _ => anyhow!(errno).context("fsopen"),
         })?;
         let explain = |errno| words(&context, errno);

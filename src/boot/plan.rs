@@ -43,7 +43,8 @@ pub fn read() -> Result<Plan> {
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
     let plan = crate::plan::Plan::from_json(&json).with_context(|| format!("reading {PATH}"))?;
-    if plan.kernel_release != release {
+    // A kernel that has everything built in can be exchanged for another one.
+    if plan.kernel_release != release && !plan.modules.is_empty() {
         bail!(
             "the kernel that runs is {release}, the ramdisk was built for {}: its modules would not load; boot it with the \
              kernel that lies beside it, or build it again for this one",

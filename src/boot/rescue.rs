@@ -4,10 +4,10 @@ use anyhow::Error;
 use nix::errno::Errno;
 use nix::sys::wait::wait;
 use nix::unistd::pause;
-use rustix::termios::tcdrain;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::time::Duration;
 
 /// Says why the boot failed and ends it.
 ///
@@ -20,10 +20,9 @@ pub fn fail(error: &Error) -> ! {
     let reboots = panic.trim().parse::<i64>().unwrap_or(0) != 0;
     say(&screen(error, reboots));
     if reboots {
-        // With a negative panic= the machine is gone at once, and so would be what a slow serial line has not sent yet.
-        if let Err(errno) = tcdrain(std::io::stderr()) {
-            log::error!("Waiting for the console: {errno}");
-        }
+        // With a negative panic= the machine is gone at once, and so would be what a slow serial line has not sent yet. A
+        // moment and not tcdrain(3): a line that somebody holds up must not hold up the reboot.
+        std::thread::sleep(Duration::from_secs(1));
         std::process::exit(1);
     }
     loop {

@@ -79,6 +79,7 @@ fn check_whole(image: &Image) -> Result<()> {
                   \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory";
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            let advice = if image.bytes.is_some() { advice } else { "a ramdisk without a plan must have it there" };
             return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk: {advice}"));
         }
         other => other.with_context(|| format!("looking at the store image {path}"))?,

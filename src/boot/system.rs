@@ -29,23 +29,20 @@ pub struct System {
 /// No init asked for, none there, one that cannot be executed, or a system whose init expects more of stage 1 than this
 /// firn-init does.
 pub fn find(root: &NewRoot, words: &Words, default: Option<&str>) -> Result<System> {
-    let init = words.value("init").or(default).context(
+    let asked = words.value("init").filter(|init| !init.is_empty());
+    let init = asked.or(default).context(
         "no init: the ramdisk has no plan and so no default system; put init=<toplevel>/init on the command line",
     )?;
     check_executable(root, init).with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
-    let toplevel = [Some(init), default].into_iter().flatten().find_map(|init| toplevel_of(root, init));
-    match &toplevel {
-        Some(toplevel) => log::info!("Starting {init} of the system {toplevel}"),
+    let own = toplevel_of(root, init);
+    match &own {
+        Some(toplevel) => {
+            check_classic(root, toplevel)?;
+            log::info!("Starting {init} of the system {toplevel}");
+        }
         None => log::warn!("Starting {init}, which belongs to no NixOS system"),
     }
-    if let Some(toplevel) = toplevel_of(root, init)
-        && open(root, &format!("{toplevel}/prepare-root")).is_ok()
-    {
-        bail!(
-            "{toplevel} is made for a systemd stage 1 (it has prepare-root), which this firn-init does not stand in for yet; \
-             build the system with boot.initrd.systemd.enable = false"
-        );
-    }
+    let toplevel = own.or_else(|| toplevel_of(root, default?));
     Ok(System { init: init.to_owned(), toplevel })
 }
 
@@ -53,10 +50,12 @@ fn check_executable(root: &Root, init: &str) -> Result<()> {
     if !init.starts_with('/') {
         bail!("the path is relative; init= takes an absolute one");
     }
-    let file = open(root, init)?;
+    let file = open(root, init, OFlags::PATH)?;
     let status = fstat(&file)?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        bail!("it is no regular file");
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => bail!("it is a directory; did you mean {init}/init?"),
+        _ => bail!("it is no regular file"),
     }
     if status.st_mode & 0o111 == 0 {
         bail!("it is not executable (mode {:o})", status.st_mode & 0o7777);
@@ -64,19 +63,35 @@ fn check_executable(root: &Root, init: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that a system starts by a script that does all of stage 2 itself. The others expect work of stage 1 between
+/// mounting and their init, which is systemd (nixpkgs, `system/activation/top-level.nix`).
+fn check_classic(root: &Root, toplevel: &str) -> Result<()> {
+    let mut start = [0; 2];
+    let init = open(root, &format!("{toplevel}/init"), OFlags::RDONLY)?;
+    let length = rustix::io::read(&init, &mut start).with_context(|| format!("reading {toplevel}/init"))?;
+    let made_for = match (open(root, &format!("{toplevel}/prepare-root"), OFlags::PATH).is_ok(), start.get(..length)) {
+        (true, _) => "a systemd stage 1 (it has prepare-root)",
+        (false, Some(b"#!")) => return Ok(()),
+        (false, _) => "nixos-init (its init is a program and not a script)",
+    };
+    bail!(
+        "{toplevel} is made for {made_for}, which firn-init does not stand in for yet; build the system with \
+         boot.initrd.systemd.enable = false"
+    )
+}
+
 /// The toplevel that `init` lies in, as the path in the store that symlinks lead to, if it is one of NixOS.
 fn toplevel_of(root: &Root, init: &str) -> Option<String> {
     let directory = init.strip_suffix("/init")?;
-    open(root, &format!("{directory}/nixos-version")).ok()?;
-    let directory = open(root, directory).ok()?;
+    open(root, &format!("{directory}/nixos-version"), OFlags::PATH).ok()?;
+    let directory = open(root, directory, OFlags::PATH).ok()?;
     let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
     root.after_switch(&path)?.into_os_string().into_string().ok()
 }
 
-/// Opens a path of the new root without access to its contents; symlinks lead where they will after the switch
-/// (`RESOLVE_IN_ROOT`, openat2(2), kernel 5.6).
-fn open(root: &Root, path: &str) -> Result<OwnedFd, Errno> {
-    openat2(&root.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+/// Opens a path of the new root; symlinks lead where they will after the switch (`RESOLVE_IN_ROOT`, openat2(2), kernel 5.6).
+fn open(root: &Root, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat2(&root.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
 /// A sentence on the systems that could be started, for whoever mistyped one.

@@ -68,7 +68,8 @@ fn first_segment(firn_init: &[u8], modules: &[Module], plan: &Plan) -> Result<Tr
     let mut tree = Tree::default();
     tree.add("/init", Node::File { mode: 0o755, contents: firn_init.to_vec() });
     tree.add(PATH, Node::File { mode: 0o444, contents: plan.to_json()?.into_bytes() });
-    // The kernel opens the console for PID 1, and Rust's runtime needs a /dev/null, before anything can be mounted.
+    // Before anything can be mounted the kernel opens the console for PID 1, and Rust's runtime opens /dev/null in place of a
+    // descriptor that is missing. Most kernels bring a console of their own, but need not.
     tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
     tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
     for module in modules {

@@ -1,14 +1,17 @@
 //! Boots that fail: each says in which step and why, and then does what `panic=` asks for.
 
+use super::fixture::{pack, run};
 use super::{LINUX_6_1, LINUX_6_12};
-use qemu::{Exit, Machine};
+use qemu::{Exit, Machine, Outcome};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Boots a machine in vain: checks that its console shows these words, in this order, and that the kernel panics then, as
 /// the machine's `panic=-1` asks for.
-fn fails(machine: &Machine, words: &[&str]) {
+fn fails(machine: &Machine, words: &[&str]) -> Outcome {
     let outcome = machine.run().unwrap();
     let mut rest = outcome.console.as_str();
     for word in ["firn-init: the boot failed."]
@@ -23,6 +26,7 @@ fn fails(machine: &Machine, words: &[&str]) {
         rest = &rest[found + word.len()..];
     }
     assert_eq!(outcome.exit, Exit::Ended);
+    outcome
 }
 
 /// The machine of the fixture with a ramdisk that something was done to.
@@ -88,4 +92,31 @@ fn a_kernel_that_the_ramdisk_was_not_built_for() {
     let runs = format!("the kernel that runs is {}", other.manifest.kernel_release);
     let made = format!("the ramdisk was built for {}", built.manifest.kernel_release);
     fails(&machine, &["in the step  plan", &runs, &made]);
+}
+
+#[test]
+fn an_init_whose_interpreter_is_missing_and_no_nix() {
+    let directory = tempfile::tempdir().unwrap();
+    let (system, demo) = (directory.path().join("broken"), Path::new(&LINUX_6_1.build().manifest.toplevel));
+    fs::create_dir(&system).unwrap();
+    fs::write(system.join("init"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(system.join("init"), PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["kernel-params", "nixos-version", "system"] {
+        fs::copy(demo.join(name), system.join(name)).unwrap();
+    }
+    for name in ["kernel", "kernel-modules"] {
+        symlink(demo.join(name), system.join(name)).unwrap();
+    }
+    let toplevel = run(Command::new("nix-store").arg("--add").arg(&system)).unwrap();
+    let build = pack(toplevel.trim(), directory.path().join("build")).unwrap();
+
+    let machine = Machine::of_build(&build.directory).unwrap();
+    let init = format!("executing {}/init; if it is there, its interpreter", toplevel.trim());
+    // A machine without Nix gets as far as that: what it cannot do is an error in the log.
+    let no_nix = "sw/bin/nix-store: No such file or directory";
+    let outcome = fails(&machine, &["in the step  hand-over", &init, "No such file"]);
+    let before = outcome.console.split("the boot failed.").next().unwrap();
+    for word in ["The store is not registered and Nix will not know its paths", no_nix, "The boot goes on"] {
+        assert!(before.contains(word), "no {word:?}; the console says:\n{before}");
+    }
 }

@@ -68,13 +68,20 @@ pub fn boot(machine: &Machine) -> Result<Report> {
 }
 
 fn build(kernel: &str) -> Result<Build> {
-    let firn_init = env::var_os("FIRN_INIT")
-        .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
     let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
     let output = run(Command::new(system).args(["--kernel", kernel, "--probe", env!("CARGO_BIN_EXE_firn-probe")]))?;
     let toplevel = output.lines().last().context("system/build printed no store path")?;
+    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}")))
+}
 
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}"));
+/// Packs a system into a directory.
+///
+/// # Errors
+///
+/// Those of the builder.
+pub fn pack(toplevel: &str, directory: PathBuf) -> Result<Build> {
+    let firn_init = env::var_os("FIRN_INIT")
+        .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
     let options = image::Options {
         toplevel: toplevel.into(),
         out: directory.clone(),
