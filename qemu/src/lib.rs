@@ -182,6 +182,7 @@ impl Machine {
         let mut qemu = self.arguments(accel::choose(&self.kernel)?);
         qemu.extend(["-serial", "mon:stdio", "-serial", "null"].map(OsString::from));
         print_command(&qemu);
+        eprintln!("The keys Ctrl-a x end the machine, whatever it does.");
         let status = Command::new(QEMU).args(&qemu[1..]).status().with_context(|| format!("running {QEMU}"))?;
         if !status.success() {
             bail!("{QEMU} failed ({status})");

@@ -32,7 +32,7 @@ struct Build {
     directory: PathBuf,
 
     /// Size of the machine's memory, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
 
     /// More words for the kernel command line
@@ -85,8 +85,10 @@ impl Build {
             "the system verified nothing: its firn-probe knows no probe=verify; build it again"
         );
         for command in commands {
-            println!("{}\n{}{}", command.argv.join(" "), command.stdout, command.stderr);
-            ensure!(command.status == Some(0), "{} failed in the machine", command.argv.join(" "));
+            let line = command.argv.join(" ");
+            println!("{line}\n{}{}", command.stdout, command.stderr.trim_end());
+            ensure!(command.status == Some(0), "{line} failed in the machine");
+            println!("{line}: ok");
         }
         Ok(())
     }
@@ -107,12 +109,14 @@ impl Boot {
         if self.interactive {
             return machine.interact();
         }
+        let outcome = machine.run()?;
         ensure!(
-            machine.run()?.exit == Exit::Ended,
+            outcome.exit == Exit::Ended,
             "the machine still ran after {} s and was switched off; see what its console said last, or give it more time \
              with --time-limit",
             self.time_limit
         );
+        ensure!(!outcome.console.contains("Kernel panic"), "the kernel panicked; the console above says why");
         Ok(())
     }
 }

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Options};
-use std::path::PathBuf;
+use firn::image::{self, Compression, Manifest, Options};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Packs NixOS systems that run from memory, with a stage 1 that boots them.
@@ -17,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe, manifest.json
+    /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
     Build(Build),
 }
 
@@ -34,8 +35,8 @@ struct Build {
     #[arg(long, value_name = "WORDS", default_value = "zstd -Xcompression-level 19")]
     compression: Compression,
 
-    /// Size of the blocks that the store is compressed in, bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    /// Size of the blocks that the store is compressed in, 4K to 1M
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block_size)]
     block_size: u32,
 
     /// The firn-init to pack; without this the one that lies beside this program
@@ -69,18 +70,63 @@ impl Build {
             block_size: self.block_size,
         };
         let manifest = image::build(&options, progress)?;
-        if !self.quiet {
-            println!("{} in {}", manifest.label, options.out.display());
-            for file in &manifest.files {
-                println!("{:>12} bytes  {}", file.bytes, file.name);
-            }
+        if self.quiet {
+            return Ok(());
         }
-        Ok(())
+        match summarize(&manifest, &options.out) {
+            // Whoever reads it has read enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("writing to standard output; everything is built"),
+        }
     }
+}
+
+fn summarize(manifest: &Manifest, out: &Path) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{} in {}", manifest.label, out.display())?;
+    for file in &manifest.files {
+        writeln!(stdout, "{:>12} bytes  {}", file.bytes, file.name)?;
+    }
+    Ok(())
+}
+
+/// Reads a size such as `131072`, `128K` or `1M`, as mksquashfs takes it for its blocks.
+fn block_size(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1 << 10),
+        None => text.strip_suffix(['m', 'M']).map_or((text, 1), |number| (number, 1 << 20)),
+    };
+    let bytes = number.parse().ok().and_then(|number: u32| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
+        .ok_or_else(|| "squashfs takes powers of two from 4K to 1M".into())
 }
 
 fn beside_this_program() -> Result<PathBuf> {
     let program =
         std::env::current_exe().context("looking for firn-init beside this program; name it with --firn-init")?;
     Ok(program.with_file_name("firn-init"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_sizes() {
+        for (text, bytes) in
+            [("4096", 4096), ("128K", 131_072), ("128k", 131_072), ("1M", 1_048_576), ("1m", 1_048_576)]
+        {
+            assert_eq!(block_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "0", "1000", "2048", "2M", "9999999M", "1G", "-1", "1 M"] {
+            assert!(block_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
 }

@@ -24,6 +24,8 @@ impl Words {
     /// Splits a command line. Bytes that are no UTF-8 are replaced: a word of ours never has any.
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
+        // The newline is that of /proc/cmdline and no part of a value whose quotes are not closed.
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut words = Vec::new();
         let mut quoted = false;
         // "is_space" as the kernel's ctype has it, the non-breaking space of Latin-1 included
@@ -86,6 +88,7 @@ mod tests {
             (br#""a=b c" d"#, &[("a", Some("b c")), ("d", None)]),
             (br#""a b""#, &[("a b", None)]),
             (br#"a="b c"#, &[("a", Some("b c"))]),
+            (b"\"a=b c\n", &[("a", Some("b c"))]),
             (br#"a=b"c d"e"#, &[("a", Some(r#"b"c d"e"#))]),
             (br#"a="""#, &[("a", Some(""))]),
             (b"a -- b=1", &[("a", None)]),

@@ -70,7 +70,7 @@ impl Filesystem<'_> {
         }
         for (key, value) in self.wishes {
             if let Err(errno) = fsconfig_set_string(&context, *key, *value) {
-                log::info!("Doing without {key}={value}: {:#}", explain(errno));
+                log::info!("This kernel does not take {key}={value}, going on without ({:#})", explain(errno));
             }
         }
         fsconfig_create(&context).map_err(explain)?;

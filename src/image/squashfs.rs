@@ -4,8 +4,7 @@ use super::Options;
 use super::nix::{self, Registered};
 use super::progress::{Progress, Step};
 use crate::plan::REGISTRATION;
-use anyhow::{Context, Result, bail};
-use std::convert::Infallible;
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::num::NonZero;
@@ -20,9 +19,10 @@ use std::str::FromStr;
 pub struct Compression(String);
 
 impl FromStr for Compression {
-    type Err = Infallible;
+    type Err = anyhow::Error;
 
-    fn from_str(words: &str) -> Result<Self, Infallible> {
+    fn from_str(words: &str) -> Result<Self> {
+        ensure!(!words.trim().is_empty(), "there is no compressor; \"none\" leaves the store uncompressed");
         Ok(Self(words.into()))
     }
 }
@@ -133,6 +133,7 @@ mod tests {
         ] {
             assert_eq!(words.parse::<Compression>().unwrap().arguments(), arguments, "{words:?}");
         }
+        assert!(" ".parse::<Compression>().is_err());
     }
 
     #[test]
