@@ -16,8 +16,8 @@ use std::time::Duration;
 /// and the kernel panics and reboots as told; where it is 0, the machine stays as it is, for somebody to read the screen.
 pub fn fail(error: &Error) -> ! {
     log::error!("The boot failed: {error:#}");
-    let panic = fs::read_to_string("/proc/sys/kernel/panic").unwrap_or_default();
-    let reboots = panic.trim().parse::<i64>().unwrap_or(0) != 0;
+    // Without /proc there is no telling: then the kernel shall decide.
+    let reboots = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
     say(&screen(error, reboots));
     if reboots {
         // With a negative panic= the machine is gone at once, and so would be what a slow serial line has not sent yet. A
