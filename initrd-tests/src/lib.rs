@@ -26,6 +26,8 @@ pub struct Report {
     pub loop_files: BTreeMap<String, String>,
     /// What some paths resolve to; none for a path that does not.
     pub paths: BTreeMap<String, Option<String>>,
+    /// What stage 1 says of the boot (`/run/firn/boot.json`).
+    pub boot: serde_json::Value,
     /// The kernel log.
     pub dmesg: Vec<LogLine>,
     /// What was run then, in this order.

@@ -1,20 +1,48 @@
-//! PID 1 of the initramfs: the whole boot is [`firn::boot::run`].
+//! PID 1 of the initramfs: the whole boot is [`firn::boot::run`]. Elsewhere it answers questions about itself.
 
+use anyhow::{Context, Result};
 use firn::boot;
+use firn::plan::{self, Plan};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
-        eprintln!(
-            "firn-init {}: stage 1 of a NixOS system that runs from memory. It is the init of a ramdisk made by `firn build` \
-             and does nothing but as process 1 there.",
-            env!("CARGO_PKG_VERSION")
-        );
-        return ExitCode::FAILURE;
+        return answer();
     }
     std::panic::set_hook(Box::new(|panic| {
-        boot::rescue::fail(&anyhow::anyhow!("{panic}").context("a bug in firn-init"))
+        boot::rescue::fail(&anyhow::anyhow!("{panic}").context("a bug in firn-init"));
     }));
     let Err(error) = boot::run();
     boot::rescue::fail(&error)
+}
+
+/// What there is to do for an ordinary process: nothing that changes anything.
+fn answer() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--version"] => println!("firn-init {} (plans of format {})", env!("CARGO_PKG_VERSION"), plan::VERSION),
+        ["--check-plan", file] => match check_plan(file) {
+            Ok(plan) => println!("{file} is for the kernel {} and starts {}", plan.kernel_release, plan.init),
+            Err(error) => {
+                eprintln!("firn-init: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        },
+        _ => {
+            eprintln!(
+                "firn-init {}: stage 1 of a NixOS system that runs from memory. It is the init of a ramdisk made by `firn \
+                 build` and does nothing but as process 1 there, except for: firn-init --version, firn-init --check-plan FILE",
+                env!("CARGO_PKG_VERSION")
+            );
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn check_plan(file: &str) -> Result<Plan> {
+    std::fs::read_to_string(file)
+        .map_err(anyhow::Error::new)
+        .and_then(|json| Plan::from_json(&json))
+        .with_context(|| format!("reading {file}"))
 }

@@ -2,8 +2,9 @@
 
 use super::rescue;
 use kernlog::KernelLog;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fs;
+use std::sync::Mutex;
 
 /// Who speaks, at the front of every line.
 const TARGET: &str = "firn-init";
@@ -14,6 +15,14 @@ const LINE: usize = 900;
 
 /// kernlog, with one name for all modules and long messages in pieces.
 struct Lines(KernelLog);
+
+/// Messages of level warning and worse, for [`warnings`].
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What was logged as a warning or worse so far.
+pub fn warnings() -> Vec<String> {
+    WARNINGS.lock().map(|warnings| warnings.clone()).unwrap_or_default()
+}
 
 /// How many lines the kernel takes from a process: ten in five seconds by default, the others are dropped
 /// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line it refuses to be told otherwise.
@@ -58,6 +67,11 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         let text = record.args().to_string();
+        if record.level() <= Level::Warn
+            && let Ok(mut warnings) = WARNINGS.lock()
+        {
+            warnings.push(text.clone());
+        }
         for line in text.lines().flat_map(|line| pieces(line, LINE)) {
             self.0.log(&Record::builder().level(record.level()).target(TARGET).args(format_args!("{line}")).build());
         }

@@ -23,10 +23,11 @@ mod step;
 mod store;
 mod sys;
 mod system;
+mod telemetry;
 
 use anyhow::{Context, Result};
 use std::convert::Infallible;
-use step::step;
+use step::Steps;
 
 /// Carries the machine from an initramfs to the init of the system in the store image.
 ///
@@ -35,13 +36,17 @@ use step::step;
 /// The first step that fails ends the boot; its name is the outermost context. There is no success: by then the process
 /// is another program.
 pub fn run() -> Result<Infallible> {
-    let early = step("early mounts", early::prepare)?;
-    let words = step("command line", cmdline::read)?;
-    let plan = step("plan", plan::read)?;
-    step("modules", || modules::load(&plan.modules))?;
-    let root = step("root", || root::create(&early))?;
-    let root = step("store", || store::assemble(root, &plan.image))?;
-    let system = step("system", || system::find(&root, &words, plan.init.as_deref()))?;
-    step("registration", || registration::register(&root, &system))?;
-    step("hand-over", || handover::switch_root(&root, early, &system))?.exec().context("hand-over")
+    let mut steps = Steps::default();
+    let early = steps.run("early mounts", early::prepare)?;
+    let memory = telemetry::available_memory();
+    let words = steps.run("command line", cmdline::read)?;
+    let plan = steps.run("plan", plan::read)?;
+    steps.run("modules", || modules::load(&plan.modules))?;
+    let root = steps.run("root", || root::create(&early))?;
+    let root = steps.run("store", || store::assemble(root, &plan.image))?;
+    let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
+    steps.run("registration", || registration::register(&root, &system))?;
+    let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
+    telemetry::write(&steps, &plan, &system, memory);
+    switched.exec().context("hand-over")
 }

@@ -1,16 +1,41 @@
 //! A step of the boot: what it is called, how long it took, which one failed.
 
 use anyhow::{Context, Result};
-use std::time::Instant;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
-/// Runs one step of the boot, logs how long it took, and puts its name before whatever goes wrong in it.
-///
-/// # Errors
-///
-/// Those of the step.
-pub fn step<T>(name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let value = run().context(name)?;
-    log::info!("{name}: done in {:.3} ms", start.elapsed().as_secs_f64() * 1e3);
-    Ok(value)
+/// The steps that are done, in order.
+#[derive(Debug, Default, Serialize)]
+pub struct Steps(Vec<Step>);
+
+/// A step that is done.
+#[derive(Debug, Serialize)]
+struct Step {
+    name: &'static str,
+    /// µs of `CLOCK_MONOTONIC`, which begins with the kernel.
+    start: u64,
+    end: u64,
+}
+
+impl Steps {
+    /// Runs one step of the boot, logs how long it took, and puts its name before whatever goes wrong in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the step.
+    pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = microseconds();
+        let value = run().context(name)?;
+        let end = microseconds();
+        let took = end.saturating_sub(start);
+        log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
+        self.0.push(Step { name, start, end });
+        Ok(value)
+    }
+}
+
+fn microseconds() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative on this clock.
+    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }

@@ -73,6 +73,7 @@ fn run() -> Result<()> {
         meminfo: proc::meminfo(&read("/proc/meminfo")?),
         loop_files: loop_files()?,
         paths: PATHS.iter().map(|path| ((*path).to_owned(), resolve(path))).collect(),
+        boot: serde_json::from_str(&read("/run/firn/boot.json")?).context("reading /run/firn/boot.json")?,
         dmesg: dmesg()?,
         commands: commands.into_iter().map(execute).collect(),
     };

@@ -39,6 +39,7 @@ on_every_kernel! {
     init_has_an_empty_environment
     init_has_its_signals_and_files_to_itself
     process_1_is_the_systems_init
+    stage_1_says_what_the_boot_was_like
     the_closure_is_the_builders
     the_contents_of_the_store_are_what_is_registered
     the_initramfs_is_gone_and_its_memory_back
@@ -163,6 +164,28 @@ fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {
 fn the_kernel_is_the_systems(fixture: &Fixture) {
     assert_eq!(fixture.report().kernel_release, fixture.build().manifest.kernel_release);
     assert!(fixture.report().kernel_release.starts_with(&format!("{}.", fixture.kernel)));
+}
+
+fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
+    let (boot, manifest) = (&fixture.report().boot, &fixture.build().manifest);
+    assert_eq!(boot["init"], manifest.init.as_str());
+    assert_eq!(boot["toplevel"], manifest.toplevel.as_str());
+    assert_eq!(boot["image"], "/nix-store.squashfs");
+    assert_eq!(boot["warnings"], serde_json::json!([]));
+    let memory = |key: &str| boot[key].as_u64().unwrap_or_else(|| panic!("{key} of {boot:#}"));
+    for key in ["memory_before", "memory_after"] {
+        assert!((1..fixture.report().meminfo["MemTotal"]).contains(&memory(key)), "{boot:#}");
+    }
+
+    let steps = boot["steps"].as_array().unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["early mounts", "command line", "plan", "modules", "root", "store", "system", "registration", "hand-over"]
+    );
+    let times: Vec<_> =
+        steps.iter().flat_map(|step| [&step["start"], &step["end"]]).map(serde_json::Value::as_u64).collect();
+    assert!(times.is_sorted() && times[0] > Some(0), "{boot:#}");
 }
 
 fn the_limit_on_log_lines_is_the_kernels_again(fixture: &Fixture) {

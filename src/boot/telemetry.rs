@@ -1,0 +1,76 @@
+//! What the boot was like, for the running system to read: [`PATH`].
+
+use super::kmsg;
+use super::plan::Plan;
+use super::step::Steps;
+use super::system::System;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+
+/// Where the report lies in the running system.
+const PATH: &str = "/run/firn/boot.json";
+
+/// The contents of [`PATH`].
+#[derive(Serialize)]
+struct Report<'a> {
+    /// The version of firn-init.
+    firn: &'static str,
+    init: &'a str,
+    toplevel: Option<&'a str>,
+    /// The store image's path in the initramfs.
+    image: &'a str,
+    steps: &'a Steps,
+    /// `MemAvailable`, kB, before the first module was loaded and after the initramfs was emptied.
+    memory_before: Option<u64>,
+    memory_after: Option<u64>,
+    /// What the log has of level warning and worse.
+    warnings: Vec<String>,
+}
+
+/// Writes the report. One that cannot be written is a warning and nothing more.
+pub fn write(steps: &Steps, plan: &Plan, system: &System, memory_before: Option<u64>) {
+    let report = Report {
+        firn: env!("CARGO_PKG_VERSION"),
+        init: &system.init,
+        toplevel: system.toplevel.as_deref(),
+        image: &plan.image.path,
+        steps,
+        memory_before,
+        memory_after: available_memory(),
+        warnings: kmsg::warnings(),
+    };
+    if let Err(error) = write_json(&report) {
+        log::warn!("Writing {PATH}: {error:#}");
+    }
+}
+
+fn write_json(report: &Report<'_>) -> Result<()> {
+    let json = serde_json::to_vec_pretty(report)?;
+    fs::create_dir_all(Path::new(PATH).parent().context("no directory")?)?;
+    Ok(fs::write(PATH, json)?)
+}
+
+/// What a new program could have of the memory (`MemAvailable` in `/proc/meminfo`), kB.
+pub fn available_memory() -> Option<u64> {
+    available(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available(meminfo: &str) -> Option<u64> {
+    meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix("kB")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn available_memory() {
+        for (meminfo, expected) in [
+            ("MemTotal:  100 kB\nMemFree:  1 kB\nMemAvailable:     746252 kB\n", Some(746_252)),
+            ("MemTotal:  100 kB\n", None),
+            ("MemAvailable: many kB\n", None),
+        ] {
+            assert_eq!(super::available(meminfo), expected);
+        }
+    }
+}
