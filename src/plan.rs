@@ -24,6 +24,23 @@ pub const REQUIRED_MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
 /// tmpfs that is the default ends at half of what is free while the ramdisk is still there.
 pub const RAMFS_WORD: &str = "rootfstype=ramfs";
 
+/// How firn's own words on the kernel command line begin.
+pub const PREFIX: &str = "firn.";
+
+/// firn's own words, each with what it takes and does, as the README has them.
+pub const WORDS: [(&str, &str); 7] = [
+    ("firn.store", "another path of the store image in the ramdisk"),
+    ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
+    ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),
+    ("firn.rw-store.size", "the same for what is written to the store"),
+    ("firn.rw-store.inodes", "the same for what is written to the store"),
+    (
+        "firn.register",
+        "`load` (the default): register the store, go on if that fails; `required`: or fail; `none`: do not",
+    ),
+    ("firn.log", "what stage 1 writes to the kernel log: `off`, `error`, `warn`, or all of it (`info`)"),
+];
+
 /// What stage 1 is to do, decided when the ramdisk was built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -91,6 +108,14 @@ mod tests {
             init: "/nix/store/x/init".into(),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
             image: Image { path: IMAGE.into(), bytes: 4096 },
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_word() {
+        let readme = include_str!("../README.md");
+        for (word, text) in WORDS {
+            assert!(readme.contains(&format!("| `{word}=` | {text} |")), "{word}");
         }
     }
 

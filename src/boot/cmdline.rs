@@ -47,6 +47,12 @@ impl Words {
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(name, value)| name == key && value.is_some()).and_then(|(_, value)| value.as_deref())
     }
+
+    /// The words whose keys begin with `prefix`, in order.
+    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let pairs = self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
+        pairs.filter(move |(key, _)| key.starts_with(prefix))
+    }
 }
 
 /// Cuts a word at its first `=` behind its first character, and takes quotes away as the kernel does: at the front of

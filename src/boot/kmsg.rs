@@ -35,7 +35,7 @@ pub struct Limit(Option<String>);
 pub fn start() -> Limit {
     let before = fs::read_to_string(LIMIT);
     let lifted = fs::write(LIMIT, "on\n");
-    match KernelLog::from_env() {
+    match KernelLog::new() {
         Ok(kernel_log) => {
             if log::set_boxed_logger(Box::new(Lines(kernel_log))).is_ok() {
                 log::set_max_level(LevelFilter::Trace);

@@ -15,6 +15,7 @@ mod handover;
 mod kmsg;
 mod modules;
 mod mount;
+mod options;
 mod plan;
 mod registration;
 pub mod rescue;
@@ -40,12 +41,13 @@ pub fn run() -> Result<Infallible> {
     let early = steps.run("early mounts", early::prepare)?;
     let memory = telemetry::available_memory();
     let words = steps.run("command line", cmdline::read)?;
-    let plan = steps.run("plan", plan::read)?;
+    let options = options::apply(&words);
+    let plan = steps.run("plan", || plan::read(&options))?;
     steps.run("modules", || modules::load(&plan.modules))?;
-    let root = steps.run("root", || root::create(&early))?;
-    let root = steps.run("store", || store::assemble(root, &plan.image))?;
+    let root = steps.run("root", || root::create(&early, &options.root))?;
+    let root = steps.run("store", || store::assemble(root, &plan.image, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
-    steps.run("registration", || registration::register(&root, &system))?;
+    steps.run("registration", || registration::register(&root, &system, options.register))?;
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
     telemetry::write(&steps, &plan, &system, memory);
     switched.exec().context("hand-over")

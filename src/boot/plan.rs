@@ -1,5 +1,6 @@
 //! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
 
+use super::options::Options;
 use crate::modules_dep::ModulesDep;
 use crate::plan::{IMAGE, PATH, REQUIRED_MODULES};
 use anyhow::{Context, Result, bail};
@@ -24,13 +25,21 @@ pub struct Image {
     pub bytes: Option<u64>,
 }
 
-/// Reads the plan. A ramdisk without one is a foreign one that firn-init was dropped into: there the image has nixpkgs'
+/// Reads the plan, with the store image that the command line names in place of its own. A ramdisk without one is a foreign one that firn-init was dropped into: there the image has nixpkgs'
 /// name, and the modules are those that its `modules.dep` knows.
 ///
 /// # Errors
 ///
 /// A plan that cannot be read or parsed, or that was made for another kernel.
-pub fn read() -> Result<Plan> {
+pub fn read(options: &Options) -> Result<Plan> {
+    let mut plan = read_file()?;
+    if let Some(path) = &options.image {
+        plan.image = Image { path: path.clone(), bytes: None };
+    }
+    Ok(plan)
+}
+
+fn read_file() -> Result<Plan> {
     let name = nix::sys::utsname::uname().context("uname")?;
     let release = name.release().to_string_lossy();
     let json = match fs::read_to_string(PATH) {

@@ -4,6 +4,7 @@
 //! own steps afterwards find nothing left to change.
 
 use super::mount::make_directory;
+use super::options::Register;
 use super::root::Root;
 use super::store::NewRoot;
 use super::system::System;
@@ -19,9 +20,9 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 ///
 /// # Errors
 ///
-/// A file or link that cannot be made. A Nix that fails is a warning: the machine can do its work without a database, and
-/// is of more use up than down.
-pub fn register(root: &NewRoot, system: &System) -> Result<()> {
+/// A file or link that cannot be made. A Nix that fails is only an error in the log, unless it is required: the machine can
+/// do its work without a database, and is of more use up than down.
+pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
     make_directory(root.at("/etc"))?;
     File::create(root.at("/etc/NIXOS")).context("making /etc/NIXOS")?;
     let Some(toplevel) = &system.toplevel else {
@@ -29,11 +30,17 @@ pub fn register(root: &NewRoot, system: &System) -> Result<()> {
         return Ok(());
     };
     set_profile(root, toplevel)?;
-    if let Err(error) = load_database(root, toplevel) {
-        log::error!(
-            "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
-             later: nix-store --load-db < /nix/store/{REGISTRATION}"
-        );
+    match mode {
+        Register::None => log::info!("Leaving the Nix database alone, as firn.register=none asks"),
+        Register::Required => load_database(root, toplevel).context("firn.register=required")?,
+        Register::Load => {
+            if let Err(error) = load_database(root, toplevel) {
+                log::error!(
+                    "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
+                     later: nix-store --load-db < /nix/store/{REGISTRATION}"
+                );
+            }
+        }
     }
     Ok(())
 }

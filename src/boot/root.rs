@@ -2,6 +2,7 @@
 
 use super::early::Early;
 use super::mount::Filesystem;
+use super::options::Limits;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -22,9 +23,9 @@ pub struct Root {
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn create(early: &Early) -> Result<Root> {
-    let tmpfs =
-        Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &[("mode", "0755")], wishes: &[] };
+pub fn create(early: &Early, limits: &Limits) -> Result<Root> {
+    let options = limits.options();
+    let tmpfs = Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &options, wishes: &[] };
     let path = Path::new(PATH);
     tmpfs.mount(path)?;
     early.bind_below(path)?;

@@ -1,6 +1,7 @@
 //! The store: the image as lower layer, a tmpfs as upper layer, an overlay of both on `/nix/store`.
 
 use super::mount::{Filesystem, make_directory};
+use super::options::Limits;
 use super::plan::Image;
 use super::root::Root;
 use super::sys;
@@ -31,12 +32,12 @@ impl std::ops::Deref for NewRoot {
     }
 }
 
-/// Mounts the store image, the writable layer and the overlay of both.
+/// Mounts the store image, the writable layer with its limits, and the overlay of both.
 ///
 /// # Errors
 ///
 /// An image that is missing or not whole, or a mount that the kernel refuses.
-pub fn assemble(root: Root, image: &Image) -> Result<NewRoot> {
+pub fn assemble(root: Root, image: &Image, limits: &Limits) -> Result<NewRoot> {
     check_whole(image)?;
     let device = attach(&image.path)?;
     let source = device.path().context("asking /proc for the name of the loop device")?;
@@ -52,8 +53,8 @@ pub fn assemble(root: Root, image: &Image) -> Result<NewRoot> {
     // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
     drop(device);
 
-    let writable =
-        Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &[("mode", "0755")], wishes: &[] };
+    let options = limits.options();
+    let writable = Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &options, wishes: &[] };
     writable.mount(&root.at(WRITABLE))?;
     make_directory(root.at(UPPER))?;
     make_directory(root.at(WORK))?;
@@ -79,7 +80,8 @@ fn check_whole(image: &Image) -> Result<()> {
                   \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory";
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let advice = if image.bytes.is_some() { advice } else { "a ramdisk without a plan must have it there" };
+            let advice =
+                if image.bytes.is_some() { advice } else { "put it there, or name another path with firn.store=" };
             return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk: {advice}"));
         }
         other => other.with_context(|| format!("looking at the store image {path}"))?,

@@ -45,7 +45,13 @@ const GROUPS: [(&str, &[&[&str]]); 4] = [
 ];
 
 /// Paths that the tests want to know about.
-const PATHS: [&str; 4] = ["/etc/NIXOS", "/nix/var/nix/profiles/system", "/run/booted-system", "/run/current-system"];
+const PATHS: [&str; 5] = [
+    "/etc/NIXOS",
+    "/nix/var/nix/db/db.sqlite",
+    "/nix/var/nix/profiles/system",
+    "/run/booted-system",
+    "/run/current-system",
+];
 
 fn main() -> ExitCode {
     match run() {

@@ -110,7 +110,7 @@ fn an_init_whose_interpreter_is_missing_and_no_nix() {
     let toplevel = run(Command::new("nix-store").arg("--add").arg(&system)).unwrap();
     let build = pack(toplevel.trim(), directory.path().join("build")).unwrap();
 
-    let machine = Machine::of_build(&build.directory).unwrap();
+    let mut machine = Machine::of_build(&build.directory).unwrap();
     let init = format!("executing {}/init; if it is there, its interpreter", toplevel.trim());
     // A machine without Nix gets as far as that: what it cannot do is an error in the log.
     let no_nix = "sw/bin/nix-store: No such file or directory";
@@ -119,4 +119,7 @@ fn an_init_whose_interpreter_is_missing_and_no_nix() {
     for word in ["The store is not registered and Nix will not know its paths", no_nix, "The boot goes on"] {
         assert!(before.contains(word), "no {word:?}; the console says:\n{before}");
     }
+
+    machine.append("firn.register=required");
+    fails(&machine, &["in the step  registration", "firn.register=required", "sw/bin/nix-store", "No such file"]);
 }

@@ -7,6 +7,7 @@
 mod failures;
 mod fixture;
 mod foreign;
+mod words;
 
 use fixture::{Fixture, boot, sorted_lines};
 use initrd_tests::{Command, Report};
