@@ -14,6 +14,9 @@ pub const VERSION: u32 = 1;
 /// Where the store image lies in the ramdisk, with a plan or without: nixpkgs' name, `installer/netboot/netboot.nix`.
 pub const IMAGE: &str = "/nix-store.squashfs";
 
+/// What lies below this directory of the ramdisk is copied into the root of the system.
+pub const FILES: &str = "/firn/root";
+
 /// The registration of the image's store paths, at the root of the image: nixpkgs' name, `lib/make-squashfs.nix`.
 pub const REGISTRATION: &str = "nix-path-registration";
 

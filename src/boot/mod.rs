@@ -11,6 +11,7 @@
 
 pub mod cmdline;
 mod early;
+mod files;
 mod handover;
 mod kmsg;
 mod modules;
@@ -48,6 +49,7 @@ pub fn run() -> Result<Infallible> {
     let root = steps.run("store", || store::assemble(root, &plan.image, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
     steps.run("registration", || registration::register(&root, &system, options.register))?;
+    steps.run("files", || files::copy(&root))?;
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
     telemetry::write(&steps, &plan, &system, memory);
     switched.exec().context("hand-over")

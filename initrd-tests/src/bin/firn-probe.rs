@@ -24,8 +24,15 @@ const SOFTWARE: &str = "/run/current-system/sw/bin";
 const NEW_FILE: &str = "/tmp/firn-probe-new";
 
 /// Commands by group. What they print and how they end is for the tests to judge.
-const GROUPS: [(&str, &[&[&str]]); 4] = [
+const GROUPS: [(&str, &[&[&str]]); 5] = [
     ("facts", &[]),
+    (
+        "files",
+        &[
+            &["stat", "--format", "%a %u:%g %n", "/etc", "/etc/ssh", "/etc/ssh/key", "/etc/secret"],
+            &["cat", "/etc/ssh/key", "/etc/secret"],
+        ],
+    ),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (

@@ -5,6 +5,7 @@
 //! machines.
 
 mod failures;
+mod files;
 mod fixture;
 mod foreign;
 mod words;
@@ -182,7 +183,18 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["early mounts", "command line", "plan", "modules", "root", "store", "system", "registration", "hand-over"]
+        [
+            "early mounts",
+            "command line",
+            "plan",
+            "modules",
+            "root",
+            "store",
+            "system",
+            "registration",
+            "files",
+            "hand-over"
+        ]
     );
     let times: Vec<_> =
         steps.iter().flat_map(|step| [&step["start"], &step["end"]]).map(serde_json::Value::as_u64).collect();
