@@ -36,7 +36,13 @@ impl fmt::Display for Filesystem<'_> {
     }
 }
 
-impl Filesystem<'_> {
+impl<'a> Filesystem<'a> {
+    /// A writable tmpfs.
+    #[must_use]
+    pub fn tmpfs(options: &'a [(&'static str, &'a str)]) -> Self {
+        Self { kind: "tmpfs", source: "tmpfs", read_only: false, options, wishes: &[] }
+    }
+
     /// Mounts the file system on the directory `target`, made if it is not there.
     ///
     /// # Errors

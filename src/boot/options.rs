@@ -116,19 +116,30 @@ fn size(value: &str) -> Result<String> {
             "it takes 1% to 100% of the memory"
         ),
         // tmpfs takes 0 for "no limit", which fills the memory until the machine is dead.
-        None => ensure!(number(value).is_ok() && !value.starts_with('0'), "it takes a size such as 512m, 4g or 80%"),
+        None => ensure!(amount(value).is_some_and(|bytes| bytes > 0), "it takes a size such as 512m, 4g or 80%"),
     }
     Ok(value.into())
 }
 
-/// A number as the kernel reads it (`memparse`, lib/cmdline.c), decimal.
+/// A number as tmpfs takes it.
 fn number(value: &str) -> Result<String> {
-    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
-    ensure!(
-        !digits.is_empty() && digits.len() < 16 && digits.bytes().all(|byte| byte.is_ascii_digit()),
-        "it takes a number, with k, m or g for thousands of 1,024"
-    );
+    ensure!(amount(value).is_some(), "it takes a number, with k, m or g for thousands of 1,024");
     Ok(value.into())
+}
+
+/// What the kernel makes of a decimal number with a unit (`memparse`, lib/cmdline.c), if tmpfs does not refuse so many
+/// (`BOGO_INODE_SIZE`, mm/shmem.c): a mount that is refused is a boot that fails.
+fn amount(value: &str) -> Option<u64> {
+    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
+    let unit = match value.strip_prefix(digits)?.to_ascii_lowercase().as_str() {
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => 1,
+    };
+    // parse() alone would take a sign
+    let number: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(unit).filter(|amount| *amount <= u64::MAX >> 10)
 }
 
 /// The known word that takes the fewest changes to get to.
@@ -179,7 +190,11 @@ mod tests {
             ("firn.root.size=101%", "1% to 100%"),
             ("firn.root.size=,uid=0", "such as 512m"),
             ("firn.root.inodes=-1", "it takes a number"),
+            ("firn.root.inodes=+1", "it takes a number"),
             ("firn.rw-store.inodes=", "it takes a number"),
+            ("firn.rw-store.inodes=999999999999g", "it takes a number"),
+            ("firn.rw-store.inodes=18446744073709551615", "it takes a number"),
+            ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=image", "absolute path"),
             ("firn.log=loud", "off, error, warn or info"),
         ] {

@@ -24,10 +24,8 @@ pub struct Root {
 ///
 /// A mount that the kernel refuses.
 pub fn create(early: &Early, limits: &Limits) -> Result<Root> {
-    let options = limits.options();
-    let tmpfs = Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &options, wishes: &[] };
     let path = Path::new(PATH);
-    tmpfs.mount(path)?;
+    Filesystem::tmpfs(&limits.options()).mount(path)?;
     early.bind_below(path)?;
     Ok(Root { path, directory: open_directory(PATH)? })
 }

@@ -53,9 +53,7 @@ pub fn assemble(root: Root, image: &Image, limits: &Limits) -> Result<NewRoot> {
     // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
     drop(device);
 
-    let options = limits.options();
-    let writable = Filesystem { kind: "tmpfs", source: "tmpfs", read_only: false, options: &options, wishes: &[] };
-    writable.mount(&root.at(WRITABLE))?;
+    Filesystem::tmpfs(&limits.options()).mount(&root.at(WRITABLE))?;
     make_directory(root.at(UPPER))?;
     make_directory(root.at(WORK))?;
 
