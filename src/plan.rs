@@ -31,7 +31,7 @@ pub const RAMFS_WORD: &str = "rootfstype=ramfs";
 pub const PREFIX: &str = "firn.";
 
 /// firn's own words, each with what it takes and does, as the README has them.
-pub const WORDS: [(&str, &str); 7] = [
+pub const WORDS: [(&str, &str); 10] = [
     ("firn.store", "another path of the store image in the ramdisk"),
     ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
     ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),
@@ -41,7 +41,16 @@ pub const WORDS: [(&str, &str); 7] = [
         "firn.register",
         "`load` (the default): register the store, go on if that fails; `required`: or fail; `none`: do not",
     ),
-    ("firn.log", "what stage 1 writes to the kernel log: `off`, `error`, `warn`, or all of it (`info`)"),
+    ("firn.verify", "`size` (the default): the store image has to be whole; `full`: and its SHA-256 that of the plan"),
+    (
+        "firn.hostid",
+        "eight hexadecimal digits that become `/etc/hostid` before modules are loaded: NixOS' `networking.hostId`",
+    ),
+    (
+        "firn.on_failure",
+        "what to do when the boot fails: `menu`, or after some seconds `reboot,30`, `poweroff,30`, `panic,30`",
+    ),
+    ("firn.log", "what stage 1 writes to the kernel log: `off`, `error`, `warn`, `info` (the default) or `debug`"),
 ];
 
 /// What stage 1 is to do, decided when the ramdisk was built.
@@ -57,6 +66,12 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// The store image in the ramdisk.
     pub image: Image,
+    /// Whether stage 1 compares the image with its checksum at each boot.
+    #[serde(default)]
+    pub verify: bool,
+    /// The system's host id as `networking.hostId` has it, eight hexadecimal digits.
+    #[serde(default)]
+    pub host_id: Option<String>,
 }
 
 /// A store image as the ramdisk holds it.
@@ -66,6 +81,8 @@ pub struct Image {
     pub path: String,
     /// Size in bytes. Anything else at boot means that the ramdisk did not unpack whole.
     pub bytes: u64,
+    /// SHA-256 in hexadecimal digits.
+    pub sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +127,9 @@ mod tests {
             kernel_release: "6.1.0-cloud".into(),
             init: "/nix/store/x/init".into(),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
-            image: Image { path: IMAGE.into(), bytes: 4096 },
+            image: Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) },
+            verify: false,
+            host_id: Some("4e98920d".into()),
         }
     }
 

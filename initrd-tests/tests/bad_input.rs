@@ -59,13 +59,8 @@ impl Fake {
 }
 
 fn options(toplevel: &Path, out: &Path) -> Options {
-    Options {
-        toplevel: toplevel.into(),
-        out: out.into(),
-        firn_init: env::var_os("FIRN_INIT").expect("start the tests with ./initrd-tests/run").into(),
-        compression: "none".parse().unwrap(),
-        block_size: 1 << 20,
-    }
+    let firn_init = env::var_os("FIRN_INIT").expect("start the tests with ./initrd-tests/run");
+    Options { compression: "none".parse().unwrap(), ..Options::new(toplevel, out, firn_init) }
 }
 
 /// Builds in vain: checks that the error has these words and that the output directory is as empty as before.

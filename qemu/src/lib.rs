@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -46,6 +46,8 @@ pub struct Machine {
     pub counted: bool,
     /// Whether the console is shown on standard output while the machine runs.
     pub show: bool,
+    /// What somebody at the console does: when it shows the first text, they type the second; then the next pair.
+    pub dialogue: Vec<(String, String)>,
 }
 
 /// How a machine ended.
@@ -69,7 +71,7 @@ pub struct Outcome {
 }
 
 impl Machine {
-    /// A machine with this kernel, nothing else to boot, 1 GiB of memory and ten minutes of time.
+    /// A machine with this kernel, nothing else to boot, 1 GiB of memory and five minutes of time.
     #[must_use]
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self {
@@ -77,9 +79,10 @@ impl Machine {
             initrd: None,
             cmdline: String::new(),
             memory_mib: 1024,
-            time_limit: Duration::from_mins(10),
+            time_limit: Duration::from_mins(5),
             counted: false,
             show: false,
+            dialogue: Vec::new(),
         }
     }
 
@@ -112,6 +115,11 @@ impl Machine {
         self.cmdline.push_str(words);
     }
 
+    /// Has somebody type `keys` when the console shows `text`, after what they typed before.
+    pub fn when(&mut self, text: &str, keys: &str) {
+        self.dialogue.push((text.into(), keys.into()));
+    }
+
     /// Runs the machine until it switches itself off or its time is over. The QEMU command goes to standard error.
     ///
     /// # Errors
@@ -140,12 +148,12 @@ impl Machine {
         let child = Command::new("timeout")
             .args(["--foreground", "--kill-after=5", &self.time_limit.as_secs_f64().to_string()])
             .args(&qemu)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(console.reopen()?)
             .stderr(errors.reopen()?)
             .spawn()
             .context("running timeout(1) of coreutils")?;
-        let status = follow(child, console.reopen()?, self.show)?;
+        let status = follow(child, console.reopen()?, self.show, &self.dialogue)?;
 
         let console = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
         let report = fs::read(&report)?;
@@ -234,12 +242,32 @@ fn print_command(command: &[OsString]) {
     }
 }
 
-/// Waits for the end of `child`, and shows the console until then.
-fn follow(mut child: Child, mut console: File, mut show: bool) -> io::Result<ExitStatus> {
+/// Waits for the end of `child`. Shows the console until then, and types what the dialogue wants.
+fn follow(
+    mut child: Child,
+    mut console: File,
+    mut show: bool,
+    mut dialogue: &[(String, String)],
+) -> io::Result<ExitStatus> {
+    let mut keyboard = child.stdin.take();
+    let mut unanswered = Vec::new();
     loop {
         let status = child.try_wait()?;
+        let before = unanswered.len();
+        console.read_to_end(&mut unanswered)?;
         // A reader that goes away (`| head`) is no reason to give up the machine.
-        show = show && io::copy(&mut console, &mut io::stdout()).and_then(|_| io::stdout().flush()).is_ok();
+        show = show && io::stdout().write_all(&unanswered[before..]).and_then(|()| io::stdout().flush()).is_ok();
+        if let ([(text, keys), rest @ ..], Some(keyboard)) = (dialogue, &mut keyboard)
+            && let Some(found) = unanswered.windows(text.len()).position(|window| window == text.as_bytes())
+        {
+            unanswered.drain(..found + text.len());
+            dialogue = rest;
+            // A machine that is gone does not read it.
+            keyboard.write_all(keys.as_bytes()).or_else(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(error),
+            })?;
+        }
         match status {
             Some(status) => return Ok(status),
             None => thread::sleep(Duration::from_millis(50)),

@@ -10,10 +10,10 @@ fn main() -> ExitCode {
         return answer();
     }
     std::panic::set_hook(Box::new(|panic| {
-        boot::rescue::fail(&anyhow::anyhow!("{panic}").context("a bug in firn-init"));
+        // There is no way back from here: what follows is the end of PID 1, and a kernel panic.
+        boot::rescue::fail(&anyhow::anyhow!("{panic}").context("a bug in firn-init"), None);
     }));
-    let Err(error) = boot::run();
-    boot::rescue::fail(&error)
+    boot::run()
 }
 
 /// What there is to do for an ordinary process: nothing that changes anything.

@@ -32,7 +32,7 @@ struct Build {
     out: PathBuf,
 
     /// How mksquashfs compresses the store: the compressor and its options, or "none"
-    #[arg(long, value_name = "WORDS", default_value = "zstd -Xcompression-level 19")]
+    #[arg(long, value_name = "WORDS", default_value_t)]
     compression: Compression,
 
     /// Size of the blocks that the store is compressed in, 4K to 1M
@@ -42,6 +42,14 @@ struct Build {
     /// The firn-init to pack; without this the one that lies beside this program
     #[arg(long, value_name = "FILE")]
     firn_init: Option<PathBuf>,
+
+    /// Pack this static busybox: a boot that fails then offers a shell, if `boot.shell_on_fail` is on the command line
+    #[arg(long, value_name = "FILE")]
+    rescue_shell: Option<PathBuf>,
+
+    /// Have every boot read the whole store image and compare it with its SHA-256 before it is mounted
+    #[arg(long)]
+    verify: bool,
 
     /// Print nothing but errors
     #[arg(long, short)]
@@ -66,6 +74,8 @@ impl Build {
             toplevel: self.toplevel,
             out: self.out,
             firn_init: self.firn_init.map_or_else(beside_this_program, Ok)?,
+            rescue_shell: self.rescue_shell,
+            verify: self.verify,
             compression: self.compression,
             block_size: self.block_size,
         };

@@ -48,10 +48,9 @@ impl Words {
         self.0.iter().rev().find(|(name, value)| name == key && value.is_some()).and_then(|(_, value)| value.as_deref())
     }
 
-    /// The words whose keys begin with `prefix`, in order.
-    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let pairs = self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
-        pairs.filter(move |(key, _)| key.starts_with(prefix))
+    /// All words, in order: the key and the value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
     }
 }
 

@@ -47,8 +47,6 @@ impl fmt::Display for Pseudo {
 pub struct Early {
     /// Where the mounts of the table are, but for those that lie below another one.
     mounts: Vec<&'static str>,
-    /// The kernel's limit on log lines, lifted for the boot.
-    pub log_limit: kmsg::Limit,
 }
 
 /// Mounts the table and starts the log, which needs `/dev`.
@@ -69,7 +67,8 @@ pub fn prepare() -> Result<Early> {
         }
     }
     let mounts = TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect();
-    Ok(Early { mounts, log_limit: kmsg::start() })
+    kmsg::start();
+    Ok(Early { mounts })
 }
 
 impl Early {

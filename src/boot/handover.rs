@@ -1,10 +1,10 @@
 //! The hand-over: the new root becomes `/`, the initramfs is emptied, the system's init takes over the process.
 
 use super::early::Early;
-use super::kmsg;
 use super::root::{enter, open_directory};
 use super::store::NewRoot;
 use super::system::System;
+use super::{kmsg, processes};
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
@@ -17,7 +17,6 @@ use std::process::Command;
 /// The process after the switch: its root is the system's.
 pub struct Switched {
     init: String,
-    log_limit: kmsg::Limit,
 }
 
 /// Makes the new root `/`, as `switch_root(8)` does, and frees the memory of the initramfs.
@@ -28,14 +27,15 @@ pub struct Switched {
 /// # Errors
 ///
 /// A mount that cannot be moved. What cannot be deleted is only a warning: it costs memory and nothing else.
-pub fn switch_root(root: &NewRoot, early: Early, system: &System) -> Result<Switched> {
+pub fn switch_root(root: &NewRoot, early: &Early, system: &System) -> Result<Switched> {
+    processes::kill_all();
     let initramfs = open_directory("/")?;
     rustix::process::fchdir(&root.directory).context("fchdir to the new root")?;
     rustix::mount::mount_move(".", "/").context("moving the new root to /")?;
     early.detach()?;
     enter(&root.directory)?;
     empty(&initramfs);
-    Ok(Switched { init: system.init.clone(), log_limit: early.log_limit })
+    Ok(Switched { init: system.init.clone() })
 }
 
 /// Deletes what lies in the initramfs. The store image goes, too: the loop device holds its contents.
@@ -82,7 +82,7 @@ impl Switched {
     /// # Errors
     ///
     /// Those of execve(2).
-    pub fn exec(self) -> Result<Infallible> {
+    pub fn exec(&self) -> Result<Infallible> {
         let mut command = Command::new(&self.init);
         command.env_clear();
         // What PID 1 started with is the console of the initramfs, a file that is deleted by now.
@@ -93,7 +93,7 @@ impl Switched {
             Err(error) => log::warn!("Opening /dev/console for the system's init: {error}"),
         }
         log::info!("Executing {}", self.init);
-        self.log_limit.restore();
+        kmsg::restore();
         let error = command.exec();
         Err(error).with_context(|| {
             format!(

@@ -1,9 +1,11 @@
 //! The log: lines in the kernel's ring buffer, and so on every console that its level lets them through to.
 
-use super::rescue;
+use super::console;
 use kernlog::KernelLog;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 
 /// Who speaks, at the front of every line.
@@ -28,36 +30,80 @@ pub fn warnings() -> Vec<String> {
 /// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line it refuses to be told otherwise.
 const LIMIT: &str = "/proc/sys/kernel/printk_devkmsg";
 
-/// The limit on log lines as it was before the boot lifted it.
-pub struct Limit(Option<String>);
+/// Four levels, the first of them: what reaches the consoles (`man 2 syslog`).
+const LEVELS: &str = "/proc/sys/kernel/printk";
 
-/// Starts the log, without a limit. Without `/dev/kmsg` (a kernel without printk) there is none, which standard error is told.
-pub fn start() -> Limit {
-    let before = fs::read_to_string(LIMIT);
-    let lifted = fs::write(LIMIT, "on\n");
+/// The kernel's settings as they were before the boot changed them, by path, for [`restore`].
+static BEFORE: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
+
+/// Starts the log, without a limit. Without `/dev/kmsg` (a kernel without printk) there is none, which the consoles are told.
+pub fn start() {
+    let lifted = set(LIMIT, "on\n");
     match KernelLog::new() {
         Ok(kernel_log) => {
             if log::set_boxed_logger(Box::new(Lines(kernel_log))).is_ok() {
                 log::set_max_level(LevelFilter::Trace);
             }
         }
-        Err(error) => rescue::say(&format!("{TARGET}: opening /dev/kmsg: {error}; the boot goes on without a log\n")),
+        Err(error) => console::say(&format!("{TARGET}: opening /dev/kmsg: {error}; the boot goes on without a log\n")),
     }
     if let Err(error) = lifted {
         log::warn!("Lifting the limit on log lines: {error}; some may be missing here");
     }
-    Limit(before.ok())
 }
 
-impl Limit {
-    /// Puts the limit back that the system expects.
-    pub fn restore(self) {
-        if let Some(before) = self.0
-            && let Err(error) = fs::write(LIMIT, before)
-        {
-            log::warn!("Restoring the limit on log lines: {error}");
+/// Shows every line of the log on every console.
+pub fn show_all() {
+    if let Err(error) = set(LEVELS, "8\n") {
+        log::warn!("Showing the whole log on the consoles: {error}");
+    }
+}
+
+/// Gives the system the kernel's settings that it expects.
+pub fn restore() {
+    let before = BEFORE.lock().map(|mut before| std::mem::take(&mut *before)).unwrap_or_default();
+    for (path, value) in before {
+        if let Err(error) = fs::write(path, value) {
+            log::warn!("Restoring {path}: {error}");
         }
     }
+}
+
+fn set(path: &'static str, value: &str) -> std::io::Result<()> {
+    let before = fs::read_to_string(path)?;
+    fs::write(path, value)?;
+    if let Ok(mut all) = BEFORE.lock()
+        && all.iter().all(|(known, _)| *known != path)
+    {
+        all.push((path, before));
+    }
+    Ok(())
+}
+
+/// What the kernel itself logged as an error or worse, oldest first.
+pub fn kernel_errors() -> Vec<String> {
+    let mut errors = Vec::new();
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg");
+    let Ok(mut kmsg) = opened else { return errors };
+    let mut record = [0; 8192];
+    loop {
+        // Each read gives one record (Documentation/ABI/testing/dev-kmsg).
+        match kmsg.read(&mut record) {
+            Ok(length) => {
+                errors.extend(kernel_error(&String::from_utf8_lossy(record.get(..length).unwrap_or_default())));
+            }
+            // Overwritten by a newer one; the next read goes on behind the gap.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(_) => return errors,
+        }
+    }
+}
+
+/// The text of a record, `PRIORITY,…;TEXT`, if it is the kernel's own (facility 0) and an error (level 3) or worse.
+fn kernel_error(record: &str) -> Option<String> {
+    let (prefix, text) = record.split_once(';')?;
+    let priority: u32 = prefix.split(',').next()?.parse().ok()?;
+    (priority <= 3).then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 impl Log for Lines {
@@ -96,7 +142,22 @@ fn pieces(mut text: &str, length: usize) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::pieces;
+    use super::{kernel_error, pieces};
+
+    #[test]
+    fn errors_of_the_kernel() {
+        for (record, expected) in [
+            ("3,339,5140900,-;SQUASHFS error: zlib failed\n SUBSYSTEM=block\n", Some("SQUASHFS error: zlib failed")),
+            ("0,1,2,-;Initramfs unpacking failed: write error\n", Some("Initramfs unpacking failed: write error")),
+            ("4,1,2,-;only a warning\n", None),
+            // facility 1, user: somebody wrote it into /dev/kmsg
+            ("11,1,2,-;firn-init[1]: an error\n", None),
+            ("a line without its prefix\n", None),
+            (";", None),
+        ] {
+            assert_eq!(kernel_error(record).as_deref(), expected, "{record:?}");
+        }
+    }
 
     #[test]
     fn long_lines_are_cut_between_characters() {

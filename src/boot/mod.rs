@@ -10,47 +10,69 @@
 )]
 
 pub mod cmdline;
+mod console;
 mod early;
 mod files;
 mod handover;
+mod host_id;
+mod image;
 mod kmsg;
+mod memory;
 mod modules;
 mod mount;
 mod options;
 mod plan;
+mod processes;
 mod registration;
 pub mod rescue;
 mod root;
+mod shell;
 mod step;
 mod store;
 mod sys;
 mod system;
 mod telemetry;
+mod values;
 
 use anyhow::{Context, Result};
-use std::convert::Infallible;
+use early::Early;
+use handover::Switched;
+use options::Stop;
+use rescue::insist;
 use step::Steps;
 
 /// Carries the machine from an initramfs to the init of the system in the store image.
 ///
+/// What fails is tried again when somebody at a console mended it or wants to see it fail once more.
+pub fn run() -> ! {
+    let mut steps = Steps::default();
+    let early = insist(|| steps.run("early mounts", early::prepare));
+    let switched = insist(|| boot(&mut steps, &early));
+    match insist(|| switched.exec().context("hand-over")) {}
+}
+
+/// Everything between the first mounts and the exec of the system's init.
+///
 /// # Errors
 ///
-/// The first step that fails ends the boot; its name is the outermost context. There is no success: by then the process
-/// is another program.
-pub fn run() -> Result<Infallible> {
-    let mut steps = Steps::default();
-    let early = steps.run("early mounts", early::prepare)?;
-    let memory = telemetry::available_memory();
+/// The first step that fails ends the boot; its name is the outermost context.
+fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
+    let memory = memory::available();
     let words = steps.run("command line", cmdline::read)?;
     let options = options::apply(&words);
+    rescue::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
-    steps.run("modules", || modules::load(&plan.modules))?;
-    let root = steps.run("root", || root::create(&early, &options.root))?;
-    let root = steps.run("store", || store::assemble(root, &plan.image, &options.rw_store))?;
+    steps.run_or_skip("host id", || host_id::set(&options, &plan));
+    steps.run_or_skip("modules", || modules::load(&plan.modules));
+    rescue::stop(&options, Stop::Devices);
+    steps.run("image", || image::check(&plan.image, plan.verify || options.verify))?;
+    let root = steps.run("root", || root::create(early, &options.root))?;
+    let root = steps.run("store", || store::assemble(root, &plan.image.path, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
-    steps.run("registration", || registration::register(&root, &system, options.register))?;
-    steps.run("files", || files::copy(&root))?;
+    steps.run_or_skip("registration", || registration::register(&root, &system, options.register));
+    steps.run_or_skip("files", || files::copy(&root));
+    rescue::stop(&options, Stop::Mounts);
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
-    telemetry::write(&steps, &plan, &system, memory);
-    switched.exec().context("hand-over")
+    telemetry::write(steps, &plan, &system, memory);
+    Ok(switched)
 }

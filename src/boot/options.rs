@@ -1,11 +1,15 @@
-//! firn's own words on the kernel command line ([`crate::plan::WORDS`] describes them).
+//! What the kernel command line asks of stage 1: firn's own words ([`crate::plan::WORDS`] describes them), those of NixOS'
+//! scripted stage 1 (nixpkgs, `system/boot/stage-1-init.sh`), and of dracut's (`man 7 dracut.cmdline`) those that ask for
+//! the same.
 //!
-//! A word that is unknown, or a value that makes no sense, is a warning and never a boot that fails: nobody is there to
-//! correct it.
+//! A word of firn's that is unknown, or a value that makes no sense, is a warning and never a boot that fails: nobody is
+//! there to correct it.
 
 use super::cmdline::Words;
+use super::kmsg;
+use super::values::{Action, OnFailure, flag, host_id, number, size};
 use crate::plan::{PREFIX, WORDS};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
 
 /// What the administrator asked for.
@@ -19,8 +23,31 @@ pub struct Options {
     pub rw_store: Limits,
     /// What becomes of the Nix database.
     pub register: Register,
+    /// Whether the whole image is read and compared with its SHA-256 before it is mounted.
+    pub verify: bool,
+    /// The host id of this machine.
+    pub host_id: Option<u32>,
     /// What is written to the log.
     pub log: Option<LevelFilter>,
+    /// Whether everything is logged and shown on the consoles.
+    pub trace: bool,
+    /// Where the boot stops and asks what to do.
+    pub stops: Vec<Stop>,
+    /// Whether a boot that fails offers a shell.
+    pub shell: bool,
+    /// What a boot that fails does; if nothing is asked for, the kernel's `panic=` decides.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// A place to look around at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Before anything is loaded or mounted, except for /proc, /sys, /dev and /run.
+    Start,
+    /// After the modules, before the root.
+    Devices,
+    /// Before the hand-over.
+    Mounts,
 }
 
 /// Limits of a tmpfs, as its options (`man 5 tmpfs`).
@@ -47,8 +74,13 @@ pub enum Register {
 /// Finds firn's words, warns of those that it does not understand, and sets the level of the log.
 pub fn apply(words: &Words) -> Options {
     let (options, warnings) = parse(words);
-    if let Some(level) = options.log {
+    if options.trace {
+        kmsg::show_all();
+    } else if let Some(level) = options.log {
         log::set_max_level(level);
+    }
+    for note in words.iter().filter_map(|(name, _)| note(name)) {
+        log::info!("{note}");
     }
     for warning in warnings {
         log::warn!("{warning}");
@@ -56,23 +88,36 @@ pub fn apply(words: &Words) -> Options {
     options
 }
 
+/// What to say of a word that does nothing here, to who put it there in the hope that it does.
+fn note(name: &str) -> Option<String> {
+    match name {
+        "rd.break" | "rd.debug" | "rd.shell" => None,
+        "copytoram" => Some("copytoram: the store image is in memory already".into()),
+        _ if name.starts_with("rd.") => Some(format!("{name}: a word for another stage 1, which does nothing here")),
+        _ => None,
+    }
+}
+
 /// The options, and a sentence for each word that is none.
-fn parse(words: &Words) -> (Options, Vec<String>) {
+pub fn parse(words: &Words) -> (Options, Vec<String>) {
     let mut options = Options::default();
     let mut warnings = Vec::new();
-    for (name, value) in words.with_prefix(PREFIX) {
+    for (name, value) in words.iter() {
         let result = match value {
-            Some(value) => options.set(name, value).with_context(|| format!("{name}={value}")),
-            None => Err(anyhow::anyhow!("it has no value")).context(name.to_owned()),
+            _ if !name.starts_with(PREFIX) => options.set_foreign(name, value),
+            Some(value) => options.set(name, value),
+            None => Err(anyhow!("it has no value")),
         };
         if let Err(error) = result {
-            warnings.push(format!("Left out of the kernel command line: {error:#}"));
+            let word = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
+            warnings.push(format!("Left out of the kernel command line: {word}: {error:#}"));
         }
     }
     (options, warnings)
 }
 
 impl Options {
+    /// A word of firn's own.
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "firn.store" => {
@@ -91,10 +136,46 @@ impl Options {
                     _ => bail!("it takes load, required or none"),
                 }
             }
-            "firn.log" => self.log = Some(value.parse().ok().context("it takes off, error, warn or info")?),
+            "firn.verify" => {
+                self.verify = match value {
+                    "size" => false,
+                    "full" => true,
+                    _ => bail!("it takes size or full"),
+                }
+            }
+            "firn.hostid" => self.host_id = Some(host_id(value)?),
+            "firn.on_failure" => self.on_failure = Some(OnFailure::parse(value)?),
+            "firn.log" => self.log = Some(value.parse().ok().context("it takes off, error, warn, info or debug")?),
             _ => bail!("there is no such word; did you mean {}?", nearest(name)),
         }
         Ok(())
+    }
+
+    /// A word of NixOS' or of dracut's. Most words are neither, and everybody else's.
+    fn set_foreign(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        match name {
+            "boot.trace" | "debugtrace" | "rd.debug" => self.trace = flag(value)?,
+            "boot.shell_on_fail" | "rd.shell" => self.shell = flag(value)?,
+            "boot.panic_on_fail" | "stage1panic" => {
+                self.on_failure = flag(value)?.then_some(OnFailure { action: Action::Panic, seconds: 0 });
+            }
+            "boot.debug1" | "debug1" => self.stop(Stop::Start),
+            "boot.debug1devices" | "debug1devices" => self.stop(Stop::Devices),
+            "boot.debug1mounts" | "debug1mounts" => self.stop(Stop::Mounts),
+            "rd.break" => self.stop(match value {
+                Some("cmdline" | "pre-udev" | "pre-trigger") => Stop::Start,
+                Some("initqueue" | "pre-mount") => Stop::Devices,
+                _ => Stop::Mounts,
+            }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Who asks to stop there wants to look around.
+    fn stop(&mut self, at: Stop) {
+        self.stops.push(at);
+        self.shell = true;
     }
 }
 
@@ -106,40 +187,6 @@ impl Limits {
         let inodes = self.inodes.as_deref().map(|inodes| ("nr_inodes", inodes));
         [Some(("mode", "0755")), size, inodes].into_iter().flatten().collect()
     }
-}
-
-/// A size as tmpfs takes it, unless it would leave no room for anything.
-fn size(value: &str) -> Result<String> {
-    match value.strip_suffix('%') {
-        Some(percent) => ensure!(
-            percent.parse::<u32>().is_ok_and(|percent| (1..=100).contains(&percent)),
-            "it takes 1% to 100% of the memory"
-        ),
-        // tmpfs takes 0 for "no limit", which fills the memory until the machine is dead.
-        None => ensure!(amount(value).is_some_and(|bytes| bytes > 0), "it takes a size such as 512m, 4g or 80%"),
-    }
-    Ok(value.into())
-}
-
-/// A number as tmpfs takes it.
-fn number(value: &str) -> Result<String> {
-    ensure!(amount(value).is_some(), "it takes a number, with k, m or g for thousands of 1,024");
-    Ok(value.into())
-}
-
-/// What the kernel makes of a decimal number with a unit (`memparse`, lib/cmdline.c), if tmpfs does not refuse so many
-/// (`BOGO_INODE_SIZE`, mm/shmem.c): a mount that is refused is a boot that fails.
-fn amount(value: &str) -> Option<u64> {
-    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
-    let unit = match value.strip_prefix(digits)?.to_ascii_lowercase().as_str() {
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => 1,
-    };
-    // parse() alone would take a sign
-    let number: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
-    number.checked_mul(unit).filter(|amount| *amount <= u64::MAX >> 10)
 }
 
 /// The known word that takes the fewest changes to get to.
@@ -158,13 +205,18 @@ mod tests {
     #[test]
     fn every_word_is_understood() {
         let line = "quiet firn.store=/other.squashfs firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G \
-                    firn.rw-store.inodes=100k firn.register=required firn.log=warn";
+                    firn.rw-store.inodes=100k firn.register=required firn.verify=full firn.hostid=0000beef \
+                    firn.on_failure=reboot,30 firn.log=warn";
         let options = Options {
             image: Some("/other.squashfs".into()),
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },
             rw_store: Limits { size: Some("4G".into()), inodes: Some("100k".into()) },
             register: Register::Required,
+            verify: true,
+            host_id: Some(0xbeef),
+            on_failure: Some(OnFailure { action: Action::Reboot, seconds: 30 }),
             log: Some(LevelFilter::Warn),
+            ..Options::default()
         };
         assert_eq!(parsed(line), (options, vec![]));
         for (word, _) in WORDS {
@@ -196,13 +248,47 @@ mod tests {
             ("firn.rw-store.inodes=18446744073709551615", "it takes a number"),
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=image", "absolute path"),
-            ("firn.log=loud", "off, error, warn or info"),
+            ("firn.log=loud", "off, error, warn, info or debug"),
+            ("firn.verify=maybe", "size or full"),
+            ("firn.hostid=1", "eight hexadecimal digits"),
+            ("firn.on_failure=restart", "menu, panic, poweroff or reboot"),
+            ("boot.trace=loud", "it takes no value, or 1 or 0"),
         ] {
             let (options, warnings) = parsed(line);
             assert_eq!(options, Options::default(), "{line}");
             assert!(warnings.len() == 1 && warnings[0].contains(expected), "{line}: {warnings:?}");
         }
-        assert_eq!(parsed("rd.debug firn=1 firnx.y=2 initrd=firn.register").1, [""; 0]);
+        let others =
+            "root=/dev/sda1 rd.luks=0 firn=1 firnx.y=2 initrd=firn.register live.nixos.password=x boot.other copytoram";
+        assert_eq!(parsed(others), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn words_of_nixos_and_dracut() {
+        let panic = Some(OnFailure { action: Action::Panic, seconds: 0 });
+        let menu = Some(OnFailure { action: Action::Menu, seconds: 0 });
+        let stop = |at| Options { stops: vec![at], shell: true, ..Options::default() };
+        for (line, expected) in [
+            ("boot.trace", Options { trace: true, ..Options::default() }),
+            ("debugtrace", Options { trace: true, ..Options::default() }),
+            ("rd.debug", Options { trace: true, ..Options::default() }),
+            ("boot.shell_on_fail", Options { shell: true, ..Options::default() }),
+            ("rd.shell=1", Options { shell: true, ..Options::default() }),
+            ("rd.shell rd.shell=0", Options::default()),
+            ("boot.panic_on_fail", Options { on_failure: panic, ..Options::default() }),
+            ("stage1panic=1", Options { on_failure: panic, ..Options::default() }),
+            ("stage1panic=0", Options::default()),
+            ("boot.panic_on_fail firn.on_failure=menu", Options { on_failure: menu, ..Options::default() }),
+            ("boot.debug1", stop(Stop::Start)),
+            ("debug1", stop(Stop::Start)),
+            ("boot.debug1devices", stop(Stop::Devices)),
+            ("boot.debug1mounts", stop(Stop::Mounts)),
+            ("rd.break", stop(Stop::Mounts)),
+            ("rd.break=cmdline", stop(Stop::Start)),
+            ("rd.break=pre-mount", stop(Stop::Devices)),
+        ] {
+            assert_eq!(parsed(line), (expected, vec![]), "{line}");
+        }
     }
 
     #[test]

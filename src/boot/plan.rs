@@ -1,6 +1,7 @@
 //! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
 
 use super::options::Options;
+use super::values;
 use crate::modules_dep::ModulesDep;
 use crate::plan::{IMAGE, PATH, REQUIRED_MODULES};
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,10 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// Where the store image is and what is known about it.
     pub image: Image,
+    /// Whether the image is compared with its checksum at each boot.
+    pub verify: bool,
+    /// The system's host id.
+    pub host_id: Option<u32>,
 }
 
 /// A store image in the initramfs.
@@ -23,6 +28,15 @@ pub struct Image {
     pub path: String,
     /// Size in bytes, where the builder wrote it down.
     pub bytes: Option<u64>,
+    /// SHA-256 in hexadecimal digits, likewise.
+    pub sha256: Option<String>,
+}
+
+impl Image {
+    /// An image about which nothing is known.
+    fn at(path: &str) -> Self {
+        Self { path: path.into(), bytes: None, sha256: None }
+    }
 }
 
 /// Reads the plan, with the store image that the command line names in place of its own. A ramdisk without one is a foreign one that firn-init was dropped into: there the image has nixpkgs'
@@ -34,7 +48,7 @@ pub struct Image {
 pub fn read(options: &Options) -> Result<Plan> {
     let mut plan = read_file()?;
     if let Some(path) = &options.image {
-        plan.image = Image { path: path.clone(), bytes: None };
+        plan.image = Image::at(path);
     }
     Ok(plan)
 }
@@ -46,8 +60,8 @@ fn read_file() -> Result<Plan> {
         Ok(json) => json,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("No plan at {PATH}: going by the defaults");
-            let image = Image { path: IMAGE.into(), bytes: None };
-            return Ok(Plan { init: None, modules: modules_by_name(&release)?, image });
+            let modules = modules_by_name(&release)?;
+            return Ok(Plan { init: None, modules, image: Image::at(IMAGE), verify: false, host_id: None });
         }
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
@@ -60,8 +74,11 @@ fn read_file() -> Result<Plan> {
             plan.kernel_release
         );
     }
-    let image = Image { path: plan.image.path, bytes: Some(plan.image.bytes) };
-    Ok(Plan { init: Some(plan.init), modules: plan.modules, image })
+    let host_id =
+        plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
+    let image =
+        Image { path: plan.image.path, bytes: Some(plan.image.bytes), sha256: Some(plan.image.sha256.to_lowercase()) };
+    Ok(Plan { init: Some(plan.init), modules: plan.modules, image, verify: plan.verify, host_id })
 }
 
 /// The files of the required modules as the ramdisk's own `modules.dep` lists them. A ramdisk without module files is no

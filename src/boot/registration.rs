@@ -9,7 +9,7 @@ use super::root::Root;
 use super::store::NewRoot;
 use super::system::System;
 use crate::plan::REGISTRATION;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
@@ -43,6 +43,13 @@ pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
         }
     }
     Ok(())
+}
+
+const FULL: &str = "the root is full: give it more with firn.root.size=, such as firn.root.size=80%";
+
+/// Whether there is no room for one more page in the new root.
+fn is_full(root: &Root) -> bool {
+    rustix::fs::fstatvfs(&root.directory).is_ok_and(|status| status.f_bfree == 0)
 }
 
 /// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
@@ -87,7 +94,8 @@ fn load_database(root: &Root, toplevel: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&said);
     let said = said.trim();
     if !output.status.success() {
-        bail!("{nix_store} --load-db failed ({}): {said}", output.status);
+        let failed = anyhow!("{nix_store} --load-db failed ({}): {said}", output.status);
+        return Err(if is_full(root) { failed.context(FULL) } else { failed });
     }
     if !said.is_empty() {
         log::warn!("nix-store says: {said}");

@@ -1,77 +1,213 @@
-//! The end of a boot that failed: the reasons, once, where a person sees them; then what `panic=` asks for.
+//! The end of a boot that failed: the reasons, once, on every console; then what the command line asks for, or a menu.
 
-use anyhow::Error;
-use nix::errno::Errno;
-use nix::sys::wait::wait;
-use nix::unistd::pause;
-use std::fmt::Write as _;
+use super::cmdline::Words;
+use super::console::{self, Keyboards};
+use super::options::{self, Options, Stop};
+use super::values::{Action, OnFailure};
+use super::{kmsg, memory, processes, shell};
+use crate::plan;
+use anyhow::{Error, Result};
+use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
-use std::io::Write as _;
 use std::time::Duration;
 
-/// Says why the boot failed and ends it.
-///
-/// The kernel log gets the chain of reasons on one line, the console gets it as a block that is not torn apart by other
-/// messages. Then the administrator's `panic=` decides, which is in `/proc/sys/kernel/panic`: where it is set, PID 1 exits,
-/// and the kernel panics and reboots as told; where it is 0, the machine stays as it is, for somebody to read the screen.
-pub fn fail(error: &Error) -> ! {
-    log::error!("The boot failed: {error:#}");
-    // Without /proc there is no telling: then the kernel shall decide.
-    let reboots = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
-    say(&screen(error, reboots));
-    if reboots {
-        // With a negative panic= the machine is gone at once, and so would be what a slow serial line has not sent yet. A
-        // moment and not tcdrain(3): a line that somebody holds up must not hold up the reboot.
-        std::thread::sleep(Duration::from_secs(1));
-        std::process::exit(1);
-    }
+/// How many of the warnings and of the kernel's errors there is room for: a VGA screen has 25 lines.
+const LAST: usize = 4;
+
+/// Does something until it succeeds. Each time that it fails somebody decides what is next, and may mend it before.
+pub fn insist<T>(mut attempt: impl FnMut() -> Result<T>) -> T {
     loop {
-        if wait() == Err(Errno::ECHILD) {
-            pause();
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => fail(&error, Some("try again from there")),
         }
     }
 }
 
-/// Writes to standard error, which is the console that the kernel opened for PID 1. (`eprint!` panics when that fails.)
-pub fn say(text: &str) {
-    if let Err(error) = std::io::stderr().write_all(text.as_bytes()) {
-        log::error!("Writing to the console: {error}");
+/// Says why the boot failed and does what the command line asks for. Returns if somebody at a console chose to go on, which
+/// is offered when there is an `onward`, a word on what that does.
+///
+/// The kernel log gets the chain of reasons on one line, the consoles get it as a block that is not torn apart by other
+/// messages.
+pub fn fail(error: &Error, onward: Option<&str>) {
+    let screen = screen(error);
+    log::error!("The boot failed: {error:#}");
+    let line = fs::read("/proc/cmdline").unwrap_or_default();
+    let (options, _) = options::parse(&Words::parse(&line));
+    // Without /proc there is no telling: then the kernel shall decide.
+    let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
+    let ending = ending(&options, panics);
+    console::say(&screen);
+    match ending.action {
+        Action::Menu => {}
+        _ if somebody_is_there(ending) => {}
+        Action::Panic => std::process::exit(1),
+        Action::PowerOff => end(RebootMode::RB_POWER_OFF),
+        Action::Reboot => end(RebootMode::RB_AUTOBOOT),
+    }
+    menu(options.shell, onward);
+}
+
+/// Stops the boot where the command line asks for it (`boot.debug1` and others), until somebody chose to go on.
+pub fn stop(options: &Options, at: Stop) {
+    if options.stops.contains(&at) {
+        log::info!("Stopping, as the command line asks");
+        console::say("\n\n  firn-init: the boot stops here, as the command line asks.\n");
+        menu(options.shell, Some("go on with the boot"));
     }
 }
 
-/// What the console shows.
-fn screen(error: &Error, reboots: bool) -> String {
-    let mut screen = String::from("\n\n  firn-init: the boot failed.\n\n");
-    for (depth, reason) in error.chain().enumerate() {
-        let joint = if depth == 0 { "in the step" } else { "because" };
-        // Writing to a string does not fail.
-        if writeln!(screen, "    {joint:>11}  {reason}").is_err() {
-            break;
+/// What is asked for, and otherwise what an administrator would expect: with a shell asked for there is somebody to use it;
+/// a machine whose kernel is to reboot after a panic (`panic=`) is to reboot after this, too; any other one waits.
+fn ending(options: &Options, panics: bool) -> OnFailure {
+    let action = if panics && !options.shell { Action::Panic } else { Action::Menu };
+    options.on_failure.unwrap_or(OnFailure { action, seconds: 0 })
+}
+
+/// Counts down. True if a key was pressed before the end.
+fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
+    let what = match action {
+        Action::Menu => return true,
+        Action::Panic => "ends in a kernel panic",
+        Action::PowerOff => "is switched off",
+        Action::Reboot => "reboots",
+    };
+    if seconds == 0 {
+        console::say(&format!("\n  The machine {what}, as the command line asks.\n\n"));
+        // What ends it takes away what a slow serial line has not sent yet. A moment and not tcdrain(3): a line that
+        // somebody holds up must not hold up the reboot.
+        std::thread::sleep(Duration::from_secs(1));
+        return false;
+    }
+    console::say(&format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n"));
+    Keyboards::listen().key(Duration::from_secs(seconds)).is_some()
+}
+
+/// Asks what to do, until the answer is to go on.
+fn menu(shell_allowed: bool, onward: Option<&str>) {
+    let no_shell = match (shell_allowed, shell::exists()) {
+        (true, true) => None,
+        (true, false) => Some("the ramdisk has none; firn build --rescue-shell packs one"),
+        (false, _) => Some("boot.shell_on_fail on the command line would allow one"),
+    };
+    loop {
+        console::say(&choices(no_shell, onward));
+        let (key, terminal) = key();
+        log::info!("Somebody at {terminal} chose {:?}", char::from(key));
+        let shell = match key {
+            b'r' => {
+                end(RebootMode::RB_AUTOBOOT);
+                Ok(())
+            }
+            b'i' if no_shell.is_none() => shell::run(&terminal),
+            b'f' if no_shell.is_none() => shell::replace_this_process(&terminal).map(|never| match never {}),
+            b'i' | b'f' => Ok(()),
+            _ if onward.is_some() => return,
+            _ => Ok(()),
+        };
+        if let Err(error) = shell {
+            console::say(&format!("\n  {error:#}\n"));
         }
     }
-    screen.push_str(if reboots {
-        "\n  The machine reboots as panic= asks.\n\n"
-    } else {
-        "\n  The machine waits. Ctrl-Alt-Del reboots it; with panic=30 on the command line it reboots by itself.\n\n"
-    });
-    screen
+}
+
+/// What the consoles show below the reasons.
+fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
+    let shell = match no_shell {
+        None => "  i  a shell; firn-init waits for its end\n  f  a shell in place of firn-init, as process 1".into(),
+        Some(reason) => format!("  There is no shell: {reason}."),
+    };
+    let onward = onward.map_or(String::new(), |onward| format!("  *  any other key: {onward}\n"));
+    format!("\n{shell}\n  r  reboot\n{onward}\n")
+}
+
+/// Waits for a key that a person may have meant: noise on a serial line is no answer, nor is half of an arrow key.
+/// Meanwhile processes without a parent are buried, as their new parent has to.
+fn key() -> (u8, String) {
+    const ESCAPE: u8 = 0x1b;
+    let mut keyboards = Keyboards::listen();
+    loop {
+        processes::bury_the_dead();
+        match keyboards.key(Duration::from_secs(1)) {
+            Some((ESCAPE, _)) => {
+                std::thread::sleep(Duration::from_millis(50));
+                keyboards.flush();
+            }
+            Some((key, terminal)) if key.is_ascii_graphic() || key.is_ascii_whitespace() => return (key, terminal),
+            _ => {}
+        }
+    }
+}
+
+/// Switches the machine off or starts it again. What was written to a disk gets there.
+fn end(mode: RebootMode) {
+    rustix::fs::sync();
+    let Err(errno) = reboot(mode);
+    console::say(&format!("\n  The kernel refuses: {errno}\n"));
+}
+
+/// What the consoles show.
+fn screen(error: &Error) -> String {
+    let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
+    let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
+    let image = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
+    let memory = line("memory", &memory::sentence(image.map(|plan| plan.image.bytes)));
+    let said = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
+    format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{said}", reasons.collect::<String>())
+}
+
+/// The last of some messages, with what they are in front of the first.
+fn block(name: &str, messages: &[String]) -> String {
+    let last = messages.get(messages.len().saturating_sub(LAST)..).unwrap_or_default();
+    let names = std::iter::once(name).chain(std::iter::repeat(""));
+    names.zip(last).map(|(name, text)| line(name, text)).collect()
+}
+
+fn line(name: &str, text: &str) -> String {
+    format!("    {name:>11}  {text}\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::screen;
+    use super::*;
     use anyhow::anyhow;
 
     #[test]
     fn every_reason_has_a_line() {
         let error = anyhow!("EINVAL").context("mounting the image").context("store");
-        let waits = screen(&error, false);
-        let lines: Vec<_> = waits.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let screen = screen(&error);
+        let lines: Vec<_> = screen.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         assert_eq!(
             lines[..4],
             ["firn-init: the boot failed.", "in the step  store", "because  mounting the image", "because  EINVAL"]
         );
-        assert!(waits.contains("Ctrl-Alt-Del"));
-        assert!(screen(&error, true).contains("reboots as panic= asks"));
+        assert!(lines[4].starts_with("memory  ") && lines[4].contains("MiB are free"), "{screen}");
+    }
+
+    #[test]
+    fn only_the_last_messages_have_room() {
+        let messages: Vec<_> = (1..=6).map(|number| number.to_string()).collect();
+        assert_eq!(
+            block("kernel", &messages),
+            "         kernel  3\n                 4\n                 5\n                 6\n"
+        );
+        assert_eq!(block("kernel", &[]), "");
+    }
+
+    #[test]
+    fn endings() {
+        let now = |action| OnFailure { action, seconds: 0 };
+        for (line, panics, expected) in [
+            ("", false, now(Action::Menu)),
+            ("", true, now(Action::Panic)),
+            ("boot.shell_on_fail", true, now(Action::Menu)),
+            ("boot.panic_on_fail", false, now(Action::Panic)),
+            ("boot.shell_on_fail boot.panic_on_fail", false, now(Action::Panic)),
+            ("firn.on_failure=menu", true, now(Action::Menu)),
+            ("firn.on_failure=reboot,30", true, OnFailure { action: Action::Reboot, seconds: 30 }),
+        ] {
+            let (options, _) = options::parse(&Words::parse(line.as_bytes()));
+            assert_eq!(ending(&options, panics), expected, "{line}");
+        }
     }
 }

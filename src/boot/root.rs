@@ -6,6 +6,8 @@ use super::options::Limits;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 use std::path::{Path, PathBuf};
 
 /// Where the scripted stage 1 of NixOS has it, too.
@@ -25,6 +27,11 @@ pub struct Root {
 /// A mount that the kernel refuses.
 pub fn create(early: &Early, limits: &Limits) -> Result<Root> {
     let path = Path::new(PATH);
+    match unmount(path, UnmountFlags::DETACH) {
+        Ok(()) => log::info!("Taking away the root of the attempt before"),
+        Err(Errno::INVAL | Errno::NOENT) => {} // this is the first
+        Err(errno) => return Err(errno).context("taking away the root of the attempt before"),
+    }
     Filesystem::tmpfs(&limits.options()).mount(path)?;
     early.bind_below(path)?;
     Ok(Root { path, directory: open_directory(PATH)? })

@@ -1,5 +1,6 @@
 //! A step of the boot: what it is called, how long it took, which one failed.
 
+use super::rescue;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -31,6 +32,13 @@ impl Steps {
         log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
         self.0.push(Step { name, start, end });
         Ok(value)
+    }
+
+    /// The same for a step that others can do without: when it fails, somebody at a console may choose to.
+    pub fn run_or_skip(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) {
+        if let Err(error) = self.run(name, run) {
+            rescue::fail(&error, Some("go on without this step"));
+        }
     }
 }
 

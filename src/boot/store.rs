@@ -2,14 +2,11 @@
 
 use super::mount::{Filesystem, make_directory};
 use super::options::Limits;
-use super::plan::Image;
 use super::root::Root;
 use super::sys;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use loopdev::{LoopControl, LoopDevice};
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::linux::fs::MetadataExt;
+use std::fs::File;
 use std::path::Path;
 
 /// The read-only lower layer.
@@ -36,10 +33,9 @@ impl std::ops::Deref for NewRoot {
 ///
 /// # Errors
 ///
-/// An image that is missing or not whole, or a mount that the kernel refuses.
-pub fn assemble(root: Root, image: &Image, limits: &Limits) -> Result<NewRoot> {
-    check_whole(image)?;
-    let device = attach(&image.path)?;
+/// A mount that the kernel refuses.
+pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
+    let device = attach(image)?;
     let source = device.path().context("asking /proc for the name of the loop device")?;
     let lower = Filesystem {
         kind: "squashfs",
@@ -49,7 +45,7 @@ pub fn assemble(root: Root, image: &Image, limits: &Limits) -> Result<NewRoot> {
         // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
         wishes: &[("threads", "multi")],
     };
-    lower.mount(&root.at(LOWER)).with_context(|| format!("mounting the store image {}", image.path))?;
+    lower.mount(&root.at(LOWER)).with_context(|| format!("mounting the store image {image}"))?;
     // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
     drop(device);
 
@@ -67,36 +63,6 @@ pub fn assemble(root: Root, image: &Image, limits: &Limits) -> Result<NewRoot> {
     // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
     root.inside(|| store.mount(Path::new("/nix/store")))?;
     Ok(NewRoot { root })
-}
-
-/// Makes sure that the image arrived whole. A ramdisk that is cut short or does not fit into the memory is only a line in the
-/// kernel log; the boot goes on with a file that is missing, or that has its full length from the start (`do_name`,
-/// init/initramfs.c) and a hole where its data ought to be. A hole has no blocks.
-fn check_whole(image: &Image) -> Result<()> {
-    let path = &image.path;
-    let advice = "the boot loader handed over a part of the ramdisk, or the kernel could not unpack all of it (look for \
-                  \"Initramfs unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory";
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let advice =
-                if image.bytes.is_some() { advice } else { "put it there, or name another path with firn.store=" };
-            return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk: {advice}"));
-        }
-        other => other.with_context(|| format!("looking at the store image {path}"))?,
-    };
-    let expected = image.bytes.unwrap_or(metadata.len());
-    let arrived = metadata.len().min(metadata.st_blocks() * 512);
-    if arrived < expected {
-        bail!("the store image {path} is not whole, {arrived} of {expected} bytes are there: {advice}");
-    }
-    if metadata.len() != expected {
-        bail!(
-            "the store image {path} has {} bytes and the plan is for one of {expected}: they are of different builds; take \
-             both from the same",
-            metadata.len()
-        );
-    }
-    Ok(())
 }
 
 /// Puts a loop device over a file, read-only.

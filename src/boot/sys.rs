@@ -4,6 +4,8 @@
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Puts the loop device `device` over `file`: read-only, and given back to the kernel when its last user closes it. One
 /// call since 5.8 (`man 4 loop`) where `LOOP_SET_FD` and `LOOP_SET_STATUS64` are two and freeze the queue in
@@ -20,4 +22,19 @@ pub fn loop_configure(device: &impl AsRawFd, file: &impl AsRawFd) -> nix::Result
     // SAFETY: the kernel reads one loop_config behind the pointer and keeps nothing of it.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::Ioctl::from(LOOP_CONFIGURE), &raw const config) };
     Errno::result(result).map(drop)
+}
+
+/// Makes `command` the leader of a new session, controlled by the terminal that is its standard input: without it a shell has
+/// no job control, and Ctrl-C reaches nobody.
+pub fn in_own_session(command: &mut Command) {
+    let prepare = || {
+        // PID 1 that executes the shell itself may lead one already.
+        match nix::unistd::setsid() {
+            Ok(_) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+    };
+    // SAFETY: between fork and exec it makes two system calls and nothing else: no memory, no lock.
+    unsafe { command.pre_exec(prepare) };
 }

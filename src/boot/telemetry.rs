@@ -1,9 +1,9 @@
 //! What the boot was like, for the running system to read: [`PATH`].
 
-use super::kmsg;
 use super::plan::Plan;
 use super::step::Steps;
 use super::system::System;
+use super::{kmsg, memory};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -38,7 +38,7 @@ pub fn write(steps: &Steps, plan: &Plan, system: &System, memory_before: Option<
         image: &plan.image.path,
         steps,
         memory_before,
-        memory_after: available_memory(),
+        memory_after: memory::available(),
         warnings: kmsg::warnings(),
     };
     if let Err(error) = write_json(&report) {
@@ -50,27 +50,4 @@ fn write_json(report: &Report<'_>) -> Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     fs::create_dir_all(Path::new(PATH).parent().context("no directory")?)?;
     Ok(fs::write(PATH, json)?)
-}
-
-/// What a new program could have of the memory (`MemAvailable` in `/proc/meminfo`), kB.
-pub fn available_memory() -> Option<u64> {
-    available(&fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn available(meminfo: &str) -> Option<u64> {
-    meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix("kB")?.trim().parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn available_memory() {
-        for (meminfo, expected) in [
-            ("MemTotal:  100 kB\nMemFree:  1 kB\nMemAvailable:     746252 kB\n", Some(746_252)),
-            ("MemTotal:  100 kB\n", None),
-            ("MemAvailable: many kB\n", None),
-        ] {
-            assert_eq!(super::available(meminfo), expected);
-        }
-    }
 }

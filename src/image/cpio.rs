@@ -15,6 +15,7 @@ pub const ALIGNMENT: u64 = 4;
 
 const MODE_DIRECTORY: u32 = 0o040_755;
 const MODE_FILE: u32 = 0o100_000;
+const MODE_SYMLINK: u32 = 0o120_777;
 const MODE_CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// What stands at a path of a ramdisk.
@@ -29,6 +30,8 @@ pub enum Node {
         /// The whole file.
         contents: Vec<u8>,
     },
+    /// A symbolic link.
+    Symlink(String),
     /// A character device.
     CharacterDevice {
         /// Permission bits.
@@ -66,6 +69,9 @@ impl Tree {
                 Node::Directory => archive.member(path, MODE_DIRECTORY, (0, 0), 0, io::empty())?,
                 Node::File { mode, contents } => {
                     archive.member(path, MODE_FILE | mode, (0, 0), contents.len() as u64, contents.as_slice())?;
+                }
+                Node::Symlink(target) => {
+                    archive.member(path, MODE_SYMLINK, (0, 0), target.len() as u64, target.as_bytes())?;
                 }
                 Node::CharacterDevice { mode, major, minor } => {
                     archive.member(path, MODE_CHARACTER_DEVICE | mode, (*major, *minor), 0, io::empty())?;

@@ -4,12 +4,12 @@ use super::nix::Registered;
 use super::output::Directory;
 use super::progress::Progress;
 use super::toplevel::System;
+use crate::digest::sha256;
 use crate::plan::Plan;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 
 /// The contents of `manifest.json`.
 #[derive(Debug, Serialize)]
@@ -60,7 +60,26 @@ impl Manifest {
     }
 }
 
-/// Describes what lies in `output`.
+impl Entry {
+    /// Describes the file that will be called `name`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn of(output: &Directory, name: &str, progress: Progress) -> Result<Self> {
+        let path = output.staged(name);
+        let describe = || -> io::Result<_> {
+            let file = File::open(&path)?;
+            let step = progress.step("Taking a checksum", file.metadata()?.len());
+            let (bytes, sha256) = sha256(step.reading(file))?;
+            step.done();
+            Ok(Self { name: name.into(), bytes, sha256 })
+        };
+        describe().with_context(|| format!("reading {}", path.display()))
+    }
+}
+
+/// Describes what lies in `output`, of which `store` is described already.
 ///
 /// # Errors
 ///
@@ -70,19 +89,13 @@ pub fn describe(
     plan: &Plan,
     closure: &[Registered],
     output: &Directory,
+    store: Entry,
     progress: Progress,
 ) -> Result<Manifest> {
-    let mut files = Vec::new();
-    let names = output.names();
-    let total = names.iter().filter_map(|name| fs::metadata(output.staged(name)).ok()).map(|file| file.len()).sum();
-    let step = progress.step("Taking checksums", total);
-    for name in names {
-        let path = output.staged(name);
-        let (bytes, sha256) =
-            digest(step.reading(File::open(&path)?)).with_context(|| format!("reading {}", path.display()))?;
-        files.push(Entry { name: name.clone(), bytes, sha256 });
-    }
-    step.done();
+    let others = output.names().iter().filter(|name| **name != store.name);
+    let mut files = others.map(|name| Entry::of(output, name, progress)).collect::<Result<Vec<_>>>()?;
+    files.push(store);
+    files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),
@@ -96,31 +109,4 @@ pub fn describe(
         store_bytes: closure.iter().map(|path| path.nar_size).sum(),
         files,
     })
-}
-
-/// Length and SHA-256 of all that `reader` gives.
-fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        let length = reader.read(&mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        hasher.update(&buffer[..length]);
-        bytes += length as u64;
-    }
-    Ok((bytes, hex::encode(hasher.finalize())))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn digests() {
-        let (bytes, sha256) = super::digest(&b"abc"[..]).unwrap();
-        assert_eq!(bytes, 3);
-        // FIPS 180-2, appendix B.1
-        assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    }
 }

@@ -1,12 +1,12 @@
 //! The build: from a system's closure to what a machine boots. A file for each thing that is made.
 
 mod cpio;
-mod init;
 mod ipxe;
 mod manifest;
 mod modules;
 mod nix;
 mod output;
+mod program;
 pub mod progress;
 mod ramdisk;
 mod squashfs;
@@ -18,7 +18,11 @@ pub use squashfs::Compression;
 use crate::plan::{IMAGE, Image, Plan, VERSION};
 use anyhow::Result;
 use progress::Progress;
+use ramdisk::Programs;
 use std::path::PathBuf;
+
+/// The name of the store image in the output.
+const STORE: &str = "nix-store.squashfs";
 
 /// What to build, from what, to where.
 #[derive(Debug)]
@@ -29,10 +33,30 @@ pub struct Options {
     pub out: PathBuf,
     /// The static firn-init that becomes PID 1.
     pub firn_init: PathBuf,
+    /// A static busybox for the menu of a boot that failed.
+    pub rescue_shell: Option<PathBuf>,
+    /// Whether stage 1 compares the store image with its checksum at each boot.
+    pub verify: bool,
     /// How mksquashfs packs the store.
     pub compression: Compression,
     /// Size of the image's blocks, bytes.
     pub block_size: u32,
+}
+
+impl Options {
+    /// Nothing that was not asked for, packed as nixpkgs packs it.
+    #[must_use]
+    pub fn new(toplevel: impl Into<PathBuf>, out: impl Into<PathBuf>, firn_init: impl Into<PathBuf>) -> Self {
+        Self {
+            toplevel: toplevel.into(),
+            out: out.into(),
+            firn_init: firn_init.into(),
+            rescue_shell: None,
+            verify: false,
+            compression: Compression::default(),
+            block_size: 1 << 20,
+        }
+    }
 }
 
 /// Builds everything that it takes to boot `options.toplevel` from memory.
@@ -43,26 +67,37 @@ pub struct Options {
 /// what an earlier build put there is untouched.
 pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let system = toplevel::read(&options.toplevel)?;
-    let firn_init = init::read(&options.firn_init, &system.platform)?;
+    let programs = Programs {
+        firn_init: program::firn_init(&options.firn_init, &system.platform)?,
+        rescue_shell: options
+            .rescue_shell
+            .as_ref()
+            .map(|path| program::rescue_shell(path, &system.platform))
+            .transpose()?,
+    };
     let modules = modules::collect(&system)?;
     let closure = nix::closure(&system.toplevel)?;
 
     let mut output = output::Directory::create(&options.out)?;
-    let image = output.path("nix-store.squashfs");
+    let image = output.path(STORE);
     squashfs::make(&closure, &image, options, output.scratch(), progress)?;
+    ramdisk::check_size(&image)?;
 
+    let store = Entry::of(&output, STORE, progress)?;
     let plan = Plan {
         version: VERSION,
         kernel_release: system.kernel_release.clone(),
         init: system.init.clone(),
         modules: modules.iter().map(|module| module.path.clone()).collect(),
-        image: Image { path: IMAGE.into(), bytes: ramdisk::image_size(&image)? },
+        image: Image { path: IMAGE.into(), bytes: store.bytes, sha256: store.sha256.clone() },
+        verify: options.verify,
+        host_id: system.host_id.clone(),
     };
-    ramdisk::write(&output.path("initrd"), &firn_init, &modules, &plan, &image, progress)?;
+    ramdisk::write(&output.path("initrd"), &programs, &modules, &plan, &image, progress)?;
     output::copy(&system.kernel, &output.path("bzImage"))?;
     output::write(&output.path("netboot.ipxe"), &ipxe::script(&system.cmdline()))?;
 
-    let manifest = manifest::describe(&system, &plan, &closure, &output, progress)?;
+    let manifest = manifest::describe(&system, &plan, &closure, &output, store, progress)?;
     output::write(&output.path("manifest.json"), &manifest.to_json()?)?;
     output.publish()?;
     Ok(manifest)

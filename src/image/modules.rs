@@ -85,6 +85,7 @@ mod tests {
             modules: Some(directory.into()),
             label: String::new(),
             platform: String::new(),
+            host_id: None,
         }
     }
 

@@ -15,12 +15,20 @@ use std::path::Path;
 /// zstd level of the first segment; it is 3 MB before and there is time.
 const LEVEL: i32 = 19;
 
-/// The size of a store image, bytes.
+/// What is executed in the ramdisk.
+pub struct Programs {
+    /// PID 1.
+    pub firn_init: Vec<u8>,
+    /// A busybox for a boot that failed.
+    pub rescue_shell: Option<Vec<u8>>,
+}
+
+/// Makes sure that a store image fits into a ramdisk.
 ///
 /// # Errors
 ///
-/// An image that is too large to be a member of the ramdisk.
-pub fn image_size(image: &Path) -> Result<u64> {
+/// An image that is too large to be a member of the archive.
+pub fn check_size(image: &Path) -> Result<()> {
     let size = fs::metadata(image).with_context(|| format!("looking at {}", image.display()))?.len();
     ensure!(
         size <= cpio::MAX_MEMBER,
@@ -28,7 +36,7 @@ pub fn image_size(image: &Path) -> Result<u64> {
          of the system, or compress it better (--compression \"zstd -Xcompression-level 22\")",
         cpio::MAX_MEMBER
     );
-    Ok(size)
+    Ok(())
 }
 
 /// Writes the ramdisk to `out`.
@@ -38,14 +46,14 @@ pub fn image_size(image: &Path) -> Result<u64> {
 /// Those of reading the image and of writing.
 pub fn write(
     out: &Path,
-    firn_init: &[u8],
+    programs: &Programs,
     modules: &[Module],
     plan: &Plan,
     image: &Path,
     progress: Progress,
 ) -> Result<()> {
     let step = progress.step("Packing the ramdisk", plan.image.bytes);
-    let tree = first_segment(firn_init, modules, plan)?;
+    let tree = first_segment(programs, modules, plan)?;
     let pack = || -> Result<()> {
         let mut file = BufWriter::new(File::create(out)?);
         let mut compressed = zstd::Encoder::new(&mut file, LEVEL)?;
@@ -64,9 +72,13 @@ pub fn write(
 }
 
 /// Everything but the store image.
-fn first_segment(firn_init: &[u8], modules: &[Module], plan: &Plan) -> Result<Tree> {
+fn first_segment(programs: &Programs, modules: &[Module], plan: &Plan) -> Result<Tree> {
     let mut tree = Tree::default();
-    tree.add("/init", Node::File { mode: 0o755, contents: firn_init.to_vec() });
+    tree.add("/init", Node::File { mode: 0o755, contents: programs.firn_init.clone() });
+    if let Some(busybox) = &programs.rescue_shell {
+        tree.add("/bin/busybox", Node::File { mode: 0o755, contents: busybox.clone() });
+        tree.add("/bin/sh", Node::Symlink("busybox".into()));
+    }
     tree.add(PATH, Node::File { mode: 0o444, contents: plan.to_json()?.into_bytes() });
     // Before anything can be mounted the kernel opens the console for PID 1, and Rust's runtime opens /dev/null in place of a
     // descriptor that is missing. Most kernels bring a console of their own, but need not.
@@ -97,9 +109,12 @@ mod tests {
             kernel_release: "6.9".into(),
             init: "/init".into(),
             modules: vec![module.path.clone()],
-            image: Image { path: IMAGE.into(), bytes: image_size(&image).unwrap() },
+            image: Image { path: IMAGE.into(), bytes: 8, sha256: String::new() },
+            verify: false,
+            host_id: None,
         };
-        write(&out, b"firn-init", &[module], &plan, &image, Progress::Quiet).unwrap();
+        let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
+        write(&out, &programs, &[module], &plan, &image, Progress::Quiet).unwrap();
 
         let ramdisk = fs::read(&out).unwrap();
         assert_eq!(ramdisk.len() % 4, 0, "something may be appended as it is");
@@ -119,7 +134,7 @@ mod tests {
         let zeros = ramdisk[..second].iter().rev().take_while(|byte| **byte == 0).count();
         assert_eq!(
             list("zstd --decompress | cpio --list --quiet", &ramdisk[..second - zeros.min(3)]),
-            "dev\ndev/console\ndev/null\nfirn\nfirn/plan.json\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
+            "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
              lib/modules/6.9/loop.ko\n"
         );
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
@@ -130,9 +145,9 @@ mod tests {
     fn the_largest_image() {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(cpio::MAX_MEMBER).unwrap();
-        assert_eq!(image_size(image.path()).unwrap(), cpio::MAX_MEMBER);
+        check_size(image.path()).unwrap();
         image.as_file().set_len(cpio::MAX_MEMBER + 1).unwrap();
-        let error = image_size(image.path()).unwrap_err().to_string();
+        let error = check_size(image.path()).unwrap_err().to_string();
         assert!(error.contains("4294967296 bytes") && error.contains("take packages out"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use super::nix::{self, Registered};
 use super::progress::{Progress, Step};
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, bail, ensure};
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::num::NonZero;
@@ -17,6 +18,19 @@ use std::str::FromStr;
 /// options (`zstd -Xcompression-level 19`), or `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compression(String);
+
+impl Default for Compression {
+    /// nixpkgs' choice (`installer/netboot/netboot.nix`).
+    fn default() -> Self {
+        Self("zstd -Xcompression-level 19".into())
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl FromStr for Compression {
     type Err = anyhow::Error;
@@ -150,13 +164,7 @@ mod tests {
             command.args(["--reuid", "65534", "--clear-groups", "mksquashfs"]);
         }
         command.arg(&file).arg(directory.path().join("image"));
-        let options = Options {
-            toplevel: "/".into(),
-            out: "/".into(),
-            firn_init: "/".into(),
-            compression: Compression("gzip".into()),
-            block_size: 1 << 17,
-        };
+        let options = Options { compression: Compression("gzip".into()), ..Options::new("/", "/", "/") };
         set_options(&mut command, &options);
         let error = run(&mut command, &Progress::Quiet.step("", 0)).unwrap_err().to_string();
         assert!(error.contains("Failed to read file"), "{error}");

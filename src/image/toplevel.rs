@@ -1,7 +1,7 @@
 //! The system to pack, as its toplevel describes it.
 
 use crate::plan::RAMFS_WORD;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
 use bootspec::{BootJson, JSON_FILENAME};
@@ -30,6 +30,8 @@ pub struct System {
     pub label: String,
     /// Such as `x86_64-linux`.
     pub platform: String,
+    /// `networking.hostId`, eight hexadecimal digits.
+    pub host_id: Option<String>,
 }
 
 impl System {
@@ -75,6 +77,7 @@ pub fn read(path: &Path) -> Result<System> {
         modules,
         label: spec.label,
         platform: spec.system,
+        host_id: host_id(&toplevel)?,
         toplevel,
     })
 }
@@ -147,6 +150,21 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     }
 }
 
+/// The host id that the system has in its `/etc/hostid`: four bytes, the lowest first (nixpkgs, `tasks/network-interfaces.nix`).
+fn host_id(toplevel: &Path) -> Result<Option<String>> {
+    let path = toplevel.join("etc/hostid");
+    match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        Ok(bytes) => {
+            let bytes: [u8; 4] = bytes.try_into().map_err(|_| {
+                anyhow!("{} has not the four bytes of a host id: build the system again", path.display())
+            })?;
+            Ok(Some(format!("{:08x}", u32::from_le_bytes(bytes))))
+        }
+    }
+}
+
 /// The kernel's release and the directory of its modules. The kernel image knows its own release on x86; where it does
 /// not, the directory of its modules has the name.
 fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<PathBuf>)> {
@@ -198,6 +216,7 @@ mod tests {
             modules: None,
             label: String::new(),
             platform: String::new(),
+            host_id: None,
         }
     }
 

@@ -24,8 +24,9 @@ const SOFTWARE: &str = "/run/current-system/sw/bin";
 const NEW_FILE: &str = "/tmp/firn-probe-new";
 
 /// Commands by group. What they print and how they end is for the tests to judge.
-const GROUPS: [(&str, &[&[&str]]); 5] = [
+const GROUPS: [(&str, &[&[&str]]); 6] = [
     ("facts", &[]),
+    ("hostid", &[&["hostid"]]),
     (
         "files",
         &[

@@ -1,6 +1,6 @@
 //! Boots that fail: each says in which step and why, and then does what `panic=` asks for.
 
-use super::fixture::{pack, run};
+use super::fixture::{Fixture, boot, pack, run, with_appended};
 use super::{LINUX_6_1, LINUX_6_12};
 use qemu::{Exit, Machine, Outcome};
 use std::fs;
@@ -13,20 +13,24 @@ use std::time::Duration;
 /// the machine's `panic=-1` asks for.
 fn fails(machine: &Machine, words: &[&str]) -> Outcome {
     let outcome = machine.run().unwrap();
+    shows(
+        &outcome,
+        &[&["firn-init: the boot failed."], words, &["Kernel panic - not syncing: Attempted to kill init"]].concat(),
+    );
+    assert_eq!(outcome.exit, Exit::Ended);
+    outcome
+}
+
+/// Checks that the console shows these words, in this order.
+pub fn shows(outcome: &Outcome, words: &[&str]) {
     let mut rest = outcome.console.as_str();
-    for word in ["firn-init: the boot failed."]
-        .iter()
-        .chain(words)
-        .chain(&["Kernel panic - not syncing: Attempted to kill init"])
-    {
+    for word in words {
         let found = rest.find(word);
         let Some(found) = found else {
             panic!("no {word:?}, or not in this place; the console ends with:\n{}", outcome.last_words())
         };
         rest = &rest[found + word.len()..];
     }
-    assert_eq!(outcome.exit, Exit::Ended);
-    outcome
 }
 
 /// The machine of the fixture with a ramdisk that something was done to.
@@ -56,13 +60,202 @@ fn an_init_that_is_not_there() {
 fn a_machine_that_is_not_to_panic_waits() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("init=relative panic=0");
+    // Neither a shell that nobody asked for nor an arrow key is an answer to the menu.
+    machine.when("any other key: try again", "i");
+    machine.when("any other key: try again", "\x1b[A");
     machine.time_limit = Duration::from_secs(40);
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::TimedOut);
-    for word in ["the path is relative", "The machine waits. Ctrl-Alt-Del reboots it"] {
+    for word in
+        ["the path is relative", "There is no shell: boot.shell_on_fail", "r  reboot", "any other key: try again"]
+    {
+        assert!(outcome.console.contains(word), "no {word:?}; the console ends with:\n{}", outcome.last_words());
+    }
+    assert_eq!(outcome.console.matches("firn-init: the boot failed.").count(), 1);
+    assert_eq!(outcome.console.matches("any other key").count(), 2);
+    assert!(!outcome.console.contains("Kernel panic"));
+}
+
+#[test]
+fn a_ramdisk_that_did_not_unpack_for_lack_of_memory() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    // A tmpfs that may take half of the memory: the kernel only logs that it did not suffice, and goes on.
+    machine.append("rootfstype=tmpfs");
+    machine.memory_mib = 160;
+    fails(
+        &machine,
+        &[
+            "in the step  image",
+            "is not whole",
+            "or give it more memory",
+            "MiB are free; this ramdisk needs about",
+            "Initramfs unpacking failed: write error",
+        ],
+    );
+}
+
+#[test]
+fn an_image_with_a_flipped_bit_in_its_middle() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut machine = with_ramdisk(directory.path(), |ramdisk| {
+        let middle = ramdisk.len() / 2;
+        ramdisk[middle] ^= 1;
+    });
+    machine.append("firn.verify=full");
+    fails(
+        &machine,
+        &["in the step  image", "/nix-store.squashfs is damaged: its SHA-256 is ", "load the initrd again"],
+    );
+}
+
+#[test]
+fn an_image_of_another_file_system() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_appended(&LINUX_6_1, work.path(), "truncate -s 1M other && mke2fs -q -F other");
+    machine.append("firn.store=/other");
+    fails(&machine, &["in the step  image", "the store image /other is an ext2, ext3 or ext4 and no squashfs"]);
+}
+
+#[test]
+fn no_store_image() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("firn.store=/no-such.squashfs");
+    fails(
+        &machine,
+        &["in the step  image", "there is no store image /no-such.squashfs in the ramdisk", "No such file"],
+    );
+}
+
+/// A machine with a plan in which `sed` changed something.
+pub fn with_plan(work: &Path, sed: &str) -> Machine {
+    let build = LINUX_6_1.build();
+    let mut machine = with_appended(
+        &LINUX_6_1,
+        work,
+        &format!(
+            "mkdir firn && zstd --decompress --stdout '{}' 2> /dev/null | cpio --extract --quiet --to-stdout firn/plan.json > plan; \
+         sed '{sed}' plan > firn/plan.json && rm plan",
+            build.directory.join("initrd").display()
+        ),
+    );
+    machine.append("firn.register=none");
+    machine
+}
+
+#[test]
+fn a_plan_of_another_version() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_plan(work.path(), "s/\"version\": 1/\"version\": 7/");
+    fails(
+        &machine,
+        &["in the step  plan", "reading /firn/plan.json", "the plan has format 7", "build the ramdisk again"],
+    );
+}
+
+#[test]
+fn a_plan_that_is_none() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_plan(work.path(), "/image/,$d");
+    fails(&machine, &["in the step  plan", "reading /firn/plan.json", "EOF while parsing"]);
+}
+
+#[test]
+fn a_module_that_is_not_there() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_plan(work.path(), "s/overlay.ko/overleaf.ko/");
+    fails(&machine, &["in the step  modules", "overleaf.ko", "the ramdisk does not have it", "No such file"]);
+}
+
+#[test]
+fn no_loop_devices() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_plan(work.path(), "/loop.ko/d");
+    fails(&machine, &["in the step  store", "/dev/loop-control: this kernel has no loop devices"]);
+}
+
+#[test]
+fn no_overlay() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_plan(work.path(), "/overlay.ko/d; s/squashfs.ko\",/squashfs.ko\"/");
+    fails(&machine, &["in the step  store", "mount -t overlay", "this kernel has no file system overlay"]);
+}
+
+#[test]
+fn a_module_of_another_kernel() {
+    let work = tempfile::tempdir().unwrap();
+    let module = |fixture: &'static Fixture| {
+        let manifest = &fixture.build().manifest;
+        let module = manifest.modules.iter().find(|module| module.contains("/loop.ko")).unwrap();
+        (format!("{}/kernel-modules{module}", manifest.toplevel), module)
+    };
+    let ((_, here), (other, _)) = (module(&LINUX_6_1), module(&LINUX_6_12));
+    let machine = with_appended(
+        &LINUX_6_1,
+        work.path(),
+        &format!("mkdir -p .$(dirname {here}) && xz --decompress --stdout {other}.xz > .{here}"),
+    );
+    fails(&machine, &["in the step  modules", "loop.ko", "the file is no module of this kernel", "ENOEXEC"]);
+}
+
+#[test]
+fn a_module_that_the_kernel_refuses() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    // The demo's modules have no signatures.
+    machine.append("module.sig_enforce=1");
+    fails(&machine, &["in the step  modules", "loop.ko", "this kernel takes signed modules only"]);
+}
+
+#[test]
+fn an_init_that_cannot_be_executed() {
+    let toplevel = &LINUX_6_1.build().manifest.toplevel;
+    for (init, reason) in [
+        (format!("{toplevel}/boot.json"), "it is not executable (mode 444)"),
+        (toplevel.clone(), "it is a directory; did you mean"),
+    ] {
+        let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+        machine.append(&format!("init={init}"));
+        fails(&machine, &["in the step  system", &format!("looking for the init {init}"), reason]);
+    }
+}
+
+#[test]
+fn a_registration_that_has_no_room() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("firn.root.size=64k firn.register=required");
+    fails(
+        &machine,
+        &["in the step  registration", "the root is full", "firn.root.size=", "nix-store --load-db failed"],
+    );
+}
+
+#[test]
+fn a_countdown() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("init=relative panic=0 firn.on_failure=poweroff,2");
+    let outcome = machine.run().unwrap();
+    assert_eq!(outcome.exit, Exit::Ended);
+    for word in ["the path is relative", "is switched off in 2 s, as the command line asks", "reboot: Power down"] {
         assert!(outcome.console.contains(word), "no {word:?}; the console ends with:\n{}", outcome.last_words());
     }
     assert!(!outcome.console.contains("Kernel panic"));
+}
+
+#[test]
+fn garbage_on_the_command_line() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("\"\" = == \"=\" \u{e4}\u{f6}=\u{fc} firn. firn.= firn.log firn.log= firn.root.size=\"80 %\" rd. boot. --x init");
+    // The kernel itself dies of more than 2,047 bytes, and of more than 32 words that it does not know and that have no dot.
+    let words: Vec<_> = (0..200).map(|number| format!("w.{number}")).collect();
+    machine.append(&words.join(" "));
+    machine.append("firn.register=none probe=facts");
+    let report = boot(&machine).unwrap();
+    let warnings: Vec<_> =
+        report.boot["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+    assert!(
+        warnings.iter().all(|warning| warning.starts_with("Left out of the kernel command line: firn.")),
+        "{warnings:#?}"
+    );
 }
 
 #[test]
@@ -71,7 +264,7 @@ fn a_ramdisk_that_is_cut_short() {
     let image = LINUX_6_1.build().manifest.files.iter().find(|file| file.name == "nix-store.squashfs").unwrap().bytes;
     let machine = with_ramdisk(directory.path(), |ramdisk| ramdisk.truncate(ramdisk.len() / 2));
     let size = format!("of {image} bytes are there");
-    fails(&machine, &["in the step  store", "/nix-store.squashfs is not whole", &size, "Initramfs unpacking failed"]);
+    fails(&machine, &["in the step  image", "/nix-store.squashfs is not whole", &size, "Initramfs unpacking failed"]);
 }
 
 #[test]

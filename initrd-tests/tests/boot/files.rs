@@ -1,28 +1,17 @@
 //! A host's own files, appended to a ramdisk that many hosts have in common.
 
 use super::LINUX_6_1;
-use super::fixture::{boot, run};
-use qemu::Machine;
-use std::fs;
-use std::process::Command;
+use super::fixture::{boot, with_appended};
 
 #[test]
 fn what_is_appended_to_the_ramdisk_is_in_the_root() {
     let work = tempfile::tempdir().unwrap();
-    let tree = work.path().join("tree");
-    // As an administrator makes it: a directory, and cpio.
-    let make = "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
-                chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret && \
-                find . -print0 | cpio --null --create --format=newc --quiet > ../files";
-    fs::create_dir(&tree).unwrap();
-    run(Command::new("sh").args(["-c", make]).current_dir(&tree)).unwrap();
-
-    let build = LINUX_6_1.build();
-    let append = "cat \"$0\" files > initrd";
-    run(Command::new("sh").args(["-c", append]).arg(build.directory.join("initrd")).current_dir(&work)).unwrap();
-
-    let mut machine =
-        Machine { initrd: Some(work.path().join("initrd")), ..Machine::of_build(&build.directory).unwrap() };
+    let mut machine = with_appended(
+        &LINUX_6_1,
+        work.path(),
+        "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
+         chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret",
+    );
     machine.append("probe=files");
     let report = boot(&machine).unwrap();
     let [stat, cat] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };

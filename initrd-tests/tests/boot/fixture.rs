@@ -83,16 +83,28 @@ pub fn pack(toplevel: &str, directory: PathBuf) -> Result<Build> {
     let firn_init = env::var_os("FIRN_INIT")
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
     let options = image::Options {
-        toplevel: toplevel.into(),
-        out: directory.clone(),
-        firn_init: firn_init.into(),
+        rescue_shell: Some("/bin/busybox".into()),
         // The image is read once or twice, on this machine: time is all that counts.
         compression: "zstd -Xcompression-level 1".parse()?,
         block_size: 128 << 10,
+        ..image::Options::new(toplevel, &directory, firn_init)
     };
     let manifest = image::build(&options, Progress::Quiet)?;
     let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", toplevel]))?);
     Ok(Build { directory, manifest, closure })
+}
+
+/// The machine of a fixture with an archive appended to its ramdisk, made as an administrator makes it: by a script in a new
+/// directory, and cpio. What is in the archive takes the place of what the ramdisk has at the same path.
+pub fn with_appended(fixture: &Fixture, work: &Path, script: &str) -> Machine {
+    let build = fixture.build();
+    let pack = format!(
+        "mkdir tree && cd tree && {script} && find . -print0 | cpio --null --create --format=newc --quiet > ../files && \
+         cat \"$0\" ../files > ../initrd"
+    );
+    let initrd = build.directory.join("initrd");
+    run(Command::new("sh").args(["-euc", &pack]).arg(initrd).current_dir(work)).unwrap();
+    Machine { initrd: Some(work.join("initrd")), ..Machine::of_build(&build.directory).unwrap() }
 }
 
 /// The standard output of a command that succeeds.

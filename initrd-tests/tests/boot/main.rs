@@ -8,6 +8,7 @@ mod failures;
 mod files;
 mod fixture;
 mod foreign;
+mod rescue;
 mod words;
 
 use fixture::{Fixture, boot, sorted_lines};
@@ -187,7 +188,9 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
             "early mounts",
             "command line",
             "plan",
+            "host id",
             "modules",
+            "image",
             "root",
             "store",
             "system",

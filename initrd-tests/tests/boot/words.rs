@@ -8,7 +8,7 @@ use qemu::Machine;
 fn firns_words_do_what_they_say() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("firn.root.size=300m firn.root.inodes=20k firn.rw-store.size=64m firn.rw-store.inodes=1k");
-    machine.append("firn.register=none firn.rootsize=1g firn.log=warn probe=facts");
+    machine.append("firn.register=none firn.rootsize=1g firn.log=warn firn.hostid=0000beef probe=hostid");
     let report = boot(&machine).unwrap();
 
     let options = |target: &str| &report.mounts.iter().find(|mount| mount.target == target).unwrap().super_options;
@@ -18,6 +18,8 @@ fn firns_words_do_what_they_say() {
     // No database, but a profile to find the system by.
     assert_eq!(report.paths["/nix/var/nix/db/db.sqlite"], None);
     assert_eq!(report.paths["/nix/var/nix/profiles/system"].as_ref(), Some(&LINUX_6_1.build().manifest.toplevel));
+
+    assert_eq!(report.commands[0].stdout, "0000beef\n", "{:#?}", report.commands);
 
     let warning =
         "Left out of the kernel command line: firn.rootsize=1g: there is no such word; did you mean firn.root.size?";

@@ -1,4 +1,4 @@
-//! firn-init, checked: a PID 1 that needs a loader which is not in the ramdisk is a kernel panic without a reason.
+//! Programs for the ramdisk, checked: a PID 1 that needs a loader which is not there is a kernel panic without a reason.
 
 use anyhow::{Context, Result, ensure};
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// # Errors
 ///
 /// No such file, no program, one for another machine, or one that is linked dynamically.
-pub fn read(path: &Path, system: &str) -> Result<Vec<u8>> {
+pub fn firn_init(path: &Path, system: &str) -> Result<Vec<u8>> {
     let program = fs::read(path).with_context(|| {
         format!(
             "reading firn-init at {}; build it with cargo build --release --no-default-features --bin firn-init, and \
@@ -19,11 +19,24 @@ pub fn read(path: &Path, system: &str) -> Result<Vec<u8>> {
             path.display()
         )
     })?;
-    check(&program, system).with_context(|| format!("{} cannot be PID 1", path.display()))?;
+    let advice = "build it with -C target-feature=+crt-static, as the .cargo/config.toml of firn does";
+    check(&program, system, advice).with_context(|| format!("{} cannot be PID 1", path.display()))?;
     Ok(program)
 }
 
-fn check(program: &[u8], system: &str) -> Result<()> {
+/// Reads a busybox, likewise.
+///
+/// # Errors
+///
+/// As above.
+pub fn rescue_shell(path: &Path, system: &str) -> Result<Vec<u8>> {
+    let program = fs::read(path).with_context(|| format!("reading the rescue shell {}", path.display()))?;
+    let advice = "give a static busybox: pkgsStatic.busybox of nixpkgs, or Debian's busybox-static";
+    check(&program, system, advice).with_context(|| format!("{} cannot be the rescue shell", path.display()))?;
+    Ok(program)
+}
+
+fn check(program: &[u8], system: &str, advice: &str) -> Result<()> {
     let elf = ElfFile64::<Endianness>::parse(program).context("it is no 64-bit ELF program")?;
     let wanted = match system.split_once('-').map(|(machine, _)| machine) {
         Some("x86_64") => Architecture::X86_64,
@@ -32,16 +45,12 @@ fn check(program: &[u8], system: &str) -> Result<()> {
     };
     ensure!(
         elf.architecture() == wanted,
-        "it is built for {:?} and the system is {system}; build firn-init for that target",
+        "it is built for {:?} and the system is {system}; build it for that target",
         elf.architecture()
     );
     let endian = elf.endian();
     let dynamic = elf.elf_program_headers().iter().any(|header| header.p_type(endian) == elf::PT_INTERP);
-    ensure!(
-        !dynamic,
-        "it is linked dynamically and the ramdisk has no loader; build it with -C target-feature=+crt-static, as the \
-         .cargo/config.toml of firn does"
-    );
+    ensure!(!dynamic, "it is linked dynamically and the ramdisk has no loader; {advice}");
     Ok(())
 }
 
@@ -55,13 +64,13 @@ mod tests {
         let dynamic = fs::read("/bin/sh").unwrap();
         let host = format!("{}-linux", std::env::consts::ARCH);
         let other = if host == "x86_64-linux" { "aarch64-linux" } else { "x86_64-linux" };
-        check(&this_test, &host).unwrap();
+        check(&this_test, &host, "").unwrap();
         for (program, system, expected) in [
             (&dynamic, host.as_str(), "linked dynamically"),
-            (&this_test, other, "build firn-init for that target"),
+            (&this_test, other, "build it for that target"),
             (&b"#!/bin/sh\n".to_vec(), &host, "no 64-bit ELF"),
         ] {
-            let error = format!("{:#}", check(program, system).unwrap_err());
+            let error = format!("{:#}", check(program, system, "").unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -1,0 +1,79 @@
+//! What somebody at a console can do about a boot that failed.
+
+use super::LINUX_6_1;
+use super::failures::{shows, with_plan};
+use super::fixture::boot;
+use qemu::{Exit, Machine};
+
+const MENU: &str = "any other key: ";
+
+/// The shell's prompt; it asks the terminal where its cursor is, before it shows one.
+const PROMPT: &str = "firn-init:";
+
+fn machine(words: &str) -> Machine {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append(words);
+    machine
+}
+
+#[test]
+fn what_is_mended_in_the_shell_is_tried_again() {
+    let mut machine = machine("firn.store=/elsewhere boot.shell_on_fail firn.register=none probe=facts");
+    machine.when("there is no store image /elsewhere", "");
+    machine.when(MENU, "i");
+    machine.when(PROMPT, "tty; ls /bin/mount; (sleep 1000 &); ln -s /nix-store.squashfs /elsewhere\n");
+    machine.when(PROMPT, "exit\n");
+    machine.when(MENU, "c");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.loop_files["loop0"], "/nix-store.squashfs (deleted)");
+    // Of the attempt before nothing is left.
+    assert_eq!(report.mounts.iter().filter(|mount| mount.kind == "squashfs").count(), 1, "{:#?}", report.mounts);
+    let said = |text: &str| report.dmesg.iter().any(|line| line.text.ends_with(text));
+    assert!(said("Killing sleep, which stage 1 left running"), "{:#?}", report.dmesg);
+}
+
+#[test]
+fn every_console_shows_the_reasons() {
+    // One of the two is a screen that nobody sees here: the shell reads it.
+    let mut machine = machine("console=tty0 console=ttyS0 init=relative boot.shell_on_fail");
+    machine.when(MENU, "i");
+    machine.when(PROMPT, "cat /dev/vcs1; tty\n");
+    machine.when("/dev/ttyS0", "exit\n");
+    machine.when(MENU, "r");
+    let outcome = machine.run().unwrap();
+    assert_eq!(outcome.exit, Exit::Ended);
+    shows(&outcome, &["because  the path is relative", "because  the path is relative", "reboot: Restarting system"]);
+}
+
+#[test]
+fn the_boot_stops_where_it_is_told_to() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_plan(work.path(), "s/\"host_id\": null/\"host_id\": \"deadbeef\"/");
+    machine.append("boot.debug1 boot.debug1devices rd.break probe=facts");
+    for (look, there) in [
+        ("ls -d /sys/module/squashfs; echo 1-$?", "1-1"),
+        ("ls -d /sys/module/squashfs; ls -d /mnt-root; echo $(hostid)-$?", "deadbeef-1"),
+        ("ls -d /mnt-root/nix/store/*-nixos-system-*; echo 3-$?", "3-0"),
+    ] {
+        machine.when("the boot stops here", "");
+        machine.when(MENU, "i");
+        machine.when(PROMPT, &format!("{look}\n"));
+        machine.when(there, "exit\n");
+        machine.when(MENU, "\n");
+    }
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_shell_can_take_the_place_of_firn_init() {
+    let mut machine = machine("init=relative boot.shell_on_fail");
+    machine.when(MENU, "f");
+    machine.when(PROMPT, "echo process $$; tty; sleep 100\n");
+    // Ctrl-C reaches it: it has the terminal for its own.
+    machine.when("process 1", "\x03");
+    machine.when(PROMPT, "echo o > /proc/sysrq-trigger\n");
+    let outcome = machine.run().unwrap();
+    assert_eq!(outcome.exit, Exit::Ended);
+    shows(&outcome, &["process 1", "/dev/ttyS0", "reboot: Power down"]);
+}

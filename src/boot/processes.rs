@@ -1,0 +1,56 @@
+//! The processes of stage 1, which are to end with it.
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long a process may take to die; one that waits for a device does not die before it has it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Buries processes that have ended and have no other parent than PID 1.
+pub fn bury_the_dead() {
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+}
+
+/// Kills what still runs of stage 1, as the scripted stage 1 does: jobs of a rescue shell, what a program left behind. A name
+/// that begins with `@` is that of a storage daemon, which the root stands on (systemd, `docs/ROOT_STORAGE_DAEMONS.md`).
+pub fn kill_all() {
+    bury_the_dead();
+    // Whatever has no parent is a child of PID 1: without a child there is no process, and nothing to look for.
+    if !has_children() {
+        return;
+    }
+    for (pid, name) in others() {
+        if name.starts_with('@') {
+            log::info!("Leaving the storage daemon {name} alone");
+            continue;
+        }
+        log::info!("Killing {name}, which stage 1 left running");
+        if let Err(errno) = kill(pid, Signal::SIGKILL) {
+            log::warn!("Killing {name}: {errno}");
+        }
+    }
+    let end = Instant::now() + PATIENCE;
+    while has_children() && others().any(|(_, name)| !name.starts_with('@')) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+        bury_the_dead();
+    }
+}
+
+fn has_children() -> bool {
+    waitpid(None, Some(WaitPidFlag::WNOHANG)) != Err(Errno::ECHILD)
+}
+
+/// All processes but this one and the kernel's own, which have no arguments, and the names they were called by.
+fn others() -> impl Iterator<Item = (Pid, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok().filter(|pid| *pid != 1)?;
+        let arguments = fs::read(entry.path().join("cmdline")).ok()?;
+        let name = arguments.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+        Some((Pid::from_raw(pid), String::from_utf8_lossy(name).into_owned()))
+    })
+}
