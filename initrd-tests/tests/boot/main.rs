@@ -19,6 +19,7 @@ use std::time::Duration;
 
 static LINUX_6_1: Fixture = Fixture::new("6.1");
 static LINUX_6_12: Fixture = Fixture::new("6.12");
+static LINUX_7: Fixture = Fixture::new("7");
 
 /// Makes tests of claims, which are functions of the same names.
 macro_rules! on_every_kernel {
@@ -32,6 +33,11 @@ macro_rules! on_every_kernel {
             #[test]
             fn on_6_12() {
                 super::$claim(&super::LINUX_6_12);
+            }
+
+            #[test]
+            fn on_7() {
+                super::$claim(&super::LINUX_7);
             }
         }
     )*};
