@@ -11,11 +11,11 @@
 //!
 //! [`image`] runs on the build machine and makes what a machine boots; [`boot`] runs there as PID 1 of the initramfs.
 //! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads) and in
-//! [`modules_dep`] (which kernel module needs which); `digest` takes checksums for both.
+//! [`modules`] (which kernel module needs which); `digest` takes checksums for both.
 
 pub mod boot;
 mod digest;
 #[cfg(feature = "builder")]
 pub mod image;
-pub mod modules_dep;
+pub mod modules;
 pub mod plan;

@@ -31,8 +31,16 @@ pub const RAMFS_WORD: &str = "rootfstype=ramfs";
 pub const PREFIX: &str = "firn.";
 
 /// firn's own words, each with what it takes and does, as the README has them.
-pub const WORDS: [(&str, &str); 10] = [
+pub const WORDS: [(&str, &str); 12] = [
     ("firn.store", "another path of the store image in the ramdisk"),
+    (
+        "firn.modules",
+        "modules of the ramdisk to load, too: names or aliases with commas between; several such words add up",
+    ),
+    (
+        "firn.modules.skip",
+        "modules not to load, like the kernel's `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=`",
+    ),
     ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
     ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),
     ("firn.rw-store.size", "the same for what is written to the store"),

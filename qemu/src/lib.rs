@@ -1,7 +1,7 @@
 //! A machine as a value: what it boots goes in, what it said and how it ended come out.
 //!
 //! The first serial port (`ttyS0`) is the console. The second one (`ttyS1`) takes a report that a program in the guest
-//! writes, apart from whatever else is printed. There is no display, no disk and no network.
+//! writes, apart from whatever else is printed. There is no display and no network.
 
 mod accel;
 pub mod steps;
@@ -35,6 +35,8 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The ramdisk.
     pub initrd: Option<PathBuf>,
+    /// Contents of its disks: `vda`, `vdb`, …, for a guest that has drivers for virtio.
+    pub disks: Vec<PathBuf>,
     /// Words for the kernel, after those that the machine itself needs.
     pub cmdline: String,
     /// Size of the memory, MiB.
@@ -77,6 +79,7 @@ impl Machine {
         Self {
             kernel: kernel.into(),
             initrd: None,
+            disks: Vec::new(),
             cmdline: String::new(),
             memory_mib: 1024,
             time_limit: Duration::from_mins(5),
@@ -212,6 +215,11 @@ impl Machine {
         arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
         if let Some(initrd) = &self.initrd {
             arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
+        }
+        for disk in &self.disks {
+            // QEMU takes two commas for one.
+            let file = disk.to_string_lossy().replace(',', ",,");
+            arguments.extend(["-drive".into(), format!("if=virtio,format=raw,file={file}").into()]);
         }
         arguments
     }

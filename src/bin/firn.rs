@@ -31,6 +31,14 @@ struct Build {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
+    /// A kernel module that every boot loads, with all it needs; can be given several times
+    #[arg(long = "module", value_name = "NAME")]
+    modules: Vec<String>,
+
+    /// A kernel module that is loaded if a device of the machine asks for it; can be given several times
+    #[arg(long = "available-module", value_name = "NAME")]
+    available_modules: Vec<String>,
+
     /// How mksquashfs compresses the store: the compressor and its options, or "none"
     #[arg(long, value_name = "WORDS", default_value_t)]
     compression: Compression,
@@ -74,6 +82,8 @@ impl Build {
             toplevel: self.toplevel,
             out: self.out,
             firn_init: self.firn_init.map_or_else(beside_this_program, Ok)?,
+            modules: self.modules,
+            available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
             verify: self.verify,
             compression: self.compression,

@@ -28,14 +28,14 @@ impl Words {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut words = Vec::new();
         let mut quoted = false;
-        // "is_space" as the kernel's ctype has it, the non-breaking space of Latin-1 included
         let ends = |byte: &u8| {
             quoted ^= *byte == b'"';
-            !quoted && (byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0))
+            !quoted && is_space(*byte)
         };
         for word in line.split(ends).filter(|word| !word.is_empty()) {
             match key_and_value(word) {
                 (key, None) if key == "--" => break,
+                (key, None) if key.is_empty() => {} // nothing in quotes
                 pair => words.push(pair),
             }
         }
@@ -52,6 +52,18 @@ impl Words {
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
     }
+}
+
+/// As the kernel's ctype has it, the non-breaking space of Latin-1 included.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0)
+}
+
+/// A word as it stands in a command line, in quotes if it has to be. There is no way to write one that has quotes inside.
+#[must_use]
+pub fn word(key: &str, value: Option<&str>) -> String {
+    let word = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
+    if word.bytes().any(is_space) { format!("\"{word}\"") } else { word }
 }
 
 /// Cuts a word at its first `=` behind its first character, and takes quotes away as the kernel does: at the front of
@@ -73,6 +85,7 @@ fn key_and_value(word: &[u8]) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn splitting() {
@@ -96,6 +109,7 @@ mod tests {
             (b"\"a=b c\n", &[("a", Some("b c"))]),
             (br#"a=b"c d"e"#, &[("a", Some(r#"b"c d"e"#))]),
             (br#"a="""#, &[("a", Some(""))]),
+            (br#""" a ""#, &[("a", None)]),
             (b"a -- b=1", &[("a", None)]),
             (br#"a "--" b=1"#, &[("a", None)]),
             (b"a --b", &[("a", None), ("--b", None)]),
@@ -113,5 +127,26 @@ mod tests {
         assert_eq!(words.value("init"), Some("/b"));
         assert_eq!(words.value("x"), Some("1"));
         assert_eq!(words.value("y"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_has_words(line in prop::collection::vec(
+            prop_oneof![any::<u8>(), prop::sample::select(&b"  \t\"\"==-.ab"[..])], 0..60,
+        )) {
+            for (key, value) in Words::parse(&line).iter() {
+                assert!(!key.is_empty());
+                assert!(!key.get(1..).unwrap_or_default().contains('='), "{key:?} {value:?}");
+            }
+        }
+
+        #[test]
+        fn words_that_are_written_are_read(pairs in prop::collection::vec(
+            ("[^\"=\0]{1,8}", prop::option::of("[^\"\0]{0,8}")), 0..8,
+        )) {
+            let pairs: Vec<_> = pairs.into_iter().filter(|(key, value)| key != "--" || value.is_some()).collect();
+            let line: Vec<_> = pairs.iter().map(|(key, value)| word(key, value.as_deref())).collect();
+            assert_eq!(Words::parse(line.join(" ").as_bytes()), Words(pairs));
+        }
     }
 }

@@ -10,6 +10,7 @@
 )]
 
 pub mod cmdline;
+mod coldplug;
 mod console;
 mod early;
 mod files;
@@ -37,6 +38,7 @@ mod values;
 use anyhow::{Context, Result};
 use early::Early;
 use handover::Switched;
+use modules::Loader;
 use options::Stop;
 use rescue::insist;
 use step::Steps;
@@ -63,7 +65,9 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     rescue::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
     steps.run_or_skip("host id", || host_id::set(&options, &plan));
-    steps.run_or_skip("modules", || modules::load(&plan.modules));
+    let mut modules = Loader::new(&plan, &words);
+    steps.run_or_skip("modules", || modules.load_all(&plan, &options));
+    steps.run_or_skip("devices", || coldplug::run(&mut modules));
     rescue::stop(&options, Stop::Devices);
     steps.run("image", || image::check(&plan.image, plan.verify || options.verify))?;
     let root = steps.run("root", || root::create(early, &options.root))?;

@@ -17,6 +17,8 @@ use log::LevelFilter;
 pub struct Options {
     /// The store image in the ramdisk, in place of the plan's.
     pub image: Option<String>,
+    /// Modules to load beside the plan's: names or aliases.
+    pub modules: Vec<String>,
     /// Limits of the tmpfs that is the root.
     pub root: Limits,
     /// Limits of the tmpfs that is the store's upper layer.
@@ -91,7 +93,7 @@ pub fn apply(words: &Words) -> Options {
 /// What to say of a word that does nothing here, to who put it there in the hope that it does.
 fn note(name: &str) -> Option<String> {
     match name {
-        "rd.break" | "rd.debug" | "rd.shell" => None,
+        "rd.break" | "rd.debug" | "rd.driver.blacklist" | "rd.shell" => None,
         "copytoram" => Some("copytoram: the store image is in memory already".into()),
         _ if name.starts_with("rd.") => Some(format!("{name}: a word for another stage 1, which does nothing here")),
         _ => None,
@@ -124,6 +126,8 @@ impl Options {
                 ensure!(value.starts_with('/'), "it takes an absolute path in the ramdisk");
                 self.image = Some(value.into());
             }
+            "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
+            "firn.modules.skip" => {} // one of several such words, which the loader knows
             "firn.root.size" => self.root.size = Some(size(value)?),
             "firn.root.inodes" => self.root.inodes = Some(number(value)?),
             "firn.rw-store.size" => self.rw_store.size = Some(size(value)?),
@@ -204,11 +208,12 @@ mod tests {
 
     #[test]
     fn every_word_is_understood() {
-        let line = "quiet firn.store=/other.squashfs firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G \
-                    firn.rw-store.inodes=100k firn.register=required firn.verify=full firn.hostid=0000beef \
-                    firn.on_failure=reboot,30 firn.log=warn";
+        let line = "quiet firn.store=/other.squashfs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
+                    firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
+                    firn.register=required firn.verify=full firn.hostid=0000beef firn.on_failure=reboot,30 firn.log=warn";
         let options = Options {
             image: Some("/other.squashfs".into()),
+            modules: ["a", "b", "c"].map(Into::into).into(),
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },
             rw_store: Limits { size: Some("4G".into()), inodes: Some("100k".into()) },
             register: Register::Required,

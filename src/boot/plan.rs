@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::values;
-use crate::modules_dep::ModulesDep;
+use crate::modules::{Index, Texts};
 use crate::plan::{IMAGE, PATH, REQUIRED_MODULES};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -14,6 +14,10 @@ pub struct Plan {
     pub init: Option<String>,
     /// Module files in load order.
     pub modules: Vec<String>,
+    /// Where the ramdisk has what modules it has, these and others.
+    pub module_directory: String,
+    /// What the ramdisk's own `modules.*` say of them. A ramdisk whose modules are all in the plan has none.
+    pub module_texts: Texts,
     /// Where the store image is and what is known about it.
     pub image: Image,
     /// Whether the image is compared with its checksum at each boot.
@@ -56,12 +60,23 @@ pub fn read(options: &Options) -> Result<Plan> {
 fn read_file() -> Result<Plan> {
     let name = nix::sys::utsname::uname().context("uname")?;
     let release = name.release().to_string_lossy();
+    let module_directory = format!("/lib/modules/{release}");
+    let module_texts = module_texts(&module_directory)?;
     let json = match fs::read_to_string(PATH) {
         Ok(json) => json,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("No plan at {PATH}: going by the defaults");
-            let modules = modules_by_name(&release)?;
-            return Ok(Plan { init: None, modules, image: Image::at(IMAGE), verify: false, host_id: None });
+            let modules = required_modules(&module_directory, &module_texts);
+            let image = Image::at(IMAGE);
+            return Ok(Plan {
+                init: None,
+                modules,
+                module_directory,
+                module_texts,
+                image,
+                verify: false,
+                host_id: None,
+            });
         }
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
@@ -78,21 +93,31 @@ fn read_file() -> Result<Plan> {
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
     let image =
         Image { path: plan.image.path, bytes: Some(plan.image.bytes), sha256: Some(plan.image.sha256.to_lowercase()) };
-    Ok(Plan { init: Some(plan.init), modules: plan.modules, image, verify: plan.verify, host_id })
+    Ok(Plan {
+        init: Some(plan.init),
+        modules: plan.modules,
+        module_directory,
+        module_texts,
+        image,
+        verify: plan.verify,
+        host_id,
+    })
+}
+
+fn module_texts(directory: &str) -> Result<Texts> {
+    Texts::read(|name| match fs::read_to_string(format!("{directory}/{name}")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        other => other.with_context(|| format!("reading {directory}/{name}")),
+    })
 }
 
 /// The files of the required modules as the ramdisk's own `modules.dep` lists them. A ramdisk without module files is no
 /// error: the kernel may have everything built in, and mounting will tell.
-fn modules_by_name(release: &str) -> Result<Vec<String>> {
-    let directory = format!("/lib/modules/{release}");
-    let read = |name: &str| match fs::read_to_string(format!("{directory}/{name}")) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        other => other.with_context(|| format!("reading {directory}/{name}")),
-    };
-    let (dep, builtin) = (read("modules.dep")?, read("modules.builtin")?);
-    let order = ModulesDep::parse(&dep, &builtin).load_order(&REQUIRED_MODULES);
+fn required_modules(directory: &str, texts: &Texts) -> Vec<String> {
+    let index = Index::parse(texts);
+    let order = index.load_order(&REQUIRED_MODULES);
     if !order.missing.is_empty() {
         log::info!("Not among the modules in {directory}: {}", order.missing.join(", "));
     }
-    Ok(order.files.iter().map(|file| format!("{directory}/{file}")).collect())
+    order.files.iter().map(|file| format!("{directory}/{file}")).collect()
 }

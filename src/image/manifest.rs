@@ -28,7 +28,7 @@ pub struct Manifest {
     pub cmdline: String,
     /// `uname -r`.
     pub kernel_release: String,
-    /// Modules in the ramdisk, in load order.
+    /// The modules that every boot loads, in this order.
     pub modules: Vec<String>,
     /// How many store paths the image holds.
     pub store_paths: usize,

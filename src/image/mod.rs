@@ -33,6 +33,10 @@ pub struct Options {
     pub out: PathBuf,
     /// The static firn-init that becomes PID 1.
     pub firn_init: PathBuf,
+    /// Kernel modules that every boot loads.
+    pub modules: Vec<String>,
+    /// Kernel modules that are loaded when a device asks for them.
+    pub available_modules: Vec<String>,
     /// A static busybox for the menu of a boot that failed.
     pub rescue_shell: Option<PathBuf>,
     /// Whether stage 1 compares the store image with its checksum at each boot.
@@ -51,6 +55,8 @@ impl Options {
             toplevel: toplevel.into(),
             out: out.into(),
             firn_init: firn_init.into(),
+            modules: Vec::new(),
+            available_modules: Vec::new(),
             rescue_shell: None,
             verify: false,
             compression: Compression::default(),
@@ -75,7 +81,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
             .map(|path| program::rescue_shell(path, &system.platform))
             .transpose()?,
     };
-    let modules = modules::collect(&system)?;
+    let modules = modules::collect(&system, &options.modules, &options.available_modules)?;
     let closure = nix::closure(&system.toplevel)?;
 
     let mut output = output::Directory::create(&options.out)?;
@@ -88,12 +94,12 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
         version: VERSION,
         kernel_release: system.kernel_release.clone(),
         init: system.init.clone(),
-        modules: modules.iter().map(|module| module.path.clone()).collect(),
+        modules: modules.load,
         image: Image { path: IMAGE.into(), bytes: store.bytes, sha256: store.sha256.clone() },
         verify: options.verify,
         host_id: system.host_id.clone(),
     };
-    ramdisk::write(&output.path("initrd"), &programs, &modules, &plan, &image, progress)?;
+    ramdisk::write(&output.path("initrd"), &programs, modules.files, &plan, &image, progress)?;
     output::copy(&system.kernel, &output.path("bzImage"))?;
     output::write(&output.path("netboot.ipxe"), &ipxe::script(&system.cmdline()))?;
 

@@ -4,7 +4,7 @@
 //! more time than all of stage 1 (docs/boot.md).
 
 use super::cpio::{self, Node, Tree};
-use super::modules::Module;
+use super::modules::Packed;
 use super::progress::Progress;
 use crate::plan::{PATH, Plan};
 use anyhow::{Context, Result, ensure};
@@ -47,7 +47,7 @@ pub fn check_size(image: &Path) -> Result<()> {
 pub fn write(
     out: &Path,
     programs: &Programs,
-    modules: &[Module],
+    modules: Vec<Packed>,
     plan: &Plan,
     image: &Path,
     progress: Progress,
@@ -72,7 +72,7 @@ pub fn write(
 }
 
 /// Everything but the store image.
-fn first_segment(programs: &Programs, modules: &[Module], plan: &Plan) -> Result<Tree> {
+fn first_segment(programs: &Programs, modules: Vec<Packed>, plan: &Plan) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.add("/init", Node::File { mode: 0o755, contents: programs.firn_init.clone() });
     if let Some(busybox) = &programs.rescue_shell {
@@ -85,7 +85,7 @@ fn first_segment(programs: &Programs, modules: &[Module], plan: &Plan) -> Result
     tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
     tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
     for module in modules {
-        tree.add(&module.path, Node::File { mode: 0o444, contents: module.contents.clone() });
+        tree.add(&module.path, Node::File { mode: 0o444, contents: module.contents });
     }
     Ok(tree)
 }
@@ -103,7 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (image, out) = (directory.path().join("image"), directory.path().join("initrd"));
         fs::write(&image, "an image").unwrap();
-        let module = Module { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
+        let module = Packed { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
         let plan = Plan {
             version: VERSION,
             kernel_release: "6.9".into(),
@@ -114,7 +114,7 @@ mod tests {
             host_id: None,
         };
         let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
-        write(&out, &programs, &[module], &plan, &image, Progress::Quiet).unwrap();
+        write(&out, &programs, vec![module], &plan, &image, Progress::Quiet).unwrap();
 
         let ramdisk = fs::read(&out).unwrap();
         assert_eq!(ramdisk.len() % 4, 0, "something may be appended as it is");

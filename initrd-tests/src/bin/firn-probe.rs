@@ -24,7 +24,7 @@ const SOFTWARE: &str = "/run/current-system/sw/bin";
 const NEW_FILE: &str = "/tmp/firn-probe-new";
 
 /// Commands by group. What they print and how they end is for the tests to judge.
-const GROUPS: [(&str, &[&[&str]]); 6] = [
+const GROUPS: &[(&str, &[&[&str]])] = &[
     ("facts", &[]),
     ("hostid", &[&["hostid"]]),
     (
@@ -34,6 +34,7 @@ const GROUPS: [(&str, &[&[&str]]); 6] = [
             &["cat", "/etc/ssh/key", "/etc/secret"],
         ],
     ),
+    ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (

@@ -301,7 +301,7 @@ fn an_init_whose_interpreter_is_missing_and_no_nix() {
         symlink(demo.join(name), system.join(name)).unwrap();
     }
     let toplevel = run(Command::new("nix-store").arg("--add").arg(&system)).unwrap();
-    let build = pack(toplevel.trim(), directory.path().join("build")).unwrap();
+    let build = pack(toplevel.trim(), directory.path().join("build"), &[]).unwrap();
 
     let mut machine = Machine::of_build(&build.directory).unwrap();
     let init = format!("executing {}/init; if it is there, its interpreter", toplevel.trim());

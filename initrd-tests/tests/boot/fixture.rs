@@ -71,19 +71,20 @@ fn build(kernel: &str) -> Result<Build> {
     let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
     let output = run(Command::new(system).args(["--kernel", kernel, "--probe", env!("CARGO_BIN_EXE_firn-probe")]))?;
     let toplevel = output.lines().last().context("system/build printed no store path")?;
-    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}")))
+    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}")), &[])
 }
 
-/// Packs a system into a directory.
+/// Packs a system into a directory, with modules for devices that may be there.
 ///
 /// # Errors
 ///
 /// Those of the builder.
-pub fn pack(toplevel: &str, directory: PathBuf) -> Result<Build> {
+pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> Result<Build> {
     let firn_init = env::var_os("FIRN_INIT")
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
     let options = image::Options {
         rescue_shell: Some("/bin/busybox".into()),
+        available_modules: available_modules.iter().map(ToString::to_string).collect(),
         // The image is read once or twice, on this machine: time is all that counts.
         compression: "zstd -Xcompression-level 1".parse()?,
         block_size: 128 << 10,

@@ -8,6 +8,7 @@ mod failures;
 mod files;
 mod fixture;
 mod foreign;
+mod modules;
 mod rescue;
 mod words;
 
@@ -196,6 +197,7 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
             "plan",
             "host id",
             "modules",
+            "devices",
             "image",
             "root",
             "store",

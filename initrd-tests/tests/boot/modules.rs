@@ -1,0 +1,64 @@
+//! Kernel modules beyond those that the store needs.
+
+use super::LINUX_6_1;
+use super::fixture::{Build, boot, pack};
+use initrd_tests::Report;
+use qemu::Machine;
+use std::fs::File;
+use std::path::Path;
+use std::sync::LazyLock;
+use tempfile::NamedTempFile;
+
+/// The demo system with a driver for virtio's disks, that of the bus they are on (Debian's 6.1 has it as a module), and one
+/// that no device asks for.
+pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules");
+    pack(&LINUX_6_1.build().manifest.toplevel, directory, &["virtio_blk", "virtio-pci", "dummy"]).unwrap()
+});
+
+/// Boots a machine that has a disk, with these words, and returns what it says and which modules and devices it has.
+fn with_disk(words: &str) -> (Report, Vec<String>) {
+    let disk = NamedTempFile::new().unwrap();
+    File::set_len(disk.as_file(), 1 << 20).unwrap();
+    let mut machine = Machine::of_build(&WITH_DISKS.directory).unwrap();
+    machine.disks.push(disk.path().into());
+    machine.append("probe=modules");
+    machine.append(words);
+    let report = boot(&machine).unwrap();
+    let names = report.commands[1].stdout.lines().map(str::to_owned).collect();
+    (report, names)
+}
+
+fn place(report: &Report, words: &str) -> usize {
+    let place = report.dmesg.iter().position(|line| line.text.contains(words));
+    place.unwrap_or_else(|| panic!("nobody says {words:?}: {:#?}", report.dmesg))
+}
+
+#[test]
+fn devices_get_their_drivers_before_the_store_is_mounted() {
+    let (report, names) = with_disk("firn.modules=dummy,no-such loop.max_loop=5");
+    assert!(place(&report, "[vda] 2048 512-byte logical blocks") < place(&report, "devices: done"));
+    assert_eq!(report.commands[0].stdout, "5\n");
+    for name in ["vda", "virtio_blk", "virtio_pci", "dummy", "loop4"] {
+        assert!(names.iter().any(|other| other == name), "no {name} among {names:?}");
+    }
+    assert!(!names.contains(&"loop5".to_owned()), "{names:?}");
+    let warning =
+        "The ramdisk has no module no-such, which firn.modules asks for: build it with --available-module no-such";
+    assert_eq!(report.boot["warnings"], serde_json::json!([warning]));
+}
+
+#[test]
+fn modules_that_are_to_be_skipped_and_parameters_that_make_no_sense() {
+    let (report, names) = with_disk("modprobe.blacklist=virtio-blk loop.max_loop=many");
+    for name in ["vda", "virtio_blk", "dummy"] {
+        assert!(!names.iter().any(|other| other == name), "{name} is among {names:?}");
+    }
+    assert!(names.contains(&"virtio_pci".to_owned()), "{names:?}");
+    place(&report, "drivers/block/virtio_blk.ko, as the command line asks");
+    let warnings = report.boot["warnings"].as_array().unwrap();
+    let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
+    let warning = warning.as_str().unwrap();
+    assert!(warning.contains("drivers/block/loop.ko: the kernel refuses it"), "{warning}");
+    assert!(warning.ends_with("trying without max_loop=many"), "{warning}");
+}

@@ -1,0 +1,141 @@
+//! Patterns of `modules.alias`: which names, and which devices, a kernel module answers to.
+
+/// Whether an alias (a name, or what a device says in its `modalias`) fits a pattern: `*` is anything, `?` one character,
+/// `[0-9a]` one of these. `-` and `_` are the same, as they are in names of modules (fnmatch(3) after `alias_normalize` of
+/// kmod's `libkmod-util.c`).
+///
+/// Takes no longer than the product of both lengths, whatever the pattern.
+#[must_use]
+pub fn fits(pattern: &str, alias: &str) -> bool {
+    let (mut pattern, mut alias) = (pattern.as_bytes(), alias.as_bytes());
+    // What follows the last `*`, and where in the alias to try it next. Earlier ones need no second look: whatever they could
+    // take more of, the last one can take instead.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, alias) {
+            ([b'*', rest @ ..], _) => {
+                pattern = rest;
+                retry = Some((rest, alias));
+                continue;
+            }
+            ([], []) => return true,
+            (_, [byte, after @ ..]) => {
+                if let Some(rest) = after_one(pattern, *byte) {
+                    (pattern, alias) = (rest, after);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        let Some((rest, [_, after @ ..])) = retry else { return false };
+        (pattern, alias) = (rest, after);
+        retry = Some((rest, after));
+    }
+}
+
+/// The rest of a pattern whose first element fits this byte.
+fn after_one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
+    let (first, rest) = pattern.split_first()?;
+    match first {
+        b'?' => Some(rest),
+        b'[' => {
+            let end = rest.iter().position(|byte| *byte == b']')?;
+            let (set, rest) = (rest.get(..end)?, rest.get(end + 1..)?);
+            in_set(set, byte).then_some(rest)
+        }
+        _ => (underscore(*first) == underscore(byte)).then_some(rest),
+    }
+}
+
+/// Whether a byte is in a set such as `0-9a`.
+fn in_set(mut set: &[u8], byte: u8) -> bool {
+    loop {
+        set = match set {
+            [first, b'-', last, ..] if (*first..=*last).contains(&byte) => return true,
+            [_, b'-', _, rest @ ..] => rest,
+            [one, ..] if *one == byte => return true,
+            [_, rest @ ..] => rest,
+            [] => return false,
+        }
+    }
+}
+
+fn underscore(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn patterns() {
+        for (pattern, alias, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a", "", false),
+            ("*", "", true),
+            ("a*", "a", true),
+            ("*c", "abc", true),
+            ("*c", "abcd", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("*ab", "aab", true),
+            ("**a", "a", true),
+            ("a?c", "abc", true),
+            ("a?", "a", false),
+            ("fs-ext4", "fs-ext4", true),
+            ("fs-ext4", "fs_ext4", true),
+            ("platform:i8042*", "platform:i8042", true),
+            ("[0-9]x", "5x", true),
+            ("[0-9]x", "ax", false),
+            ("[0-9]", "-", false),
+            ("[0-9af]", "f", true),
+            ("[af-]", "-", true),
+            ("[0-9", "0", false),
+            ("[]", "]", false),
+            ("virtio:d00000002v*", "virtio:d00000002v00001AF4", true),
+            ("virtio:d00000002v*", "virtio:d00000001v00001AF4", false),
+            ("pci:v00001AF4d*sv*sd*bc*sc*i*", "pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00", true),
+            ("usb:v*p*d02[0-9]*dc*", "usb:v0001p0002d0210dc00", true),
+        ] {
+            assert_eq!(fits(pattern, alias), expected, "{pattern} {alias}");
+        }
+    }
+
+    /// The definition, which takes exponential time.
+    fn fits_by_definition(pattern: &[u8], alias: &[u8]) -> bool {
+        match (pattern, alias) {
+            ([], _) => alias.is_empty(),
+            ([b'*', rest @ ..], _) => (0..=alias.len()).any(|taken| fits_by_definition(rest, &alias[taken..])),
+            ([b'?', rest @ ..], [_, after @ ..]) => fits_by_definition(rest, after),
+            ([one, rest @ ..], [byte, after @ ..]) => one == byte && fits_by_definition(rest, after),
+            (_, []) => false,
+        }
+    }
+
+    #[test]
+    fn all_short_patterns_mean_what_the_definition_says() {
+        let texts = |letters: &[u8], length: u32| -> Vec<String> {
+            let count = letters.len();
+            (0..=length)
+                .flat_map(|length| (0..count.pow(length)).map(move |number| (length, number)))
+                .map(|(length, number)| {
+                    (0..length).map(|place| char::from(letters[number / count.pow(place) % count])).collect()
+                })
+                .collect()
+        };
+        let aliases = texts(b"ab", 5);
+        for pattern in texts(b"ab*?", 4) {
+            for alias in &aliases {
+                let expected = fits_by_definition(pattern.as_bytes(), alias.as_bytes());
+                assert_eq!(fits(&pattern, alias), expected, "{pattern} {alias}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_for_ever() {
+        assert!(!fits(&("*a".repeat(100) + "b"), &"a".repeat(4000)));
+    }
+}
