@@ -2,7 +2,6 @@
 
 use super::modules::Loader;
 use anyhow::Result;
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -18,8 +17,11 @@ pub fn run(modules: &mut Loader<'_>) -> Result<()> {
     }
     loop {
         let before = modules.count();
-        let mut aliases = BTreeSet::new();
+        let mut aliases = Vec::new();
         find(Path::new("/sys/devices"), &mut aliases);
+        // sysfs has no order of its own, and a boot that repeats can be looked into.
+        aliases.sort();
+        aliases.dedup();
         for alias in aliases {
             modules.load(&alias);
         }
@@ -31,9 +33,9 @@ pub fn run(modules: &mut Loader<'_>) -> Result<()> {
 
 /// Collects what is in all files `modalias` below a directory. Symlinks lead to other devices and in circles. A directory that
 /// cannot be read is one of a device that has just gone.
-fn find(directory: &Path, aliases: &mut BTreeSet<String>) {
+fn find(directory: &Path, aliases: &mut Vec<String>) {
     if let Ok(alias) = fs::read_to_string(directory.join("modalias")) {
-        aliases.insert(alias.trim_end().to_owned());
+        aliases.push(alias.trim_end().to_owned());
     }
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -48,7 +50,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn every_device_is_found_once() {
+    fn every_device_is_found() {
         let sys = tempfile::tempdir().unwrap();
         for (device, alias) in
             [("pci0/0", "pci:x\n"), ("pci0/0/virtio0", "virtio:y\n"), ("pci0/1", "pci:x\n"), ("x", "\n")]
@@ -57,8 +59,9 @@ mod tests {
             fs::write(sys.path().join(device).join("modalias"), alias).unwrap();
         }
         symlink("..", sys.path().join("pci0/subsystem")).unwrap();
-        let mut aliases = BTreeSet::new();
+        let mut aliases = Vec::new();
         find(sys.path(), &mut aliases);
-        assert_eq!(aliases.into_iter().collect::<Vec<_>>(), ["", "pci:x", "virtio:y"]);
+        aliases.sort();
+        assert_eq!(aliases, ["", "pci:x", "pci:x", "virtio:y"]);
     }
 }

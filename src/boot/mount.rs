@@ -15,13 +15,15 @@ use std::path::Path;
 /// A file system to mount; displays as the command that does the same.
 pub struct Filesystem<'a> {
     /// As `/proc/filesystems` calls it.
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// Device, or a name that tells the mount from others.
     pub source: &'a str,
     /// Whether both the file system and the mount are read-only.
     pub read_only: bool,
-    /// Options of this type of file system.
-    pub options: &'a [(&'static str, &'a str)],
+    /// What the mount does otherwise: no set-user-ID bits, no times of access.
+    pub attributes: MountAttrFlags,
+    /// Options of this type of file system; one without a value is a flag.
+    pub options: &'a [(&'a str, &'a str)],
     /// Options that not every kernel has: left out, with a line in the log, where it refuses them.
     pub wishes: &'a [(&'static str, &'a str)],
 }
@@ -30,7 +32,7 @@ impl fmt::Display for Filesystem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mount -t {} -o {}", self.kind, if self.read_only { "ro" } else { "rw" })?;
         for (key, value) in self.options {
-            write!(f, ",{key}={value}")?;
+            write!(f, ",{key}{}{value}", if value.is_empty() { "" } else { "=" })?;
         }
         write!(f, " {}", self.source)
     }
@@ -39,8 +41,9 @@ impl fmt::Display for Filesystem<'_> {
 impl<'a> Filesystem<'a> {
     /// A writable tmpfs.
     #[must_use]
-    pub fn tmpfs(options: &'a [(&'static str, &'a str)]) -> Self {
-        Self { kind: "tmpfs", source: "tmpfs", read_only: false, options, wishes: &[] }
+    pub fn tmpfs(options: &'a [(&'a str, &'a str)]) -> Self {
+        let attributes = MountAttrFlags::empty();
+        Self { kind: "tmpfs", source: "tmpfs", read_only: false, attributes, options, wishes: &[] }
     }
 
     /// Mounts the file system on the directory `target`, made if it is not there.
@@ -72,7 +75,11 @@ impl<'a> Filesystem<'a> {
             fsconfig_set_flag(&context, "ro").map_err(explain)?;
         }
         for (key, value) in self.options {
-            fsconfig_set_string(&context, *key, *value).map_err(explain).with_context(|| format!("{key}={value}"))?;
+            let result = match *value {
+                "" => fsconfig_set_flag(&context, *key),
+                value => fsconfig_set_string(&context, *key, value),
+            };
+            result.map_err(explain).with_context(|| format!("the option {key}={value}"))?;
         }
         for (key, value) in self.wishes {
             if let Err(errno) = fsconfig_set_string(&context, *key, *value) {
@@ -80,8 +87,8 @@ impl<'a> Filesystem<'a> {
             }
         }
         fsconfig_create(&context).map_err(explain)?;
-        let attributes = if self.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explain)
+        let read_only = if self.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes | read_only).map_err(explain)
     }
 }
 

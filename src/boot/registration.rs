@@ -11,7 +11,9 @@ use super::system::System;
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, anyhow};
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PROFILES: &str = "/nix/var/nix/profiles";
@@ -53,27 +55,58 @@ fn is_full(root: &Root) -> bool {
 }
 
 /// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
-/// (Nix makes that one itself, but only when it finds no gcroots).
+/// (Nix makes that one itself, but only when it finds no gcroots). On a root that stays, another toplevel is another generation.
 fn set_profile(root: &Root, toplevel: &str) -> Result<()> {
-    log::info!("Setting the system profile to {toplevel}");
     let profiles = root.at(PROFILES);
     let gcroots = root.at("/nix/var/nix/gcroots");
     make_directory(&profiles)?;
     make_directory(&gcroots)?;
-    for (target, link) in [
-        (toplevel, profiles.join("system-1-link")),
-        ("system-1-link", profiles.join("system")),
-        (PROFILES, gcroots.join("profiles")),
-    ] {
-        symlink(target, &link).with_context(|| format!("making the symlink {} -> {target}", link.display()))?;
+    let mut generation = newest_generation(&profiles).unwrap_or(1);
+    if fs::read_link(profiles.join(link_name(generation))).is_ok_and(|target| target != Path::new(toplevel)) {
+        generation += 1;
+    }
+    let link = link_name(generation);
+    log::info!("Setting the system profile to {toplevel}, as {link}");
+    for (target, link) in
+        [(toplevel, profiles.join(&link)), (&link, profiles.join("system")), (PROFILES, gcroots.join("profiles"))]
+    {
+        set_link(target, &link).with_context(|| format!("making the symlink {} -> {target}", link.display()))?;
     }
     Ok(())
+}
+
+fn link_name(generation: u64) -> String {
+    format!("system-{generation}-link")
+}
+
+/// The greatest number of the system profile's generations.
+fn newest_generation(profiles: &Path) -> Option<u64> {
+    let names = fs::read_dir(profiles).ok()?.flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.strip_prefix("system-")?.strip_suffix("-link")?.parse().ok()).max()
+}
+
+/// Makes a symlink, in the place of another one if need be. Renamed, so that a machine that dies has one of the two.
+fn set_link(target: &str, link: &Path) -> io::Result<()> {
+    if fs::read_link(link).is_ok_and(|there| there == Path::new(target)) {
+        return Ok(());
+    }
+    let new = link.with_extension("new");
+    match symlink(target, &new) {
+        // left behind by a machine that died
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&new)?;
+            symlink(target, &new)?;
+        }
+        other => other?,
+    }
+    fs::rename(&new, link)
 }
 
 /// `nix-store --load-db` of the image's registration, by the system's own Nix, with the new root as `/`.
 fn load_database(root: &Root, toplevel: &str) -> Result<()> {
     let registration = format!("/nix/store/{REGISTRATION}");
     let nix_store = format!("{toplevel}/sw/bin/nix-store");
+    forget(&root.at("/nix/var/nix/db"))?;
     log::info!("Registering the store: {nix_store} --load-db < {registration}");
     let output = root.inside(|| {
         let input = File::open(&registration).with_context(|| format!("opening {registration}"))?;
@@ -102,4 +135,45 @@ fn load_database(root: &Root, toplevel: &str) -> Result<()> {
     }
     fs::metadata(root.at("/nix/var/nix/db/db.sqlite")).context("nix-store made no /nix/var/nix/db/db.sqlite")?;
     Ok(())
+}
+
+/// Deletes the database of an earlier boot, on a root that stays. The store's writable layer does not: Nix would take paths for
+/// valid that went with it.
+fn forget(database: &Path) -> Result<()> {
+    match fs::remove_dir_all(database) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("deleting {}, which knows the store of an earlier boot", database.display())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_made_and_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("system");
+        let set = |target: &str| {
+            set_link(target, &link).unwrap();
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new(target));
+            assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        };
+        set("a");
+        set("a");
+        set("b");
+        symlink("c", directory.path().join("system.new")).unwrap();
+        set("d");
+    }
+
+    #[test]
+    fn generations_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(newest_generation(directory.path()), None);
+        for name in ["system-2-link", "system-10-link", "system-99", "other-100-link", "system-x-link", "system"] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(newest_generation(directory.path()), Some(10));
+    }
 }

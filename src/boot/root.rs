@@ -1,8 +1,11 @@
-//! The root of the running system: a tmpfs, put together below [`PATH`] and made `/` at the end.
+//! The root of the running system: a tmpfs, or a disk that is to keep it, put together below [`PATH`] and made `/` at the end.
 
+use super::cmdline::Words;
 use super::early::Early;
+use super::modules::Loader;
 use super::mount::Filesystem;
 use super::options::Limits;
+use super::persistence;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -20,19 +23,22 @@ pub struct Root {
     pub directory: OwnedFd,
 }
 
-/// Mounts the tmpfs and makes the pseudo file systems visible in it.
+/// Mounts the tmpfs, or what the command line has in its place, and makes the pseudo file systems visible in it.
 ///
 /// # Errors
 ///
-/// A mount that the kernel refuses.
-pub fn create(early: &Early, limits: &Limits) -> Result<Root> {
+/// A disk that is not there, or a mount that the kernel refuses.
+pub fn create(early: &Early, words: &Words, limits: &Limits, modules: &mut Loader<'_>) -> Result<Root> {
     let path = Path::new(PATH);
     match unmount(path, UnmountFlags::DETACH) {
         Ok(()) => log::info!("Taking away the root of the attempt before"),
         Err(Errno::INVAL | Errno::NOENT) => {} // this is the first
         Err(errno) => return Err(errno).context("taking away the root of the attempt before"),
     }
-    Filesystem::tmpfs(&limits.options()).mount(path)?;
+    match persistence::device(words) {
+        Some(device) => persistence::mount(device, words, modules, path)?,
+        None => Filesystem::tmpfs(&limits.options()).mount(path)?,
+    }
     early.bind_below(path)?;
     Ok(Root { path, directory: open_directory(PATH)? })
 }

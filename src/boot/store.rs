@@ -6,6 +6,7 @@ use super::root::Root;
 use super::sys;
 use anyhow::{Context, Result};
 use loopdev::{LoopControl, LoopDevice};
+use rustix::mount::MountAttrFlags;
 use std::fs::File;
 use std::path::Path;
 
@@ -41,6 +42,7 @@ pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
         kind: "squashfs",
         source: &source.to_string_lossy(),
         read_only: true,
+        attributes: MountAttrFlags::empty(),
         options: &[],
         // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
         wishes: &[("threads", "multi")],
@@ -57,6 +59,7 @@ pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
         kind: "overlay",
         source: "overlay",
         read_only: false,
+        attributes: MountAttrFlags::empty(),
         options: &[("lowerdir", LOWER), ("upperdir", UPPER), ("workdir", WORK)],
         wishes: &[],
     };

@@ -26,14 +26,21 @@ pub struct Texts {
 /// The same, parsed. Lines of another form are passed over.
 #[derive(Debug, Default)]
 pub struct Index<'a> {
-    /// Module name to its line: the file and what it needs.
-    lines: HashMap<String, Line<'a>>,
-    builtin: HashSet<String>,
+    /// By the name under which the kernel knows a module.
+    modules: HashMap<String, Module<'a>>,
     /// Patterns and the names of modules.
     aliases: Vec<(&'a str, &'a str)>,
-    soft: HashMap<String, Soft<'a>>,
 }
 
+/// What is known of a module.
+#[derive(Debug, Default)]
+struct Module<'a> {
+    line: Option<Line<'a>>,
+    builtin: bool,
+    soft: Soft<'a>,
+}
+
+/// A module's file and what it needs.
 #[derive(Debug)]
 struct Line<'a> {
     file: &'a str,
@@ -155,16 +162,22 @@ impl<'a> Index<'a> {
     /// Parses the texts.
     #[must_use]
     pub fn parse(texts: &'a Texts) -> Self {
-        let mut soft: HashMap<_, Soft<'_>> = HashMap::new();
+        let mut index = Self { aliases: texts.alias.lines().filter_map(alias_line).collect(), ..Self::default() };
+        for line in dep_lines(&texts.dep) {
+            let file = line.file;
+            index.module(file).line = Some(line);
+        }
+        for file in texts.builtin.lines() {
+            index.module(file).builtin = true;
+        }
         for (name, words) in texts.softdep.lines().filter_map(softdep_line) {
-            soft.entry(module_name(name)).or_default().add(words);
+            index.module(name).soft.add(words);
         }
-        Self {
-            lines: dep_lines(&texts.dep).map(|line| (module_name(line.file), line)).collect(),
-            builtin: texts.builtin.lines().map(module_name).collect(),
-            aliases: texts.alias.lines().filter_map(alias_line).collect(),
-            soft,
-        }
+        index
+    }
+
+    fn module(&mut self, file: &str) -> &mut Module<'a> {
+        self.modules.entry(module_name(file)).or_default()
     }
 
     /// Whether there are modules that a device could ask for.
@@ -175,7 +188,8 @@ impl<'a> Index<'a> {
 
     /// The names of all modules, those built in included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.lines.keys().chain(&self.builtin).map(String::as_str)
+        let there = self.modules.iter().filter(|(_, module)| module.line.is_some() || module.builtin);
+        there.map(|(name, _)| name.as_str())
     }
 
     /// The files that the modules `names` (or aliases of modules) need, and they themselves; around each what it works better
@@ -185,21 +199,25 @@ impl<'a> Index<'a> {
     where
         'a: 'n,
     {
-        let mut files = Files::default();
-        let missing = names.iter().copied().filter(|name| !self.add(name, &mut files));
-        LoadOrder { missing: missing.collect(), files: files.order }
+        let (mut files, mut begun) = (Vec::new(), HashSet::new());
+        let missing = names.iter().copied().filter(|name| !self.add(name, &mut files, &mut begun)).collect();
+        LoadOrder { files, missing }
     }
 
-    /// Whether there is a module of this name or alias. Its files come to the others.
-    fn add(&self, name: &str, files: &mut Files<'a>) -> bool {
+    /// Whether there is a module of this name or alias. Its files come to the others. `begun` are the names of modules that are
+    /// among them or about to be.
+    fn add(&self, name: &str, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) -> bool {
         let mut add = |name: &str| {
-            let module = module_name(name);
-            match self.lines.get(&module) {
-                Some(line) => self.add_line(module, line, files),
-                None if self.builtin.contains(&module) => {}
-                None => return false,
+            let name = module_name(name);
+            match self.modules.get(&name) {
+                Some(Module { line: Some(line), .. }) => {
+                    if begun.insert(name) {
+                        self.add_line(line, files, begun);
+                    }
+                    true
+                }
+                other => other.is_some_and(|module| module.builtin),
             }
-            true
         };
         // Not `any`: several modules may answer to one alias.
         add(name) || self.aliases.iter().filter(|(pattern, module)| fits(pattern, name) && add(module)).count() > 0
@@ -207,30 +225,21 @@ impl<'a> Index<'a> {
 
     /// depmod lists all that a module needs, so that reading it from the right gives an order in which it can be loaded. These
     /// always stay together: soft dependencies, which may lead in a circle, come before and after.
-    fn add_line(&self, module: String, line: &Line<'a>, files: &mut Files<'a>) {
-        if !files.begun.insert(module) {
-            return;
-        }
+    fn add_line(&self, line: &Line<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
         let needed = || line.needs.iter().rev().chain([&line.file]).copied();
-        let soft: Vec<_> = needed().filter_map(|file| self.soft.get(&module_name(file))).collect();
+        let soft: Vec<_> = needed().filter_map(|file| Some(&self.modules.get(&module_name(file))?.soft)).collect();
         for name in soft.iter().flat_map(|soft| &soft.before) {
-            self.add(name, files);
+            self.add(name, files, begun);
         }
-        files.order.extend(needed().filter(|file| files.listed.insert(file)));
+        for file in needed() {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
         for name in soft.iter().flat_map(|soft| &soft.after) {
-            self.add(name, files);
+            self.add(name, files, begun);
         }
     }
-}
-
-/// A load order in the making.
-#[derive(Default)]
-struct Files<'a> {
-    order: Vec<&'a str>,
-    /// What is in the order.
-    listed: HashSet<&'a str>,
-    /// Names of modules that are in the order or about to be.
-    begun: HashSet<String>,
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
+    // The second one is what poweroff leaves out.
+    ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Boots a machine in vain: checks that its console shows these words, in this order, and that the kernel panics then, as
 /// the machine's `panic=-1` asks for.
-fn fails(machine: &Machine, words: &[&str]) -> Outcome {
+pub fn fails(machine: &Machine, words: &[&str]) -> Outcome {
     let outcome = machine.run().unwrap();
     shows(
         &outcome,

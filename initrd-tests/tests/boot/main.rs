@@ -9,6 +9,7 @@ mod files;
 mod fixture;
 mod foreign;
 mod modules;
+mod persistence;
 mod rescue;
 mod words;
 
