@@ -31,7 +31,7 @@ pub const RAMFS_WORD: &str = "rootfstype=ramfs";
 pub const PREFIX: &str = "firn.";
 
 /// firn's own words, each with what it takes and does, as the README has them.
-pub const WORDS: [(&str, &str); 12] = [
+pub const WORDS: &[(&str, &str)] = &[
     ("firn.store", "another path of the store image in the ramdisk"),
     (
         "firn.modules",
@@ -49,6 +49,7 @@ pub const WORDS: [(&str, &str); 12] = [
         "firn.register",
         "`load` (the default): register the store, go on if that fails; `required`: or fail; `none`: do not",
     ),
+    ("firn.etc", "whether an `/etc` that is an overlay can be written to: `mutable` (the default) or `immutable`"),
     ("firn.verify", "`size` (the default): the store image has to be whole; `full`: and its SHA-256 that of the plan"),
     (
         "firn.hostid",

@@ -133,8 +133,6 @@ fn what_is_in_the_toplevel() {
     built(Fake::new().without("init"), &["has no init: it is no NixOS system"]);
     built(Fake::new().without("bzImage"), &["no boot.json", "kernel"]);
     built(Fake::new().file("boot.json", "{"), &["no bootspec of version 1"]);
-    built(Fake::new().file("prepare-root", ""), &["systemd stage 1", "boot.initrd.systemd.enable = false"]);
-    built(Fake::new().file("init", "\x7fELF"), &["nixos-init", "boot.initrd.systemd.enable = false"]);
     let release = "kernel-modules/lib/modules/6.9";
     built(
         Fake::new().file(&format!("{release}/modules.dep"), "overlay.ko:\n"),
@@ -152,6 +150,33 @@ fn what_is_in_the_toplevel() {
     };
     built(Fake::new().file("boot.json", &spec("/x/bzImage")), &["has no kernel: reading /x/bzImage"]);
     built(Fake::new().file("boot.json", &spec("/etc/passwd")), &["names the init /x/init and not its own"]);
+}
+
+#[test]
+fn how_a_system_wants_to_be_started() {
+    let out = tempfile::tempdir().unwrap();
+    let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
+    let program = Fake::new();
+    program.file("init", "\x7fELF");
+    built(&program, &["neither an init that is a script nor prepare-root", "no extension org.nixos.nixos-init.v1"]);
+
+    let spec = |extension: &str| {
+        format!(
+            r#"{{"org.nixos.bootspec.v1": {{"init": "/x/init", "kernel": "/etc/passwd", "kernelParams": [], "label": "x",
+                "system": "{}-linux", "toplevel": "/x"}}, "org.nixos.nixos-init.v1": {extension}}}"#,
+            env::consts::ARCH
+        )
+    };
+    built(
+        program.file("boot.json", &spec(r#"{"etc_metadata_image": 1}"#)),
+        &["boot.json", "etc_metadata_image is no string"],
+    );
+    let overlay = spec(r#"{"etc_metadata_image": "/nix/store/x", "etc_basedir": "/nix/store/y"}"#);
+    fs::rename(program.path("kernel-modules/lib/modules/6.9"), program.path("kernel-modules/lib/modules/6.5")).unwrap();
+    let too_old =
+        ["an overlay for /etc, which takes Linux 6.6 or newer, and its kernel is 6.5", "overlay.enable = false"];
+    built(program.file("boot.json", &overlay), &too_old);
+    built(program.file("prepare-root", ""), &too_old);
 }
 
 #[test]

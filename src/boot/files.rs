@@ -3,9 +3,9 @@
 
 use super::root::Root;
 use crate::plan::FILES;
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
@@ -24,11 +24,21 @@ pub fn copy(root: &Root) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("looking at {source}")),
             Ok(_) => {
                 log::info!("Copying the files below {source}");
-                copy_below(Path::new(source), &root.at("/"))?;
+                copy_below(Path::new(source), &root.at("/")).map_err(advise)?;
             }
         }
     }
     Ok(())
+}
+
+/// Says what to do where the reason is a file system that takes no files.
+fn advise(error: Error) -> Error {
+    match error.downcast_ref::<io::Error>() {
+        Some(reason) if reason.kind() == ErrorKind::ReadOnlyFilesystem => error.context(
+            "the place of a file is read-only; if it is in /etc, leave firn.etc=immutable out, or put the file elsewhere",
+        ),
+        _ => error,
+    }
 }
 
 /// Copies what is in the directory `from` into the directory `to`.

@@ -4,7 +4,8 @@ use super::early::Early;
 use super::root::{enter, open_directory};
 use super::store::NewRoot;
 use super::system::System;
-use super::{kmsg, processes};
+use super::{kmsg, processes, systemd};
+use crate::hand_over::HandOver;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
@@ -17,6 +18,7 @@ use std::process::Command;
 /// The process after the switch: its root is the system's.
 pub struct Switched {
     init: String,
+    hand_over: HandOver,
 }
 
 /// Makes the new root `/`, as `switch_root(8)` does, and frees the memory of the initramfs.
@@ -35,7 +37,7 @@ pub fn switch_root(root: &NewRoot, early: &Early, system: &System) -> Result<Swi
     early.detach()?;
     enter(&root.directory)?;
     empty(&initramfs);
-    Ok(Switched { init: system.init.clone() })
+    Ok(Switched { init: system.init.clone(), hand_over: system.hand_over })
 }
 
 /// Deletes what lies in the initramfs. The store image goes, too: the loop device holds its contents.
@@ -77,14 +79,23 @@ fn delete(directory: &OwnedFd, name: &CStr, device: u64) -> rustix::io::Result<(
 }
 
 impl Switched {
-    /// Executes the system's init: no arguments, an empty environment, the console as its three descriptors.
+    /// Executes the system's init: an empty environment, the console as its three descriptors. No arguments, but for an init
+    /// that is systemd: one that says since when, µs of `CLOCK_MONOTONIC`, there was an initramfs.
     ///
     /// # Errors
     ///
     /// Those of execve(2).
-    pub fn exec(&self) -> Result<Infallible> {
+    pub fn exec(&self, began: u64) -> Result<Infallible> {
         let mut command = Command::new(&self.init);
         command.env_clear();
+        // Open until execve(2), and after it.
+        let state = match self.hand_over {
+            HandOver::PrepareRoot | HandOver::NixosInit => systemd::state(began)
+                .inspect_err(|error| log::warn!("Telling systemd when the boot began: {error:#}"))
+                .ok(),
+            HandOver::Classic | HandOver::None => None,
+        };
+        command.args(state.iter().flat_map(systemd::arguments));
         // What PID 1 started with is the console of the initramfs, a file that is deleted by now.
         match OpenOptions::new().read(true).write(true).open("/dev/console") {
             Ok(console) => {

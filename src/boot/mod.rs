@@ -9,21 +9,26 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+mod activation;
 pub mod cmdline;
 mod coldplug;
 mod console;
 mod early;
+mod etc;
 mod files;
 mod handover;
 mod host_id;
 mod image;
 mod kmsg;
+mod loop_device;
 mod memory;
 mod modules;
 mod mount;
+mod nixos_init;
 mod options;
 mod persistence;
 mod plan;
+mod prepare_root;
 mod processes;
 mod registration;
 pub mod rescue;
@@ -34,6 +39,7 @@ mod store;
 mod superblock;
 mod sys;
 mod system;
+mod systemd;
 mod telemetry;
 mod values;
 
@@ -52,7 +58,7 @@ pub fn run() -> ! {
     let mut steps = Steps::default();
     let early = insist(|| steps.run("early mounts", early::prepare));
     let switched = insist(|| boot(&mut steps, &early));
-    match insist(|| switched.exec().context("hand-over")) {}
+    match insist(|| switched.exec(steps.began()).context("hand-over")) {}
 }
 
 /// Everything between the first mounts and the exec of the system's init.
@@ -75,9 +81,11 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     let root = steps.run("root", || root::create(early, &words, &options.root, &mut modules))?;
     let root = steps.run("store", || store::assemble(root, &plan.image.path, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
+    steps.run("etc", || etc::mount(&root, &system.config, options.etc))?;
     steps.run_or_skip("registration", || registration::register(&root, &system, options.register));
     steps.run_or_skip("files", || files::copy(&root));
     rescue::stop(&options, Stop::Mounts);
+    steps.run_or_skip("activation", || activation::activate(&root, &system));
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
     telemetry::write(steps, &plan, &system, memory);
     Ok(switched)

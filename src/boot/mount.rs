@@ -18,9 +18,7 @@ pub struct Filesystem<'a> {
     pub kind: &'a str,
     /// Device, or a name that tells the mount from others.
     pub source: &'a str,
-    /// Whether both the file system and the mount are read-only.
-    pub read_only: bool,
-    /// What the mount does otherwise: no set-user-ID bits, no times of access.
+    /// Attributes of the mount. With `MOUNT_ATTR_RDONLY` the file system is read-only, too.
     pub attributes: MountAttrFlags,
     /// Options of this type of file system; one without a value is a flag.
     pub options: &'a [(&'a str, &'a str)],
@@ -28,9 +26,24 @@ pub struct Filesystem<'a> {
     pub wishes: &'a [(&'static str, &'a str)],
 }
 
+/// Attributes and their names in mount(8).
+const ATTRIBUTES: [(&str, MountAttrFlags); 6] = [
+    ("nosuid", MountAttrFlags::MOUNT_ATTR_NOSUID),
+    ("nodev", MountAttrFlags::MOUNT_ATTR_NODEV),
+    ("noexec", MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    ("noatime", MountAttrFlags::MOUNT_ATTR_NOATIME),
+    ("strictatime", MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+    ("nodiratime", MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+];
+
 impl fmt::Display for Filesystem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount -t {} -o {}", self.kind, if self.read_only { "ro" } else { "rw" })?;
+        write!(f, "mount -t {} -o {}", self.kind, if self.read_only() { "ro" } else { "rw" })?;
+        for (word, attribute) in ATTRIBUTES {
+            if self.attributes.contains(attribute) {
+                write!(f, ",{word}")?;
+            }
+        }
         for (key, value) in self.options {
             write!(f, ",{key}{}{value}", if value.is_empty() { "" } else { "=" })?;
         }
@@ -42,8 +55,7 @@ impl<'a> Filesystem<'a> {
     /// A writable tmpfs.
     #[must_use]
     pub fn tmpfs(options: &'a [(&'a str, &'a str)]) -> Self {
-        let attributes = MountAttrFlags::empty();
-        Self { kind: "tmpfs", source: "tmpfs", read_only: false, attributes, options, wishes: &[] }
+        Self { kind: "tmpfs", source: "tmpfs", attributes: MountAttrFlags::empty(), options, wishes: &[] }
     }
 
     /// Mounts the file system on the directory `target`, made if it is not there.
@@ -59,6 +71,10 @@ impl<'a> Filesystem<'a> {
             .with_context(|| format!("putting the {} file system on {}", self.kind, target.display()))
     }
 
+    fn read_only(&self) -> bool {
+        self.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
+    }
+
     fn create(&self) -> Result<OwnedFd> {
         let context = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
             Errno::NODEV => anyhow!(errno).context(format!(
@@ -71,7 +87,7 @@ impl<'a> Filesystem<'a> {
         })?;
         let explain = |errno| words(&context, errno);
         fsconfig_set_string(&context, "source", self.source).map_err(explain)?;
-        if self.read_only {
+        if self.read_only() {
             fsconfig_set_flag(&context, "ro").map_err(explain)?;
         }
         for (key, value) in self.options {
@@ -87,8 +103,7 @@ impl<'a> Filesystem<'a> {
             }
         }
         fsconfig_create(&context).map_err(explain)?;
-        let read_only = if self.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes | read_only).map_err(explain)
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes).map_err(explain)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Options {
     pub rw_store: Limits,
     /// What becomes of the Nix database.
     pub register: Register,
+    /// Whether an `/etc` that is an overlay can be written to.
+    pub etc: Etc,
     /// Whether the whole image is read and compared with its SHA-256 before it is mounted.
     pub verify: bool,
     /// The host id of this machine.
@@ -71,6 +73,16 @@ pub enum Register {
     Required,
     /// Not at all.
     None,
+}
+
+/// Whether `/etc` can be written to, where it is an overlay. NixOS compiles it into its own initrd and says it nowhere else.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Etc {
+    /// What is written lies in the root's memory.
+    #[default]
+    Mutable,
+    /// It stays as the system was built.
+    Immutable,
 }
 
 /// Finds firn's words, warns of those that it does not understand, and sets the level of the log.
@@ -138,6 +150,13 @@ impl Options {
                     "required" => Register::Required,
                     "none" => Register::None,
                     _ => bail!("it takes load, required or none"),
+                }
+            }
+            "firn.etc" => {
+                self.etc = match value {
+                    "mutable" => Etc::Mutable,
+                    "immutable" => Etc::Immutable,
+                    _ => bail!("it takes mutable or immutable"),
                 }
             }
             "firn.verify" => {
@@ -210,13 +229,15 @@ mod tests {
     fn every_word_is_understood() {
         let line = "quiet firn.store=/other.squashfs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
                     firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
-                    firn.register=required firn.verify=full firn.hostid=0000beef firn.on_failure=reboot,30 firn.log=warn";
+                    firn.register=required firn.etc=immutable firn.verify=full firn.hostid=0000beef \
+                    firn.on_failure=reboot,30 firn.log=warn";
         let options = Options {
             image: Some("/other.squashfs".into()),
             modules: ["a", "b", "c"].map(Into::into).into(),
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },
             rw_store: Limits { size: Some("4G".into()), inodes: Some("100k".into()) },
             register: Register::Required,
+            etc: Etc::Immutable,
             verify: true,
             host_id: Some(0xbeef),
             on_failure: Some(OnFailure { action: Action::Reboot, seconds: 30 }),
@@ -253,6 +274,7 @@ mod tests {
             ("firn.rw-store.inodes=18446744073709551615", "it takes a number"),
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=image", "absolute path"),
+            ("firn.etc=ro", "it takes mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),
             ("firn.verify=maybe", "size or full"),
             ("firn.hostid=1", "eight hexadecimal digits"),

@@ -46,7 +46,6 @@ struct Device {
 /// Mount options, sorted by who takes them.
 #[derive(Debug, PartialEq, Eq)]
 struct Options<'a> {
-    read_only: bool,
     attributes: MountAttrFlags,
     /// The file system's, and those that the kernel knows for every file system.
     others: Vec<(&'a str, &'a str)>,
@@ -73,7 +72,6 @@ pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Pat
         let filesystem = Filesystem {
             kind,
             source: &found.path,
-            read_only: options.read_only,
             attributes: options.attributes,
             options: &options.others,
             wishes: &[],
@@ -212,13 +210,10 @@ fn on_devices(filesystems: &str) -> impl Iterator<Item = &str> {
 
 /// Reads mount options as fstab has them (`man 8 mount`). Those that only mount(8) and systemd know are left out.
 fn options(text: &str) -> Options<'_> {
-    let mut options = Options { read_only: false, attributes: MountAttrFlags::empty(), others: Vec::new() };
+    let mut options = Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
     for option in text.split(',') {
         options.attributes |= match option {
-            "ro" => {
-                options.read_only = true;
-                continue;
-            }
+            "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
             "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
             "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
             "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
@@ -285,18 +280,15 @@ mod tests {
 
     #[test]
     fn mount_options() {
-        let none = || Options { read_only: false, attributes: MountAttrFlags::empty(), others: Vec::new() };
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let none = || Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
         for (text, expected) in [
             ("", none()),
             ("defaults,rw,x-initrd.mount,nofail", none()),
             (
                 "ro,noatime,nodev,subvol=@/root,discard,errors=remount-ro",
-                Options {
-                    read_only: true,
-                    attributes,
-                    others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")],
-                },
+                Options { attributes, others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")] },
             ),
         ] {
             assert_eq!(options(text), expected, "{text}");

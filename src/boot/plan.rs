@@ -43,8 +43,8 @@ impl Image {
     }
 }
 
-/// Reads the plan, with the store image that the command line names in place of its own. A ramdisk without one is a foreign one that firn-init was dropped into: there the image has nixpkgs'
-/// name, and the modules are those that its `modules.dep` knows.
+/// Reads the plan, with the store image that the command line names in place of its own. A ramdisk without one is a foreign one
+/// that firn-init was dropped into: there the image has nixpkgs' name, and the modules are those that its `modules.dep` knows.
 ///
 /// # Errors
 ///
@@ -57,9 +57,18 @@ pub fn read(options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-fn read_file() -> Result<Plan> {
+/// What `uname -r` says.
+///
+/// # Errors
+///
+/// None in practice: those of uname(2).
+pub fn kernel_release() -> Result<String> {
     let name = nix::sys::utsname::uname().context("uname")?;
-    let release = name.release().to_string_lossy();
+    Ok(name.release().to_string_lossy().into_owned())
+}
+
+fn read_file() -> Result<Plan> {
+    let release = kernel_release()?;
     let module_directory = format!("/lib/modules/{release}");
     let module_texts = module_texts(&module_directory)?;
     let json = match fs::read_to_string(PATH) {

@@ -26,7 +26,12 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 /// do its work without a database, and is of more use up than down.
 pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
     make_directory(root.at("/etc"))?;
-    File::create(root.at("/etc/NIXOS")).context("making /etc/NIXOS")?;
+    match File::create(root.at("/etc/NIXOS")) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            log::info!("/etc/NIXOS is left out: /etc is immutable");
+        }
+        other => drop(other.context("making /etc/NIXOS")?),
+    }
     let Some(toplevel) = &system.toplevel else {
         log::warn!("No NixOS system: the Nix database and the system profile are left out");
         return Ok(());

@@ -25,9 +25,9 @@ impl Steps {
     ///
     /// Those of the step.
     pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        let start = microseconds();
+        let start = microseconds(ClockId::Monotonic);
         let value = run().context(name)?;
-        let end = microseconds();
+        let end = microseconds(ClockId::Monotonic);
         let took = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
         self.0.push(Step { name, start, end });
@@ -40,10 +40,17 @@ impl Steps {
             rescue::fail(&error, Some("go on without this step"));
         }
     }
+
+    /// When the first one began, µs of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn began(&self) -> u64 {
+        self.0.first().map_or(0, |step| step.start)
+    }
 }
 
-fn microseconds() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Neither is ever negative on this clock.
+/// The time of a clock, µs.
+pub fn microseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    // Neither is ever negative on a clock that begins with the kernel, or with 1970.
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }

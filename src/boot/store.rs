@@ -1,13 +1,11 @@
 //! The store: the image as lower layer, a tmpfs as upper layer, an overlay of both on `/nix/store`.
 
+use super::loop_device;
 use super::mount::{Filesystem, make_directory};
 use super::options::Limits;
 use super::root::Root;
-use super::sys;
 use anyhow::{Context, Result};
-use loopdev::{LoopControl, LoopDevice};
 use rustix::mount::MountAttrFlags;
-use std::fs::File;
 use std::path::Path;
 
 /// The read-only lower layer.
@@ -36,13 +34,11 @@ impl std::ops::Deref for NewRoot {
 ///
 /// A mount that the kernel refuses.
 pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
-    let device = attach(image)?;
-    let source = device.path().context("asking /proc for the name of the loop device")?;
+    let device = loop_device::attach(image).with_context(|| format!("the store image {image}"))?;
     let lower = Filesystem {
         kind: "squashfs",
-        source: &source.to_string_lossy(),
-        read_only: true,
-        attributes: MountAttrFlags::empty(),
+        source: &device.path,
+        attributes: MountAttrFlags::MOUNT_ATTR_RDONLY,
         options: &[],
         // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
         wishes: &[("threads", "multi")],
@@ -58,7 +54,6 @@ pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
     let store = Filesystem {
         kind: "overlay",
         source: "overlay",
-        read_only: false,
         attributes: MountAttrFlags::empty(),
         options: &[("lowerdir", LOWER), ("upperdir", UPPER), ("workdir", WORK)],
         wishes: &[],
@@ -66,23 +61,4 @@ pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
     // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
     root.inside(|| store.mount(Path::new("/nix/store")))?;
     Ok(NewRoot { root })
-}
-
-/// Puts a loop device over a file, read-only.
-fn attach(path: &str) -> Result<LoopDevice> {
-    let file = File::open(path).with_context(|| format!("opening the store image {path}"))?;
-    let control = LoopControl::open().context(
-        "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk",
-    )?;
-    let device = control.next_free().context("looking for a free loop device")?;
-    log::info!("Attaching {path} to a loop device");
-    match sys::loop_configure(&device, &file) {
-        // before 5.8 there is no LOOP_CONFIGURE
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOTTY) => {
-            device.with().read_only(true).autoclear(true).attach_fd(file).context("LOOP_SET_FD")
-        }
-        other => other.context("LOOP_CONFIGURE"),
-    }
-    .with_context(|| format!("attaching the store image {path} to a loop device"))?;
-    Ok(device)
 }

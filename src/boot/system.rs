@@ -3,61 +3,90 @@
 use super::cmdline::Words;
 use super::root::Root;
 use super::store::NewRoot;
+use crate::hand_over::HandOver;
+use crate::nixos_init::{self, Config};
 use anyhow::{Context, Result, bail};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// The system that this boot starts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct System {
     /// Absolute path of its init in the new root.
     pub init: String,
     /// The toplevel whose init that is, or else the default system's: a path in the store. Without one there is nothing
     /// to set a system profile to.
     pub toplevel: Option<String>,
+    /// What is to be done before its init.
+    pub hand_over: HandOver,
+    /// What its bootspec asks of nixos-init; nothing for a kind of system that knows no nixos-init.
+    pub config: Config,
 }
 
-/// Finds the init that `init=` names (the last one wins) or else the plan's, and makes sure that it can be executed, while
-/// there is still an initramfs to say so from.
+/// Finds the init that `init=` names (the last one wins) or else the plan's, and what it expects of stage 1. Makes sure that
+/// it can be executed, while there is still an initramfs to say so from.
 ///
 /// # Errors
 ///
-/// No init asked for, none there, one that cannot be executed, or a system whose init expects more of stage 1 than this
-/// firn-init does.
+/// No init asked for, none there, one that cannot be executed, or a system that does not say what it expects.
 pub fn find(root: &NewRoot, words: &Words, default: Option<&str>) -> Result<System> {
     let asked = words.value("init").filter(|init| !init.is_empty());
     let init = asked.or(default).context(
         "no init: the ramdisk has no plan and so no default system; put init=<toplevel>/init on the command line",
     )?;
-    check_executable(root, init).with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
+    let start =
+        executable(root, init).with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
     let own = toplevel_of(root, init);
-    match &own {
-        Some(toplevel) => {
-            // The builder has looked at the plan's; here it would be a whole block of the image to decompress.
-            if default != Some(init) {
-                check_classic(root, toplevel)?;
-            }
-            log::info!("Starting {init} of the system {toplevel}");
+    let hand_over = match &own {
+        Some(toplevel) => HandOver::of_toplevel(exists(root, &format!("{toplevel}/prepare-root")), &start),
+        None => HandOver::None,
+    };
+    log::info!("Starting {init} {}", hand_over.reason());
+    let config = match &own {
+        Some(toplevel) if matches!(hand_over, HandOver::PrepareRoot | HandOver::NixosInit) => {
+            config(root, toplevel, hand_over)?
         }
-        None => log::warn!("Starting {init}, which belongs to no NixOS system"),
-    }
+        _ => Config::default(),
+    };
     let toplevel = own.or_else(|| toplevel_of(root, default?));
-    Ok(System { init: init.to_owned(), toplevel })
+    Ok(System { init: init.to_owned(), toplevel, hand_over, config })
 }
 
-fn check_executable(root: &Root, init: &str) -> Result<()> {
+/// Makes sure that the kernel can execute `init`, and returns how the file begins.
+fn executable(root: &Root, init: &str) -> Result<Vec<u8>> {
     if !init.starts_with('/') {
         bail!("the path is relative; init= takes an absolute one");
     }
-    let file = open(root, init, OFlags::PATH)?;
-    let status = fstat(&file)?;
+    check_executable(root, init)?;
+    let mut start = Vec::new();
+    File::from(open(root, init, OFlags::RDONLY)?).take(SCRIPT_START).read_to_end(&mut start)?;
+    if let Some(interpreter) = interpreter(&start) {
+        check_executable(root, &interpreter)
+            .with_context(|| format!("it is a script for {interpreter}; pack the whole closure of the system"))?;
+    }
+    Ok(start)
+}
+
+/// How much of a script the kernel reads to find its interpreter, bytes (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
+const SCRIPT_START: u64 = 256;
+
+/// The interpreter that a script names in its first line, as the kernel finds it (`fs/binfmt_script.c`).
+fn interpreter(start: &[u8]) -> Option<String> {
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let word = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).find(|word| !word.is_empty())?;
+    Some(String::from_utf8_lossy(word).into_owned())
+}
+
+fn check_executable(root: &Root, path: &str) -> Result<()> {
+    let status = fstat(open(root, path, OFlags::PATH)?)?;
     match FileType::from_raw_mode(status.st_mode) {
         FileType::RegularFile => {}
-        FileType::Directory => bail!("it is a directory; did you mean {init}/init?"),
+        FileType::Directory => bail!("it is a directory; did you mean {path}/init?"),
         _ => bail!("it is no regular file"),
     }
     if status.st_mode & 0o111 == 0 {
@@ -66,30 +95,36 @@ fn check_executable(root: &Root, init: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a system starts by a script that does all of stage 2 itself. The others expect work of stage 1 between
-/// mounting and their init, which is systemd (nixpkgs, `system/activation/top-level.nix`).
-fn check_classic(root: &Root, toplevel: &str) -> Result<()> {
-    let mut start = [0; 2];
-    let init = open(root, &format!("{toplevel}/init"), OFlags::RDONLY)?;
-    let length = rustix::io::read(&init, &mut start).with_context(|| format!("reading {toplevel}/init"))?;
-    let made_for = match (open(root, &format!("{toplevel}/prepare-root"), OFlags::PATH).is_ok(), start.get(..length)) {
-        (true, _) => "a systemd stage 1 (it has prepare-root)",
-        (false, Some(b"#!")) => return Ok(()),
-        (false, _) => "nixos-init (its init is a program and not a script)",
+/// What the bootspec of a toplevel asks of nixos-init. A system made for nixos-init has to have it; of others it says where
+/// the parts of `/etc` are, if that is an overlay.
+fn config(root: &Root, toplevel: &str, hand_over: HandOver) -> Result<Config> {
+    let path = format!("{toplevel}/boot.json");
+    let json = match open(root, &path, OFlags::RDONLY) {
+        Ok(file) => std::io::read_to_string(File::from(file)).with_context(|| format!("reading {path}"))?,
+        Err(Errno::NOENT) => "{}".into(),
+        Err(errno) => return Err(errno).with_context(|| format!("opening {path}")),
     };
-    bail!(
-        "{toplevel} is made for {made_for}, which firn-init does not stand in for yet; build the system with \
-         boot.initrd.systemd.enable = false"
-    )
+    let (config, unknown) = Config::parse(&json).with_context(|| format!("reading {path}"))?;
+    if !unknown.is_empty() {
+        log::warn!("{path} asks for what this firn does not know: {}; it is left out", unknown.join(", "));
+    }
+    if config.is_none() && hand_over == HandOver::NixosInit {
+        bail!("{}", nixos_init::missing(toplevel));
+    }
+    Ok(config.unwrap_or_default())
 }
 
 /// The toplevel that `init` lies in, as the path in the store that symlinks lead to, if it is one of NixOS.
 fn toplevel_of(root: &Root, init: &str) -> Option<String> {
     let directory = init.strip_suffix("/init")?;
-    open(root, &format!("{directory}/nixos-version"), OFlags::PATH).ok()?;
+    exists(root, &format!("{directory}/nixos-version")).then_some(())?;
     let directory = open(root, directory, OFlags::PATH).ok()?;
     let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
     root.after_switch(&path)?.into_os_string().into_string().ok()
+}
+
+fn exists(root: &Root, path: &str) -> bool {
+    open(root, path, OFlags::PATH).is_ok()
 }
 
 /// Opens a path of the new root; symlinks lead where they will after the switch (`RESOLVE_IN_ROOT`, openat2(2), kernel 5.6).
@@ -111,5 +146,27 @@ fn systems_in_image(root: &Root) -> String {
     match systems.as_slice() {
         [] => "the store image holds no NixOS system".into(),
         systems => format!("the store image holds {}", systems.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interpreter;
+
+    #[test]
+    fn interpreters() {
+        for (start, expected) in [
+            (&b"#!/bin/sh\n"[..], Some("/bin/sh")),
+            (b"#! /bin/sh -e\necho", Some("/bin/sh")),
+            (b"#!\t/usr/bin/env\tbash", Some("/usr/bin/env")),
+            (b"#!/bin/sh", Some("/bin/sh")),
+            (b"#!/bin/sh\0x\n", Some("/bin/sh")),
+            (b"#!\n/bin/sh", None),
+            (b"#!", None),
+            (b"\x7fELF", None),
+            (b"", None),
+        ] {
+            assert_eq!(interpreter(start).as_deref(), expected, "{}", String::from_utf8_lossy(start));
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What the boot was like, for the running system to read: [`PATH`].
 
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::step::Steps;
 use super::system::System;
 use super::{kmsg, memory};
+use crate::hand_over::HandOver;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -19,6 +20,9 @@ struct Report<'a> {
     firn: &'static str,
     init: &'a str,
     toplevel: Option<&'a str>,
+    hand_over: HandOver,
+    /// `uname -r`.
+    kernel_release: Option<String>,
     /// The store image's path in the initramfs.
     image: &'a str,
     steps: &'a Steps,
@@ -35,6 +39,8 @@ pub fn write(steps: &Steps, plan: &Plan, system: &System, memory_before: Option<
         firn: env!("CARGO_PKG_VERSION"),
         init: &system.init,
         toplevel: system.toplevel.as_deref(),
+        hand_over: system.hand_over,
+        kernel_release: plan::kernel_release().ok(),
         image: &plan.image.path,
         steps,
         memory_before,

@@ -46,7 +46,10 @@ pub fn collect(system: &System, forced: &[String], available: &[String]) -> Resu
     };
     let texts = read_texts(directory)?;
     let index = Index::parse(&texts);
-    let required = index.load_order(&REQUIRED_MODULES);
+    let erofs = system.etc_overlay.then_some("erofs");
+    let required: Vec<_> = REQUIRED_MODULES.into_iter().chain(erofs).collect();
+    let forced: Vec<_> = required.iter().copied().chain(forced.iter().map(String::as_str)).collect();
+    let required = index.load_order(&required);
     ensure!(
         required.missing.is_empty(),
         "the kernel {} has no {}, neither as a module nor built in (looked in {}); boot a kernel that is configured with it",
@@ -54,7 +57,6 @@ pub fn collect(system: &System, forced: &[String], available: &[String]) -> Resu
         required.missing.join(" and no "),
         directory.display()
     );
-    let forced: Vec<_> = REQUIRED_MODULES.into_iter().chain(forced.iter().map(String::as_str)).collect();
     let all: Vec<_> = forced.iter().copied().chain(available.iter().map(String::as_str)).collect();
     let (load, all) = (index.load_order(&forced), index.load_order(&all));
     if let Some(name) = all.missing.first() {
@@ -116,6 +118,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hand_over::HandOver;
     use std::io::Write;
     use std::path::PathBuf;
 
@@ -133,6 +136,8 @@ mod tests {
             label: String::new(),
             platform: String::new(),
             host_id: None,
+            hand_over: HandOver::NixosInit,
+            etc_overlay: false,
         }
     }
 
@@ -209,7 +214,14 @@ mod tests {
     #[test]
     fn a_missing_module_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let error = collect(&system(directory.path(), "", "kernel/loop.ko\n"), &[], &[]).unwrap_err().to_string();
-        assert!(error.contains("6.9 has no squashfs and no overlay, neither"), "{error}");
+        let mut system = system(directory.path(), "", "kernel/loop.ko\n");
+        for (etc_overlay, expected) in [
+            (false, "6.9 has no squashfs and no overlay, neither"),
+            (true, "6.9 has no squashfs and no overlay and no erofs"),
+        ] {
+            system.etc_overlay = etc_overlay;
+            let error = collect(&system, &[], &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The system to pack, as its toplevel describes it.
 
+use crate::hand_over::HandOver;
+use crate::nixos_init::{self, Config, kernel_has_etc_overlay};
 use crate::plan::RAMFS_WORD;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
@@ -32,6 +34,10 @@ pub struct System {
     pub platform: String,
     /// `networking.hostId`, eight hexadecimal digits.
     pub host_id: Option<String>,
+    /// How it wants to be started.
+    pub hand_over: HandOver,
+    /// Whether its `/etc` is an overlay on an erofs image.
+    pub etc_overlay: bool,
 }
 
 impl System {
@@ -53,7 +59,7 @@ impl System {
 /// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
 pub fn read(path: &Path) -> Result<System> {
     let toplevel = in_store(path)?;
-    check_init(&toplevel)?;
+    let hand_over = hand_over(&toplevel)?;
     let spec = bootspec(&toplevel)?;
     let image = fs::read(&spec.kernel).with_context(|| {
         format!(
@@ -63,6 +69,13 @@ pub fn read(path: &Path) -> Result<System> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
+    let etc_overlay = etc_overlay(&toplevel, hand_over)?;
+    ensure!(
+        !etc_overlay || kernel_has_etc_overlay(&kernel_release),
+        "{} has an overlay for /etc, which takes Linux 6.6 or newer, and its kernel is {kernel_release}; build it with a newer \
+         kernel, or with system.etc.overlay.enable = false",
+        toplevel.display()
+    );
     ensure!(
         spec.init == toplevel.join("init"),
         "the boot.json of {} names the init {} and not its own; build the system again",
@@ -78,13 +91,14 @@ pub fn read(path: &Path) -> Result<System> {
         label: spec.label,
         platform: spec.system,
         host_id: host_id(&toplevel)?,
+        hand_over,
+        etc_overlay,
         toplevel,
     })
 }
 
-/// Makes sure that the system starts by a script that does all of stage 2 itself. The others expect work of stage 1 between
-/// mounting and their init, which is systemd (nixpkgs, `system/activation/top-level.nix`).
-fn check_init(toplevel: &Path) -> Result<()> {
+/// How the system wants to be started.
+fn hand_over(toplevel: &Path) -> Result<HandOver> {
     let init = fs::read(toplevel.join("init")).with_context(|| {
         format!(
             "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
@@ -92,16 +106,26 @@ fn check_init(toplevel: &Path) -> Result<()> {
             toplevel.display()
         )
     })?;
-    let made_for = match (toplevel.join("prepare-root").exists(), init.starts_with(b"#!")) {
-        (true, _) => "a systemd stage 1 (it has prepare-root)",
-        (false, false) => "nixos-init (its init is a program and not a script)",
-        (false, true) => return Ok(()),
+    Ok(HandOver::of_toplevel(toplevel.join("prepare-root").exists(), &init))
+}
+
+/// Whether stage 1 will have an overlay to mount on `/etc`: the bootspec says so to nixos-init.
+fn etc_overlay(toplevel: &Path, hand_over: HandOver) -> Result<bool> {
+    if hand_over == HandOver::Classic {
+        return Ok(false);
+    }
+    let path = toplevel.join(JSON_FILENAME);
+    let config = match fs::read_to_string(&path) {
+        Ok(json) => Config::parse(&json).with_context(|| format!("reading {}", path.display()))?.0,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    bail!(
-        "{} is made for {made_for}, which firn does not stand in for yet; build the system with boot.initrd.systemd.enable = \
-         false",
-        toplevel.display()
-    )
+    ensure!(
+        config.is_some() || hand_over != HandOver::NixosInit,
+        "{}",
+        nixos_init::missing(&toplevel.to_string_lossy())
+    );
+    Ok(config.is_some_and(|config| config.etc_metadata_image.is_some()))
 }
 
 /// Follows symlinks to a path directly below the store.
@@ -217,6 +241,8 @@ mod tests {
             label: String::new(),
             platform: String::new(),
             host_id: None,
+            hand_over: HandOver::Classic,
+            etc_overlay: false,
         }
     }
 

@@ -1,0 +1,20 @@
+//! What has to be done in the new root before an init that is systemd itself.
+
+use super::store::NewRoot;
+use super::system::System;
+use super::{nixos_init, prepare_root};
+use crate::hand_over::HandOver;
+use anyhow::Result;
+
+/// Activates the system, if its init does not do so itself.
+///
+/// # Errors
+///
+/// Those of prepare-root, or of what nixos-init would do.
+pub fn activate(root: &NewRoot, system: &System) -> Result<()> {
+    match (system.hand_over, &system.toplevel) {
+        (HandOver::PrepareRoot, Some(toplevel)) => root.inside(|| prepare_root::run(toplevel)),
+        (HandOver::NixosInit, Some(toplevel)) => root.inside(|| nixos_init::activate(toplevel, &system.config)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,60 @@
+//! How a system wants to be started: what it expects of stage 1 between the mounts and its init.
+//!
+//! Both halves look at the toplevel: the builder to refuse what cannot start, stage 1 since `init=` may name another system.
+
+use serde::Serialize;
+
+/// The kinds of systems (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandOver {
+    /// Its init is the stage-2 script, which activates the system and starts systemd.
+    Classic,
+    /// Its init is systemd; stage 1 runs `prepare-root` before, which activates the system and returns.
+    PrepareRoot,
+    /// Its init is systemd and no script comes before it: stage 1 does the work of nixpkgs' nixos-init.
+    NixosInit,
+    /// The init belongs to no NixOS system and is executed as it is.
+    None,
+}
+
+impl HandOver {
+    /// Which of the three a toplevel is, by whether it has `prepare-root` and by how its init begins.
+    #[must_use]
+    pub fn of_toplevel(has_prepare_root: bool, init: &[u8]) -> Self {
+        match (has_prepare_root, init.starts_with(b"#!")) {
+            (true, _) => Self::PrepareRoot,
+            (false, true) => Self::Classic,
+            (false, false) => Self::NixosInit,
+        }
+    }
+
+    /// The kind and how it shows, to end a sentence that begins with what is started.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Classic => "as a classic system: its init is a script",
+            Self::PrepareRoot => "as a system made for a systemd stage 1: it has prepare-root",
+            Self::NixosInit => "as a system made for nixos-init: its init is a program and it has no prepare-root",
+            Self::None => "as it is: it belongs to no NixOS system",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HandOver;
+
+    #[test]
+    fn kinds() {
+        for (has_prepare_root, init, kind) in [
+            (false, &b"#!/nix/store/x-bash/bin/bash\n"[..], HandOver::Classic),
+            (true, b"\x7fELF", HandOver::PrepareRoot),
+            (true, b"#!/bin/sh\n", HandOver::PrepareRoot),
+            (false, b"\x7fELF", HandOver::NixosInit),
+            (false, b"", HandOver::NixosInit),
+        ] {
+            assert_eq!(HandOver::of_toplevel(has_prepare_root, init), kind);
+        }
+    }
+}
