@@ -22,6 +22,8 @@ let
     # glibc finds its own parts by itself, and a patched ld.so does not start.
     glibc = if name == "libc6" then "" else packages.libc6;
     bash = if builtins.elem name belowBash then "" else packages.bash;
+    # What other packages bring for systemd and udev, nobody here uses.
+    unwanted = if builtins.elem name [ "systemd" "libsystemd-shared" ] then [ ] else [ "systemd" "udev" ];
   } ". ${./debian.sh}";
 
   # "1:2.5~rc1-4" without what the name of a store path cannot have: the epoch goes, the tilde becomes a dash.

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the variables come from debian.nix
-# Makes a store path of a Debian package: $deb becomes $out, bound to $glibc, $bash and what it needs of $libraries.
+# Makes a store path of a Debian package: $deb becomes $out, without $unwanted, bound to $glibc, $bash and what it needs of
+# $libraries.
 
 mkdir root "$out"
 cd root || exit
@@ -16,7 +17,7 @@ for part in lib/x86_64-linux-gnu usr/lib/x86_64-linux-gnu lib usr/lib; do
 done
 [[ ! -d usr/libexec ]] || cp -a usr/libexec "$out/libexec"
 # The second copy of the libraries, from copying lib as a whole; converters for character sets (8 MB); what serves to build.
-rm -rf "$out"/lib/{x86_64-linux-gnu,gconv,pkgconfig,systemd,udev}
+for part in x86_64-linux-gnu gconv pkgconfig $unwanted; do rm -rf "$out/lib/$part"; done
 [[ ! -e $out/bin/bash ]] || ln -s bash "$out/bin/sh"
 # Links that led out of the package, or to what is not here.
 find "$out" -xtype l -delete
@@ -24,11 +25,13 @@ find "$out" -xtype l -delete
 # The directory a library comes from, among this package's own and those it depends on.
 directory_of() {
     local directory
-    for directory in "$out/lib" "$out/lib/nix" $libraries; do
-        if [[ -e $directory/$1 ]]; then
-            echo "$directory"
-            return
-        fi
+    for directory in "$out/lib" $libraries; do
+        for directory in "$directory" "$directory"/{nix,systemd}; do
+            if [[ -e $directory/$1 ]]; then
+                echo "$directory"
+                return
+            fi
+        done
     done
     echo "$file needs $1, which is in none of the packages" >&2
     return 1

@@ -3,6 +3,7 @@
 # No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
 { packages # file: list of Debian packages, as ./build writes it
 , kernel # directory: a kernel, as qemu/kernel unpacks it
+, kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"
 , probe ? null # file: a static program
 }:
 
@@ -24,6 +25,10 @@ let
   debian = import ./debian.nix { inherit run; } (builtins.fromJSON (builtins.readFile packages));
   linux = import ./linux.nix { inherit run kernel; };
 
+  # The second and third kind have systemd for an init; the third has no script at all.
+  systemd = if kind == "classic" then null else debian.systemd;
+  overlay = if kind == "nixos-init" then import ./etc-overlay.nix { inherit run etc; } else null;
+
   power = run "power" { inherit (debian) bash; script = ./power.sh; } ''
     mkdir -p $out/bin
     sed "s|@bash@|$bash|" $script > $out/bin/poweroff
@@ -37,19 +42,30 @@ let
 
   sw = run "system-path" {
     parts = with debian; [ bash coreutils findutils grep less mount nix-bin procps sed util-linux power ]
-      ++ (if probe == null then [ ] else [ firn-probe ]);
+      ++ builtins.filter (part: part != null) [ systemd (if probe == null then null else firn-probe) ];
   } ''
     mkdir -p $out/bin
     for part in $parts; do ln -s $part/bin/* $out/bin/; done
   '';
 
-  etc = run "etc" { files = ./etc; inherit version; terminfo = debian.ncurses-base; } ''
+  etc = run "etc" {
+    files = ./etc;
+    inherit version;
+    terminfo = debian.ncurses-base;
+    units = if systemd == null then "" else import ./systemd.nix { inherit run systemd; };
+    tmpfiles = ./tmpfiles.conf;
+  } ''
     mkdir $out
     cp -r $files $out/etc
     chmod -R u+w $out/etc
     sed -i "s|@version@|$version|g" $out/etc/os-release
     ln -s $terminfo/lib/terminfo $out/etc/terminfo
     ln -s /proc/mounts $out/etc/mtab
+    if [[ $units ]]; then
+      mkdir $out/etc/systemd $out/etc/tmpfiles.d
+      ln -s $units $out/etc/systemd/system
+      cp $tmpfiles $out/etc/tmpfiles.d/demo.conf
+    fi
   '';
 
   # Nobody boots it, since firn brings its own; but a toplevel has one.
@@ -62,13 +78,15 @@ let
 in
 run "nixos-system-firn-demo-${version}" {
   inherit (debian) bash coreutils;
-  inherit system version etc sw initrd;
+  inherit kind system version etc sw initrd;
   inherit (linux) image modules;
   kernelParams = toString kernelParams;
   # What both scripts need, and no more, so that they work before there is a /run/current-system.
   path = with debian; map (p: "${p}/bin") [ bash coreutils mount util-linux power ];
-  init = ./stage-2.sh;
+  stage2 = ./stage-2.sh;
   activate = ./activate.sh;
+  systemd = if systemd == null then "" else systemd;
+  probe = if kind == "nixos-init" then firn-probe else "";
   bootspec =
     let out = builtins.placeholder "out"; in
     builtins.toJSON {
@@ -81,14 +99,40 @@ run "nixos-system-firn-demo-${version}" {
         toplevel = out;
       };
       "org.nixos.specialisation.v1" = { };
+      # NixOS writes it for every system, whatever its kind.
+      "org.nixos.nixos-init.v1" = {
+        nix_store_mount_opts = [ "ro" "nodev" "nosuid" ];
+        # Neither of the two is there, which nobody notices who only looks at what the kernel was told.
+        firmware = "${sw}/lib/firmware";
+        modprobe_binary = "${sw}/bin/modprobe";
+        sh_binary = "${debian.bash}/bin/sh";
+        env_binary = "${debian.coreutils}/bin/env";
+        special_filesystems = [ ];
+      } // (if overlay == null then { } else { etc_metadata_image = overlay.metadata; etc_basedir = overlay.basedir; });
     };
 } ''
   mkdir $out
-  for script in init activate; do
-    sed -e "s|@bash@|$bash|" -e "s|@coreutils@|$coreutils|" -e "s|@path@|''${path// /:}|" -e "s|@toplevel@|$out|" \
-      ''${!script} > $out/$script
-    chmod +x $out/$script
-  done
+  script() {
+    sed -e "s|@bash@|$bash|" -e "s|@coreutils@|$coreutils|" -e "s|@path@|''${path// /:}|" -e "s|@toplevel@|$out|" $1 > $out/$2
+    chmod +x $out/$2
+  }
+  case $kind in
+    classic)
+      script $stage2 init
+      script $activate activate
+      ;;
+    prepare-root)
+      script $stage2 prepare-root
+      script $activate activate
+      ;;
+    nixos-init)
+      # The same once more, with the probe for an init: it has done in seconds what systemd takes a minute for.
+      mkdir $out/probe
+      cp $probe/bin/firn-probe $out/probe/init
+      ln -s ../boot.json ../nixos-version ../sw $out/probe
+      ;;
+  esac
+  [[ ! $systemd ]] || cp $systemd/lib/systemd/systemd $out/init
   ln -s $etc/etc $out/etc
   ln -s $sw $out/sw
   ln -s $image/bzImage $out/kernel

@@ -29,6 +29,9 @@ say "Activating $toplevel"
 "$toplevel/activate" || say "Activation failed"
 ln -sfn "$toplevel" /run/booted-system
 
+# As the prepare-root of a system that has systemd for its init: that is stage 1's to start.
+[[ ${IN_NIXOS_SYSTEMD_STAGE1-} != true ]] || exit 0
+
 # The command line's last console= is the main one. The device's real name: /dev/console cannot be a controlling terminal.
 read -ra consoles < /sys/class/tty/console/active
 tty=${consoles[-1]/%tty0/tty1}

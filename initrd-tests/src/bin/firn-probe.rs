@@ -37,6 +37,36 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
     ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
     // The second one is what poweroff leaves out.
     ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),
+    (
+        "activation",
+        &[
+            &["readlink", "/bin/sh", "/usr/bin/env"],
+            &["cat", "/proc/sys/kernel/modprobe", "/sys/module/firmware_class/parameters/path"],
+            &["stat", "--format", "%a %u:%g %n", "/nix/store", "/etc/group", "/etc/shadow"],
+            &["cat", "/etc/group", "/etc/os-release"],
+            &["touch", "/etc/new"],
+        ],
+    ),
+    // What the unit register-nix-paths of NixOS' netboot media does, and what there is before and after.
+    (
+        "register",
+        &[
+            &["nix-store", "--dump-db"],
+            &["sh", "-c", "nix-store --load-db < /nix/store/nix-path-registration"],
+            &["touch", "/etc/NIXOS"],
+            &["nix-env", "--profile", "/nix/var/nix/profiles/system", "--set", "/run/current-system"],
+            &["ls", "/nix/var/nix/profiles"],
+            &["nix-store", "--dump-db"],
+        ],
+    ),
+    (
+        "systemd",
+        &[
+            &["systemctl", "is-system-running", "--wait"],
+            &["systemctl", "--failed", "--plain", "--no-legend"],
+            &["systemd-analyze", "time"],
+        ],
+    ),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (
@@ -79,6 +109,7 @@ fn run() -> Result<()> {
     let Some(commands) = commands(&cmdline)? else { return Ok(()) };
     // Counters of memory are kept for each CPU and added up from time to time: reading this adds them up now.
     read("/proc/sys/vm/stat_refresh")?;
+    fs::create_dir_all("/tmp").context("making /tmp")?;
     fs::write(NEW_FILE, "firn-probe\n").with_context(|| format!("writing {NEW_FILE}"))?;
     let report = Report {
         // before the commands, which make files and run programs

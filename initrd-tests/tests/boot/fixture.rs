@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The demo system with one of the kernels.
+/// The demo system of a kind, with one of the kernels.
 pub struct Fixture {
-    /// Its name.
+    /// How it wants to be started (`system/build --kind`).
+    pub kind: &'static str,
+    /// The kernel's name.
     pub kernel: &'static str,
+    /// What the probe is to do.
+    probe: &'static str,
     build: OnceLock<Result<Build>>,
     report: OnceLock<Result<Report>>,
 }
@@ -29,25 +33,32 @@ pub struct Build {
 }
 
 impl Fixture {
-    /// The demo system with a kernel of this name (`qemu/kernel`).
+    /// The classic demo system with a kernel of this name (`qemu/kernel`).
     pub const fn new(kernel: &'static str) -> Self {
-        Self { kernel, build: OnceLock::new(), report: OnceLock::new() }
+        Self::of_kind("classic", kernel, "userns,nix")
+    }
+
+    /// A demo system with a kernel of this name, and the groups of commands for its probe.
+    pub const fn of_kind(kind: &'static str, kernel: &'static str, probe: &'static str) -> Self {
+        Self { kind, kernel, probe, build: OnceLock::new(), report: OnceLock::new() }
     }
 
     /// The packed system. Panics if it cannot be built.
     pub fn build(&self) -> &Build {
-        let build = self.build.get_or_init(|| build(self.kernel));
-        build.as_ref().unwrap_or_else(|error| panic!("building the system with kernel {}: {error:#}", self.kernel))
+        let build = self.build.get_or_init(|| build(self.kind, self.kernel));
+        let name = || format!("{} system with kernel {}", self.kind, self.kernel);
+        build.as_ref().unwrap_or_else(|error| panic!("building the {}: {error:#}", name()))
     }
 
-    /// What the system says of itself after a boot in which every command of the probe ran. Panics if there is no report.
+    /// What the system says of itself after a boot in which the commands of its probe ran. Panics if there is no report.
     pub fn report(&self) -> &Report {
         let report = self.report.get_or_init(|| {
             let mut machine = Machine::of_build(&self.build().directory)?;
-            machine.append("probe=userns,nix");
+            machine.append(&format!("probe={}", self.probe));
             boot(&machine)
         });
-        report.as_ref().unwrap_or_else(|error| panic!("booting the system with kernel {}: {error:#}", self.kernel))
+        let name = || format!("{} system with kernel {}", self.kind, self.kernel);
+        report.as_ref().unwrap_or_else(|error| panic!("booting the {}: {error:#}", name()))
     }
 }
 
@@ -67,11 +78,12 @@ pub fn boot(machine: &Machine) -> Result<Report> {
     Ok(report)
 }
 
-fn build(kernel: &str) -> Result<Build> {
+fn build(kind: &str, kernel: &str) -> Result<Build> {
     let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
-    let output = run(Command::new(system).args(["--kernel", kernel, "--probe", env!("CARGO_BIN_EXE_firn-probe")]))?;
+    let probe = env!("CARGO_BIN_EXE_firn-probe");
+    let output = run(Command::new(system).args(["--kernel", kernel, "--kind", kind, "--probe", probe]))?;
     let toplevel = output.lines().last().context("system/build printed no store path")?;
-    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}")), &[])
+    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}-{kind}")), &[])
 }
 
 /// Packs a system into a directory, with modules for devices that may be there.

@@ -11,6 +11,7 @@ mod foreign;
 mod modules;
 mod persistence;
 mod rescue;
+mod systemd;
 mod words;
 
 use fixture::{Fixture, boot, sorted_lines};
@@ -181,6 +182,8 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
     let (boot, manifest) = (&fixture.report().boot, &fixture.build().manifest);
     assert_eq!(boot["init"], manifest.init.as_str());
     assert_eq!(boot["toplevel"], manifest.toplevel.as_str());
+    assert_eq!(boot["hand_over"], "classic");
+    assert_eq!(boot["kernel_release"], manifest.kernel_release.as_str());
     assert_eq!(boot["image"], "/nix-store.squashfs");
     assert_eq!(boot["warnings"], serde_json::json!([]));
     let memory = |key: &str| boot[key].as_u64().unwrap_or_else(|| panic!("{key} of {boot:#}"));
@@ -203,8 +206,10 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
             "root",
             "store",
             "system",
+            "etc",
             "registration",
             "files",
+            "activation",
             "hand-over"
         ]
     );

@@ -1,0 +1,35 @@
+# A systemd that starts the probe: Debian's, with few of its units, in the places that NixOS has for them.
+{ run, systemd }:
+
+run "units" { inherit systemd; } ''
+  mkdir $out
+  cd $systemd/lib/systemd/system
+  cp -a basic.target final.target local-fs-pre.target local-fs.target multi-user.target paths.target shutdown.target \
+    slices.target sockets.target swap.target sysinit.target timers.target umount.target \
+    systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket systemd-machine-id-commit.service \
+    systemd-tmpfiles-setup.service $out
+  cd $out
+  # Debian's paths are not here.
+  sed -i -e "s|^Exec\(.*\)=/lib/systemd/|Exec\1=$systemd/lib/systemd/|" -e "s|^Exec\(.*\)=systemd-|Exec\1=$systemd/bin/systemd-|" *.service
+  # Version 252 fails without a /var.
+  sed -i "s|^After=.*|& systemd-tmpfiles-setup.service|" systemd-machine-id-commit.service
+
+  # Switches off when the probe has ended, by the kernel: how systemd shuts down is nobody's business here.
+  cat > firn-probe.service << END
+  [Unit]
+  Description=What the tests want to know
+  ConditionKernelCommandLine=probe
+  SuccessAction=poweroff-immediate
+  FailureAction=poweroff-immediate
+  [Service]
+  ExecStart=/run/current-system/sw/bin/firn-probe
+  StandardOutput=tty
+  StandardError=tty
+  TTYPath=/dev/console
+  END
+  mkdir sysinit.target.wants sockets.target.wants multi-user.target.wants
+  ln -s ../systemd-{journald,machine-id-commit,tmpfiles-setup}.service sysinit.target.wants
+  ln -s ../systemd-journald{,-dev-log}.socket sockets.target.wants
+  ln -s ../firn-probe.service multi-user.target.wants
+  ln -s multi-user.target default.target
+''
