@@ -108,8 +108,8 @@ impl Switched {
         let error = command.exec();
         Err(error).with_context(|| {
             format!(
-                "executing {}; if it is there, its interpreter (the #! line of a script, the loader of a program) is missing or \
-                 unfit: pack the whole closure of the system",
+                "executing {}; it is there, so its loader or interpreter is missing or it is no program of this machine: pack the \
+                 whole closure of a system built for this machine",
                 self.init
             )
         })

@@ -1,17 +1,25 @@
 //! A host's own files, appended to a ramdisk that many hosts have in common.
 
-use super::LINUX_6_1;
-use super::fixture::{boot, with_appended};
+use super::failures::fails;
+use super::fixture::{Fixture, boot, with_appended};
+use super::{LINUX_6_1, systemd};
+use qemu::Machine;
+use std::path::Path;
+
+/// The machine of a fixture, with files of its own in its ramdisk, which is made in the directory `work`.
+fn machine(fixture: &Fixture, work: &Path) -> Machine {
+    with_appended(
+        fixture,
+        work,
+        "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
+         chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret",
+    )
+}
 
 #[test]
 fn what_is_appended_to_the_ramdisk_is_in_the_root() {
     let work = tempfile::tempdir().unwrap();
-    let mut machine = with_appended(
-        &LINUX_6_1,
-        work.path(),
-        "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
-         chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret",
-    );
+    let mut machine = machine(&LINUX_6_1, work.path());
     machine.append("probe=files");
     let report = boot(&machine).unwrap();
     let [stat, cat] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
@@ -20,4 +28,13 @@ fn what_is_appended_to_the_ramdisk_is_in_the_root() {
         "{stat:#?}"
     );
     assert_eq!(cat.stdout, "key\nsecret\n", "{cat:#?}");
+}
+
+#[test]
+fn an_immutable_etc_takes_no_files() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = machine(&systemd::NIXOS_INIT, work.path());
+    machine.append("firn.etc=immutable firn.register=none");
+    let advice = "leave firn.etc=immutable out, or put the file elsewhere";
+    fails(&machine, &["in the step  files", advice, "copying /firn/root/etc/ssh to", "Read-only file system"]);
 }

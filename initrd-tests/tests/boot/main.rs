@@ -9,6 +9,7 @@ mod files;
 mod fixture;
 mod foreign;
 mod modules;
+mod odd;
 mod persistence;
 mod rescue;
 mod systemd;

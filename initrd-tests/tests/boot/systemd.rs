@@ -7,13 +7,27 @@ use initrd_tests::Report;
 use qemu::Machine;
 use std::path::Path;
 
-static PREPARE_ROOT: Fixture = Fixture::of_kind("prepare-root", "6.1", "activation,register,systemd");
-static NIXOS_INIT: Fixture = Fixture::of_kind("nixos-init", "6.12", "activation,register,systemd");
+static PREPARE_ROOT_6_1: Fixture = Fixture::of_kind("prepare-root", "6.1", "activation,register,systemd");
+static PREPARE_ROOT_6_12: Fixture = Fixture::of_kind("prepare-root", "6.12", "activation,register,systemd");
+pub static NIXOS_INIT: Fixture = Fixture::of_kind("nixos-init", "6.12", "activation,register,systemd");
 
-#[test]
-fn a_system_with_prepare_root() {
-    let (report, toplevel) = (PREPARE_ROOT.report(), &PREPARE_ROOT.build().manifest.toplevel);
-    systemd_runs(&PREPARE_ROOT);
+mod a_system_with_prepare_root {
+    use super::{PREPARE_ROOT_6_1, PREPARE_ROOT_6_12, has_been_activated};
+
+    #[test]
+    fn on_6_1() {
+        has_been_activated(&PREPARE_ROOT_6_1);
+    }
+
+    #[test]
+    fn on_6_12() {
+        has_been_activated(&PREPARE_ROOT_6_12);
+    }
+}
+
+fn has_been_activated(fixture: &Fixture) {
+    let (report, toplevel) = (fixture.report(), &fixture.build().manifest.toplevel);
+    systemd_runs(fixture);
     registration_changes_nothing(report);
     assert_eq!(report.boot["hand_over"], "prepare-root");
     // What the script wrote, while it ran.

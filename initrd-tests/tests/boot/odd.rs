@@ -1,0 +1,157 @@
+//! Systems that are hardly any, each with something missing or wrong: a store image with all of them, of which `init=` names one.
+
+use super::LINUX_6_1;
+use super::failures::fails;
+use super::fixture::{Build, boot, pack, run};
+use qemu::Machine;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What the file `init` of a system is.
+enum Init {
+    /// The probe, which is a static program.
+    Probe,
+    /// A file with these contents and this mode.
+    File(&'static str, u32),
+    /// A symlink.
+    Link(&'static str),
+}
+
+/// The systems: name, init, and other files.
+const SYSTEMS: [(&str, Init, &[(&str, &str)]); 9] = [
+    ("alone", Init::Probe, &[]),
+    ("bare", Init::Probe, &[VERSION, ("boot.json", r#"{"org.nixos.nixos-init.v1": {"etc_confext": {}}}"#)]),
+    ("dangling", Init::Link("/nix/store/no-such-system/init"), &[VERSION]),
+    ("no-extension", Init::Probe, &[VERSION, ("boot.json", "{}")]),
+    ("no-format", Init::File("neither a script nor a program\n", 0o755), &[]),
+    ("no-interpreter", Init::File("#!/no/such/interpreter -e\n", 0o755), &[VERSION]),
+    ("no-program", Init::File("#!/bin/sh\n", 0o644), &[VERSION]),
+    ("overlay", Init::Probe, &[VERSION, ("boot.json", OVERLAY), ("prepare-root", "")]),
+    ("wrong-extension", Init::Probe, &[VERSION, ("boot.json", r#"{"org.nixos.nixos-init.v1": {"firmware": 1}}"#)]),
+];
+
+const VERSION: (&str, &str) = ("nixos-version", "1");
+
+/// The image is a file that is there. It is not one of erofs, which this kernel's ramdisk has no module for.
+const OVERLAY: &str = r#"{"org.nixos.nixos-init.v1":
+    {"etc_metadata_image": "/nix/store/nix-path-registration", "etc_basedir": "/nix/store"}}"#;
+
+/// The image with all of them, packed as that of a system that cannot start itself.
+fn image() -> &'static Build {
+    static IMAGE: OnceLock<Build> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let demo = Path::new(&LINUX_6_1.build().manifest.toplevel);
+        let system = directory.path().join("odd");
+        for (name, init, files) in &SYSTEMS {
+            make(&system.join(name), init, files);
+        }
+        make(&system.join("broken-activation"), &Init::Probe, &[VERSION]);
+        fs::copy(env!("CARGO_BIN_EXE_firn-probe"), system.join("broken-activation/prepare-root")).unwrap();
+        make(&system, &Init::File("#!/no/such/interpreter\n", 0o755), &[VERSION]);
+        for name in ["kernel-params", "system"] {
+            fs::copy(demo.join(name), system.join(name)).unwrap();
+        }
+        for name in ["kernel", "kernel-modules"] {
+            symlink(demo.join(name), system.join(name)).unwrap();
+        }
+        let toplevel = run(Command::new("nix-store").arg("--add").arg(&system)).unwrap();
+        pack(toplevel.trim(), Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-odd"), &[]).unwrap()
+    })
+}
+
+fn make(system: &Path, init: &Init, files: &[(&str, &str)]) {
+    fs::create_dir_all(system).unwrap();
+    let path = system.join("init");
+    match init {
+        Init::Probe => drop(fs::copy(env!("CARGO_BIN_EXE_firn-probe"), &path).unwrap()),
+        Init::Link(target) => symlink(target, &path).unwrap(),
+        Init::File(contents, mode) => {
+            fs::write(&path, contents).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(*mode)).unwrap();
+        }
+    }
+    for (name, contents) in files {
+        fs::write(system.join(name), contents).unwrap();
+    }
+}
+
+/// A machine that is to start one of the systems.
+fn machine(system: &str, words: &str) -> Machine {
+    let mut machine = Machine::of_build(&image().directory).unwrap();
+    machine.append(&format!("init={}/{system}/init {words}", image().manifest.toplevel));
+    machine
+}
+
+#[test]
+fn an_init_of_no_system_is_executed_as_it_is() {
+    let report = boot(&machine("alone", "probe=facts")).unwrap();
+    let init = format!("{}/alone/init", image().manifest.toplevel);
+    assert_eq!((report.pid1.exe.as_str(), report.pid1.argv.as_slice()), (init.as_str(), [init.clone()].as_slice()));
+    assert_eq!(report.pid1.environ, [""; 0]);
+    assert_eq!(report.boot["hand_over"], "none");
+    // The profile is the default system's.
+    assert_eq!(report.paths["/nix/var/nix/profiles/system"].as_ref(), Some(&image().manifest.toplevel));
+    assert_eq!(report.paths["/run/booted-system"], None);
+}
+
+#[test]
+fn a_system_without_nix_starts_and_says_so() {
+    let report = boot(&machine("bare", "probe=facts")).unwrap();
+    assert_eq!(report.boot["hand_over"], "nixos-init");
+    assert_eq!(report.paths["/run/booted-system"], Some(format!("{}/bare", image().manifest.toplevel)));
+    let warnings: Vec<_> =
+        report.boot["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let [unknown, register] = warnings.as_slice() else { panic!("{warnings:#?}") };
+    assert!(
+        unknown.ends_with("bare/boot.json asks for what this firn does not know: etc_confext; it is left out"),
+        "{unknown}"
+    );
+    assert!(register.starts_with("The store is not registered and Nix will not know its paths"), "{register}");
+    assert!(register.contains("bare/sw/bin/nix-store: No such file"), "{register}");
+
+    let words = ["in the step  registration", "firn.register=required", "bare/sw/bin/nix-store", "No such file"];
+    fails(&machine("bare", "firn.register=required"), &words);
+}
+
+#[test]
+fn a_dangling_init() {
+    let there = format!("the store image holds init={}", image().manifest.init);
+    fails(&machine("dangling", ""), &["in the step  system", "looking for the init", &there, "No such file"]);
+}
+
+#[test]
+fn an_init_that_cannot_be_executed() {
+    fails(&machine("no-program", ""), &["in the step  system", "it is not executable (mode 444)"]);
+    let script = "it is a script for /no/such/interpreter; pack the whole closure of the system";
+    fails(&machine("no-interpreter", ""), &["in the step  system", script, "No such file"]);
+    // What only the kernel can tell comes too late for the initramfs, and not for a reason.
+    fails(&machine("no-format", ""), &["in the step  hand-over", "no-format/init; it is there, so its loader"]);
+}
+
+#[test]
+fn an_etc_that_the_kernel_cannot_have() {
+    let words = ["in the step  etc", "takes Linux 6.6 or newer, and this is 6.1.", "no file system erofs"];
+    fails(&machine("overlay", ""), &words);
+}
+
+#[test]
+fn an_extension_that_is_missing_or_wrong() {
+    fails(&machine("no-extension", ""), &["in the step  system", "its boot.json no extension org.nixos.nixos-init.v1"]);
+    fails(
+        &machine("wrong-extension", ""),
+        &["in the step  system", "wrong-extension/boot.json", "firmware is no string"],
+    );
+}
+
+#[test]
+fn a_prepare_root_that_fails() {
+    let words = [
+        "in the step  activation",
+        "broken-activation/prepare-root failed (exit status: 1); its last words: firn-probe: there is no probe= on the kernel",
+    ];
+    fails(&machine("broken-activation", "firn.register=none"), &words);
+}
