@@ -11,14 +11,14 @@
 //!
 //! [`image`] runs on the build machine and makes what a machine boots; [`boot`] runs there as PID 1 of the initramfs.
 //! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads),
-//! [`modules`] (which kernel module needs which), [`hand_over`] and [`nixos_init`] (how a system wants to be started);
+//! [`modules`] (which kernel module needs which), [`kind`] and [`nixos_init`] (how a system wants to be started);
 //! `digest` takes checksums for both.
 
 pub mod boot;
 mod digest;
-pub mod hand_over;
 #[cfg(feature = "builder")]
 pub mod image;
+pub mod kind;
 pub mod modules;
 pub mod nixos_init;
 pub mod plan;

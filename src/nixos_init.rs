@@ -35,10 +35,17 @@ pub struct Config {
     pub sh_binary: Option<String>,
     /// The same for `/usr/bin/env`.
     pub env_binary: Option<String>,
-    /// The names, modes and owners in `/etc`: an erofs image.
-    pub etc_metadata_image: Option<String>,
-    /// The contents of the files in `/etc`: the directory that the image refers to.
-    pub etc_basedir: Option<String>,
+    /// The two parts of `/etc`, if it is an overlay.
+    pub etc_overlay: Option<EtcOverlay>,
+}
+
+/// What an `/etc` that is an overlay is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcOverlay {
+    /// The names, modes and owners: an erofs image.
+    pub metadata_image: String,
+    /// The contents of the files: the directory that the image refers to.
+    pub basedir: String,
 }
 
 impl Config {
@@ -67,8 +74,11 @@ impl Config {
             modprobe_binary: text("modprobe_binary")?,
             sh_binary: text("sh_binary")?,
             env_binary: text("env_binary")?,
-            etc_metadata_image: text("etc_metadata_image")?,
-            etc_basedir: text("etc_basedir")?,
+            etc_overlay: match (text("etc_metadata_image")?, text("etc_basedir")?) {
+                (Some(metadata_image), Some(basedir)) => Some(EtcOverlay { metadata_image, basedir }),
+                (None, None) => None,
+                _ => bail!("it has one of etc_metadata_image and etc_basedir without the other"),
+            },
         };
         let unknown = extension.keys().filter(|key| !KEYS.contains(&key.as_str()));
         Ok((Some(config), unknown.cloned().collect()))
@@ -121,8 +131,10 @@ mod tests {
             modprobe_binary: None,
             sh_binary: Some(String::new()),
             env_binary: Some("/nix/store/coreutils/bin/env".into()),
-            etc_metadata_image: Some("/nix/store/etc-metadata.erofs".into()),
-            etc_basedir: Some("/nix/store/etc-lowerdir".into()),
+            etc_overlay: Some(EtcOverlay {
+                metadata_image: "/nix/store/etc-metadata.erofs".into(),
+                basedir: "/nix/store/etc-lowerdir".into(),
+            }),
         };
         assert_eq!(Config::parse(json).unwrap(), (Some(config), vec!["etc_confext".into()]));
         assert_eq!(Config::parse(r#"{"org.nixos.bootspec.v1": {}}"#).unwrap(), (None, vec![]));
@@ -139,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_no_extension() {
-        for json in ["", "[", r#"{"org.nixos.nixos-init.v1": 1}"#, r#"{"org.nixos.nixos-init.v1": {"firmware": 1}}"#] {
+        for json in
+            ["", "[", r#"{"org.nixos.nixos-init.v1": 1}"#, r#"{"org.nixos.nixos-init.v1": {"etc_basedir": "/x"}}"#]
+        {
             assert!(Config::parse(json).is_err(), "{json}");
         }
     }

@@ -3,7 +3,7 @@
 use super::store::NewRoot;
 use super::system::System;
 use super::{nixos_init, prepare_root};
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use anyhow::Result;
 
 /// Activates the system, if its init does not do so itself.
@@ -12,9 +12,9 @@ use anyhow::Result;
 ///
 /// Those of prepare-root, or of what nixos-init would do.
 pub fn activate(root: &NewRoot, system: &System) -> Result<()> {
-    match (system.hand_over, &system.toplevel) {
-        (HandOver::PrepareRoot, Some(toplevel)) => root.inside(|| prepare_root::run(toplevel)),
-        (HandOver::NixosInit, Some(toplevel)) => root.inside(|| nixos_init::activate(toplevel, &system.config)),
+    match (system.kind, &system.toplevel) {
+        (Kind::PrepareRoot, Some(toplevel)) => root.inside(|| prepare_root::run(toplevel)),
+        (Kind::NixosInit, Some(toplevel)) => root.inside(|| nixos_init::activate(toplevel, &system.config)),
         _ => Ok(()),
     }
 }

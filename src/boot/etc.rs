@@ -9,7 +9,7 @@ use super::mount::{Filesystem, make_directory};
 use super::options::Etc;
 use super::plan::kernel_release;
 use super::store::NewRoot;
-use crate::nixos_init::{Config, kernel_has_etc_overlay};
+use crate::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
 use anyhow::{Context, Result};
 use rustix::mount::MountAttrFlags;
 use std::path::Path;
@@ -25,9 +25,9 @@ const WORK: &str = "/.rw-etc/work";
 ///
 /// A mount that the kernel refuses: it has to be 6.6 or newer.
 pub fn mount(root: &NewRoot, config: &Config, etc: Etc) -> Result<()> {
-    let (Some(image), Some(contents)) = (&config.etc_metadata_image, &config.etc_basedir) else { return Ok(()) };
+    let Some(overlay) = &config.etc_overlay else { return Ok(()) };
     // All paths stay in /proc/mounts for ever: from inside they are those of the running system.
-    root.inside(|| mount_inside(image, contents, etc)).with_context(|| match kernel_release() {
+    root.inside(|| mount_inside(overlay, etc)).with_context(|| match kernel_release() {
         Ok(release) if !kernel_has_etc_overlay(&release) => format!(
             "this system has an overlay for /etc, which takes Linux 6.6 or newer, and this is {release}: build the system with \
              a newer kernel, or with system.etc.overlay.enable = false"
@@ -36,9 +36,9 @@ pub fn mount(root: &NewRoot, config: &Config, etc: Etc) -> Result<()> {
     })
 }
 
-fn mount_inside(image: &str, contents: &str, etc: Etc) -> Result<()> {
+fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     let locked = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let device = loop_device::attach(image)?;
+    let device = loop_device::attach(&overlay.metadata_image)?;
     let metadata = Filesystem {
         kind: "erofs",
         source: &device.path,
@@ -48,7 +48,7 @@ fn mount_inside(image: &str, contents: &str, etc: Etc) -> Result<()> {
     };
     metadata.mount(Path::new(METADATA))?;
 
-    let layers = format!("{METADATA}::{contents}");
+    let layers = format!("{METADATA}::{}", overlay.basedir);
     let mut options = vec![("redirect_dir", "on"), ("metacopy", "on"), ("lowerdir", &layers)];
     let attributes = match etc {
         Etc::Mutable => {

@@ -5,7 +5,7 @@ use super::root::{enter, open_directory};
 use super::store::NewRoot;
 use super::system::System;
 use super::{kmsg, processes, systemd};
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
@@ -18,7 +18,7 @@ use std::process::Command;
 /// The process after the switch: its root is the system's.
 pub struct Switched {
     init: String,
-    hand_over: HandOver,
+    kind: Kind,
 }
 
 /// Makes the new root `/`, as `switch_root(8)` does, and frees the memory of the initramfs.
@@ -37,7 +37,7 @@ pub fn switch_root(root: &NewRoot, early: &Early, system: &System) -> Result<Swi
     early.detach()?;
     enter(&root.directory)?;
     empty(&initramfs);
-    Ok(Switched { init: system.init.clone(), hand_over: system.hand_over })
+    Ok(Switched { init: system.init.clone(), kind: system.kind })
 }
 
 /// Deletes what lies in the initramfs. The store image goes, too: the loop device holds its contents.
@@ -89,11 +89,11 @@ impl Switched {
         let mut command = Command::new(&self.init);
         command.env_clear();
         // Open until execve(2), and after it.
-        let state = match self.hand_over {
-            HandOver::PrepareRoot | HandOver::NixosInit => systemd::state(began)
+        let state = match self.kind {
+            Kind::PrepareRoot | Kind::NixosInit => systemd::state(began)
                 .inspect_err(|error| log::warn!("Telling systemd when the boot began: {error:#}"))
                 .ok(),
-            HandOver::Classic | HandOver::None => None,
+            Kind::Classic | Kind::None => None,
         };
         command.args(state.iter().flat_map(systemd::arguments));
         // What PID 1 started with is the console of the initramfs, a file that is deleted by now.

@@ -50,14 +50,12 @@ fn remount_store(wanted: &[String]) -> Result<()> {
         return Ok(());
     }
     log::info!("Remounting {STORE} with {}", wanted.join(","));
-    // A remount sets all of the flags: without those that are there it would take them away.
-    let flags = wanted
-        .iter()
-        .map(String::as_str)
-        .chain(present)
-        .filter_map(flag)
-        .fold(MountFlags::BIND, |all, flag| all | flag);
+    for option in wanted.iter().filter(|option| flag(option).is_none()) {
+        log::warn!("{STORE} goes without the mount option {option}, which this firn does not know");
+    }
     mount_bind(STORE, STORE).with_context(|| format!("mount --bind {STORE} {STORE}"))?;
+    // A remount sets all of the flags: without those that are there it would take them away.
+    let flags = flags(wanted.iter().map(String::as_str).chain(present)) | MountFlags::BIND;
     mount_remount(STORE, flags, "").with_context(|| format!("mount -o remount,bind,{} {STORE}", wanted.join(",")))
 }
 
@@ -68,6 +66,10 @@ fn options_of<'a>(mountinfo: &'a str, target: &str) -> Option<Vec<&'a str>> {
         (fields.next()? == target).then(|| fields.next()).flatten()
     })?;
     Some(last.split(',').collect())
+}
+
+fn flags<'a>(options: impl Iterator<Item = &'a str>) -> MountFlags {
+    options.filter_map(flag).fold(MountFlags::empty(), MountFlags::union)
 }
 
 /// An option of a mount by its name in mount(8). Those of a file system, and the opposites, which are the defaults, are none.
@@ -122,7 +124,7 @@ fn remove(path: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::options_of;
+    use super::*;
 
     #[test]
     fn the_last_mount_counts() {
@@ -133,5 +135,51 @@ mod tests {
         assert_eq!(options_of(mountinfo, "/nix/store/x").unwrap(), ["rw"]);
         assert_eq!(options_of(mountinfo, "/nix"), None);
         assert_eq!(options_of("", "/nix"), None);
+    }
+
+    #[test]
+    fn options_are_flags() {
+        let all = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime"];
+        assert_eq!(flags(all.into_iter()).iter().count(), all.len());
+        // What mountinfo and NixOS have, and what is none.
+        let expected = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::RELATIME;
+        assert_eq!(flags(["rw", "relatime", "ro", "nodev", "size=1g"].into_iter()), expected);
+    }
+
+    #[test]
+    fn links_are_made_replaced_removed_or_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("usr/bin/env");
+        let there = || fs::read_link(&path).ok();
+        let path = path.to_str().unwrap();
+        for (target, expected) in [
+            (None, None),
+            (Some("/a"), Some("/a")),
+            (Some("/b"), Some("/b")),
+            (None, Some("/b")),
+            (Some(""), None),
+            (Some(""), None),
+        ] {
+            link_or_remove(path, target).unwrap();
+            assert_eq!(there().as_deref(), expected.map(Path::new), "{target:?}");
+        }
+        // What is no link is replaced, too, unless it is a directory.
+        fs::write(path, "").unwrap();
+        link(path, "/a").unwrap();
+        assert_eq!(there().as_deref(), Some(Path::new("/a")));
+        let error = format!("{:#}", link(root.path().join("usr/bin").to_str().unwrap(), "/a").unwrap_err());
+        assert!(error.starts_with("removing "), "{error}");
+    }
+
+    #[test]
+    fn a_setting_that_the_kernel_has_not_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("modprobe");
+        set(path.to_str().unwrap(), Some("/a")).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "").unwrap();
+        set(path.to_str().unwrap(), Some("/a")).unwrap();
+        set(path.to_str().unwrap(), None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "/a");
     }
 }

@@ -28,7 +28,7 @@ pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
     make_directory(root.at("/etc"))?;
     match File::create(root.at("/etc/NIXOS")) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            log::info!("/etc/NIXOS is left out: /etc is immutable");
+            log::info!("/etc/NIXOS is left as it is: /etc is immutable");
         }
         other => drop(other.context("making /etc/NIXOS")?),
     }

@@ -3,7 +3,7 @@
 use super::cmdline::Words;
 use super::root::Root;
 use super::store::NewRoot;
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use crate::nixos_init::{self, Config};
 use anyhow::{Context, Result, bail};
 use rustix::fd::OwnedFd;
@@ -23,7 +23,7 @@ pub struct System {
     /// to set a system profile to.
     pub toplevel: Option<String>,
     /// What is to be done before its init.
-    pub hand_over: HandOver,
+    pub kind: Kind,
     /// What its bootspec asks of nixos-init; nothing for a kind of system that knows no nixos-init.
     pub config: Config,
 }
@@ -42,19 +42,19 @@ pub fn find(root: &NewRoot, words: &Words, default: Option<&str>) -> Result<Syst
     let start =
         executable(root, init).with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
     let own = toplevel_of(root, init);
-    let hand_over = match &own {
-        Some(toplevel) => HandOver::of_toplevel(exists(root, &format!("{toplevel}/prepare-root")), &start),
-        None => HandOver::None,
-    };
-    log::info!("Starting {init} {}", hand_over.reason());
-    let config = match &own {
-        Some(toplevel) if matches!(hand_over, HandOver::PrepareRoot | HandOver::NixosInit) => {
-            config(root, toplevel, hand_over)?
+    let kind = match &own {
+        Some(toplevel) => {
+            Kind::of_toplevel(open(root, &format!("{toplevel}/prepare-root"), OFlags::PATH).is_ok(), &start)
         }
+        None => Kind::None,
+    };
+    log::info!("Starting {init} {}", kind.reason());
+    let config = match (&own, kind) {
+        (Some(toplevel), Kind::PrepareRoot | Kind::NixosInit) => config(root, toplevel, kind)?,
         _ => Config::default(),
     };
     let toplevel = own.or_else(|| toplevel_of(root, default?));
-    Ok(System { init: init.to_owned(), toplevel, hand_over, config })
+    Ok(System { init: init.to_owned(), toplevel, kind, config })
 }
 
 /// Makes sure that the kernel can execute `init`, and returns how the file begins.
@@ -97,7 +97,7 @@ fn check_executable(root: &Root, path: &str) -> Result<()> {
 
 /// What the bootspec of a toplevel asks of nixos-init. A system made for nixos-init has to have it; of others it says where
 /// the parts of `/etc` are, if that is an overlay.
-fn config(root: &Root, toplevel: &str, hand_over: HandOver) -> Result<Config> {
+fn config(root: &Root, toplevel: &str, kind: Kind) -> Result<Config> {
     let path = format!("{toplevel}/boot.json");
     let json = match open(root, &path, OFlags::RDONLY) {
         Ok(file) => std::io::read_to_string(File::from(file)).with_context(|| format!("reading {path}"))?,
@@ -108,7 +108,7 @@ fn config(root: &Root, toplevel: &str, hand_over: HandOver) -> Result<Config> {
     if !unknown.is_empty() {
         log::warn!("{path} asks for what this firn does not know: {}; it is left out", unknown.join(", "));
     }
-    if config.is_none() && hand_over == HandOver::NixosInit {
+    if config.is_none() && kind == Kind::NixosInit {
         bail!("{}", nixos_init::missing(toplevel));
     }
     Ok(config.unwrap_or_default())
@@ -117,14 +117,10 @@ fn config(root: &Root, toplevel: &str, hand_over: HandOver) -> Result<Config> {
 /// The toplevel that `init` lies in, as the path in the store that symlinks lead to, if it is one of NixOS.
 fn toplevel_of(root: &Root, init: &str) -> Option<String> {
     let directory = init.strip_suffix("/init")?;
-    exists(root, &format!("{directory}/nixos-version")).then_some(())?;
+    open(root, &format!("{directory}/nixos-version"), OFlags::PATH).ok()?;
     let directory = open(root, directory, OFlags::PATH).ok()?;
     let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
     root.after_switch(&path)?.into_os_string().into_string().ok()
-}
-
-fn exists(root: &Root, path: &str) -> bool {
-    open(root, path, OFlags::PATH).is_ok()
 }
 
 /// Opens a path of the new root; symlinks lead where they will after the switch (`RESOLVE_IN_ROOT`, openat2(2), kernel 5.6).

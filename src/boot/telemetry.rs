@@ -4,7 +4,7 @@ use super::plan::{self, Plan};
 use super::step::Steps;
 use super::system::System;
 use super::{kmsg, memory};
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -20,7 +20,7 @@ struct Report<'a> {
     firn: &'static str,
     init: &'a str,
     toplevel: Option<&'a str>,
-    hand_over: HandOver,
+    hand_over: Kind,
     /// `uname -r`.
     kernel_release: Option<String>,
     /// The store image's path in the initramfs.
@@ -39,7 +39,7 @@ pub fn write(steps: &Steps, plan: &Plan, system: &System, memory_before: Option<
         firn: env!("CARGO_PKG_VERSION"),
         init: &system.init,
         toplevel: system.toplevel.as_deref(),
-        hand_over: system.hand_over,
+        hand_over: system.kind,
         kernel_release: plan::kernel_release().ok(),
         image: &plan.image.path,
         steps,

@@ -5,7 +5,7 @@ use super::output::Directory;
 use super::progress::Progress;
 use super::toplevel::System;
 use crate::digest::sha256;
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use crate::plan::Plan;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct Manifest {
     /// The system's init.
     pub init: String,
     /// What the system expects of stage 1 before its init.
-    pub hand_over: HandOver,
+    pub hand_over: Kind,
     /// What the boot loader gives to the kernel, apart from words of its own such as `initrd=`.
     pub cmdline: String,
     /// `uname -r`.
@@ -105,7 +105,7 @@ pub fn describe(
         system: system.platform.clone(),
         toplevel: system.toplevel.to_string_lossy().into_owned(),
         init: system.init.clone(),
-        hand_over: system.hand_over,
+        hand_over: system.kind,
         cmdline: system.cmdline(),
         kernel_release: system.kernel_release.clone(),
         modules: plan.modules.clone(),

@@ -118,7 +118,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hand_over::HandOver;
+    use crate::kind::Kind;
     use std::io::Write;
     use std::path::PathBuf;
 
@@ -136,7 +136,7 @@ mod tests {
             label: String::new(),
             platform: String::new(),
             host_id: None,
-            hand_over: HandOver::NixosInit,
+            kind: Kind::NixosInit,
             etc_overlay: false,
         }
     }

@@ -1,6 +1,6 @@
 //! The system to pack, as its toplevel describes it.
 
-use crate::hand_over::HandOver;
+use crate::kind::Kind;
 use crate::nixos_init::{self, Config, kernel_has_etc_overlay};
 use crate::plan::RAMFS_WORD;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -34,8 +34,8 @@ pub struct System {
     pub platform: String,
     /// `networking.hostId`, eight hexadecimal digits.
     pub host_id: Option<String>,
-    /// How it wants to be started.
-    pub hand_over: HandOver,
+    /// What it expects of stage 1.
+    pub kind: Kind,
     /// Whether its `/etc` is an overlay on an erofs image.
     pub etc_overlay: bool,
 }
@@ -59,7 +59,7 @@ impl System {
 /// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
 pub fn read(path: &Path) -> Result<System> {
     let toplevel = in_store(path)?;
-    let hand_over = hand_over(&toplevel)?;
+    let kind = kind(&toplevel)?;
     let spec = bootspec(&toplevel)?;
     let image = fs::read(&spec.kernel).with_context(|| {
         format!(
@@ -69,7 +69,7 @@ pub fn read(path: &Path) -> Result<System> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
-    let etc_overlay = etc_overlay(&toplevel, hand_over)?;
+    let etc_overlay = etc_overlay(&toplevel, kind)?;
     ensure!(
         !etc_overlay || kernel_has_etc_overlay(&kernel_release),
         "{} has an overlay for /etc, which takes Linux 6.6 or newer, and its kernel is {kernel_release}; build it with a newer \
@@ -91,14 +91,14 @@ pub fn read(path: &Path) -> Result<System> {
         label: spec.label,
         platform: spec.system,
         host_id: host_id(&toplevel)?,
-        hand_over,
+        kind,
         etc_overlay,
         toplevel,
     })
 }
 
-/// How the system wants to be started.
-fn hand_over(toplevel: &Path) -> Result<HandOver> {
+/// What the system is made for.
+fn kind(toplevel: &Path) -> Result<Kind> {
     let init = fs::read(toplevel.join("init")).with_context(|| {
         format!(
             "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
@@ -106,12 +106,12 @@ fn hand_over(toplevel: &Path) -> Result<HandOver> {
             toplevel.display()
         )
     })?;
-    Ok(HandOver::of_toplevel(toplevel.join("prepare-root").exists(), &init))
+    Ok(Kind::of_toplevel(toplevel.join("prepare-root").exists(), &init))
 }
 
 /// Whether stage 1 will have an overlay to mount on `/etc`: the bootspec says so to nixos-init.
-fn etc_overlay(toplevel: &Path, hand_over: HandOver) -> Result<bool> {
-    if hand_over == HandOver::Classic {
+fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
+    if kind == Kind::Classic {
         return Ok(false);
     }
     let path = toplevel.join(JSON_FILENAME);
@@ -120,12 +120,8 @@ fn etc_overlay(toplevel: &Path, hand_over: HandOver) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    ensure!(
-        config.is_some() || hand_over != HandOver::NixosInit,
-        "{}",
-        nixos_init::missing(&toplevel.to_string_lossy())
-    );
-    Ok(config.is_some_and(|config| config.etc_metadata_image.is_some()))
+    ensure!(config.is_some() || kind != Kind::NixosInit, "{}", nixos_init::missing(&toplevel.to_string_lossy()));
+    Ok(config.is_some_and(|config| config.etc_overlay.is_some()))
 }
 
 /// Follows symlinks to a path directly below the store.
@@ -241,7 +237,7 @@ mod tests {
             label: String::new(),
             platform: String::new(),
             host_id: None,
-            hand_over: HandOver::Classic,
+            kind: Kind::Classic,
             etc_overlay: false,
         }
     }

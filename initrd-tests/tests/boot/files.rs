@@ -3,6 +3,7 @@
 use super::failures::fails;
 use super::fixture::{Fixture, boot, with_appended};
 use super::{LINUX_6_1, systemd};
+use initrd_tests::Report;
 use qemu::Machine;
 use std::path::Path;
 
@@ -21,20 +22,24 @@ fn what_is_appended_to_the_ramdisk_is_in_the_root() {
     let work = tempfile::tempdir().unwrap();
     let mut machine = machine(&LINUX_6_1, work.path());
     machine.append("probe=files");
-    let report = boot(&machine).unwrap();
+    files_are_there(&boot(&machine).unwrap());
+}
+
+fn files_are_there(report: &Report) {
     let [stat, cat] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
-    assert_eq!(
-        stat.stdout, "755 0:0 /etc\n700 0:0 /etc/ssh\n600 12:34 /etc/ssh/key\n640 0:0 /etc/secret\n",
-        "{stat:#?}"
-    );
+    let expected = "755 0:0 /etc\n700 0:0 /etc/ssh\n600 12:34 /etc/ssh/key\n640 0:0 /etc/secret\n";
+    assert_eq!(stat.stdout, expected, "{stat:#?}");
     assert_eq!(cat.stdout, "key\nsecret\n", "{cat:#?}");
 }
 
 #[test]
-fn an_immutable_etc_takes_no_files() {
-    let work = tempfile::tempdir().unwrap();
-    let mut machine = machine(&systemd::NIXOS_INIT, work.path());
-    machine.append("firn.etc=immutable firn.register=none");
+fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
+    let (work, fixture) = (tempfile::tempdir().unwrap(), &systemd::NIXOS_INIT);
+    let mut machine = machine(fixture, work.path());
+    machine.append(&format!("init={}/probe/init firn.register=none probe=files", fixture.build().manifest.toplevel));
+    files_are_there(&boot(&machine).unwrap());
+
+    machine.append("firn.etc=immutable");
     let advice = "leave firn.etc=immutable out, or put the file elsewhere";
     fails(&machine, &["in the step  files", advice, "copying /firn/root/etc/ssh to", "Read-only file system"]);
 }

@@ -20,8 +20,11 @@ enum Init {
     Link(&'static str),
 }
 
+/// The name and the contents of a file.
+type File = (&'static str, &'static str);
+
 /// The systems: name, init, and other files.
-const SYSTEMS: [(&str, Init, &[(&str, &str)]); 9] = [
+const SYSTEMS: [(&str, Init, &[File]); 9] = [
     ("alone", Init::Probe, &[]),
     ("bare", Init::Probe, &[VERSION, ("boot.json", r#"{"org.nixos.nixos-init.v1": {"etc_confext": {}}}"#)]),
     ("dangling", Init::Link("/nix/store/no-such-system/init"), &[VERSION]),
@@ -33,7 +36,7 @@ const SYSTEMS: [(&str, Init, &[(&str, &str)]); 9] = [
     ("wrong-extension", Init::Probe, &[VERSION, ("boot.json", r#"{"org.nixos.nixos-init.v1": {"firmware": 1}}"#)]),
 ];
 
-const VERSION: (&str, &str) = ("nixos-version", "1");
+const VERSION: File = ("nixos-version", "1");
 
 /// The image is a file that is there. It is not one of erofs, which this kernel's ramdisk has no module for.
 const OVERLAY: &str = r#"{"org.nixos.nixos-init.v1":
@@ -63,7 +66,7 @@ fn image() -> &'static Build {
     })
 }
 
-fn make(system: &Path, init: &Init, files: &[(&str, &str)]) {
+fn make(system: &Path, init: &Init, files: &[File]) {
     fs::create_dir_all(system).unwrap();
     let path = system.join("init");
     match init {

@@ -1,13 +1,13 @@
-//! How a system wants to be started: what it expects of stage 1 between the mounts and its init.
+//! The kinds of systems: what one expects of stage 1 between the mounts and its init.
 //!
 //! Both halves look at the toplevel: the builder to refuse what cannot start, stage 1 since `init=` may name another system.
 
 use serde::Serialize;
 
-/// The kinds of systems (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+/// What a system is made for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HandOver {
+pub enum Kind {
     /// Its init is the stage-2 script, which activates the system and starts systemd.
     Classic,
     /// Its init is systemd; stage 1 runs `prepare-root` before, which activates the system and returns.
@@ -18,8 +18,8 @@ pub enum HandOver {
     None,
 }
 
-impl HandOver {
-    /// Which of the three a toplevel is, by whether it has `prepare-root` and by how its init begins.
+impl Kind {
+    /// Which of the first three a toplevel is, by whether it has `prepare-root` and by how its init begins.
     #[must_use]
     pub fn of_toplevel(has_prepare_root: bool, init: &[u8]) -> Self {
         match (has_prepare_root, init.starts_with(b"#!")) {
@@ -43,18 +43,18 @@ impl HandOver {
 
 #[cfg(test)]
 mod tests {
-    use super::HandOver;
+    use super::Kind;
 
     #[test]
     fn kinds() {
         for (has_prepare_root, init, kind) in [
-            (false, &b"#!/nix/store/x-bash/bin/bash\n"[..], HandOver::Classic),
-            (true, b"\x7fELF", HandOver::PrepareRoot),
-            (true, b"#!/bin/sh\n", HandOver::PrepareRoot),
-            (false, b"\x7fELF", HandOver::NixosInit),
-            (false, b"", HandOver::NixosInit),
+            (false, &b"#!/nix/store/x-bash/bin/bash\n"[..], Kind::Classic),
+            (true, b"\x7fELF", Kind::PrepareRoot),
+            (true, b"#!/bin/sh\n", Kind::PrepareRoot),
+            (false, b"\x7fELF", Kind::NixosInit),
+            (false, b"", Kind::NixosInit),
         ] {
-            assert_eq!(HandOver::of_toplevel(has_prepare_root, init), kind);
+            assert_eq!(Kind::of_toplevel(has_prepare_root, init), kind);
         }
     }
 }
