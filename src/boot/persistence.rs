@@ -64,7 +64,7 @@ pub fn device(words: &Words) -> Option<&str> {
 pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
     let patience =
         words.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(PATIENCE, Duration::from_secs);
-    let found = wait(&tag(device), patience, modules)
+    let found = wait(device, patience, modules)
         .with_context(|| format!("waiting for the device {device}, which boot.persistence asks for"))?;
     let options = options(words.value("boot.persistence.opt").unwrap_or_default());
     let mut mount = |kind: &str| {
@@ -83,7 +83,8 @@ pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Pat
     }
     let text = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
     let kinds: Vec<_> = on_devices(&text).collect();
-    if kinds.iter().copied().map(&mut mount).any(|result| result.is_ok()) {
+    let mounted = |kind: &&str| mount(kind).inspect_err(|error| log::info!("{error:#}")).is_ok();
+    if kinds.iter().any(mounted) {
         return Ok(());
     }
     bail!(
@@ -93,30 +94,26 @@ pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Pat
     )
 }
 
-/// Waits until there is a device with this tag. Devices on slow buses ask for their drivers only then.
-fn wait(tag: &Tag, patience: Duration, modules: &mut Loader<'_>) -> Result<Device> {
-    let start = Instant::now();
+/// Waits until there is a device of this name. Devices on slow buses ask for their drivers only then.
+fn wait(name: &str, patience: Duration, modules: &mut Loader<'_>) -> Result<Device> {
+    let (tag, start) = (tag(name), Instant::now());
     let mut said = false;
     loop {
         let mut devices = devices()?;
-        if let Some(place) = devices.iter().position(|device| device.has(tag)) {
+        if let Some(place) = devices.iter().position(|device| device.has(&tag)) {
             return Ok(devices.swap_remove(place));
         }
         if start.elapsed() >= patience {
             let there: Vec<_> = devices.iter().map(ToString::to_string).collect();
             bail!(
-                "it did not appear in {} s; there {}. Name one of these, or build with --available-module for what the \
-                 device hangs on (nvme, virtio_blk, ahci and sd_mod, …)",
+                "it did not appear in {} s; there are {}; name one that is there, or build with --available-module for what the \
+                 device hangs on (nvme, virtio_blk, ahci with sd_mod, …)",
                 patience.as_secs(),
-                if there.is_empty() {
-                    "are no block devices at all".into()
-                } else {
-                    format!("are: {}", there.join("; "))
-                }
+                if there.is_empty() { "no block devices at all".into() } else { there.join(", ") }
             );
         }
         if !said {
-            log::info!("Waiting for {}", if tag.0 == PATH { tag.1.clone() } else { format!("{}={}", tag.0, tag.1) });
+            log::info!("Waiting for the device {name}");
             said = true;
         }
         sleep(PAUSE);

@@ -58,7 +58,7 @@ fn a_disk_that_is_not_there() {
         &[
             "in the step  root",
             "waiting for the device LABEL=other, which boot.persistence asks for",
-            "it did not appear in 1 s; there are: /dev/vda LABEL=my state UUID=",
+            "it did not appear in 1 s; there are /dev/vda LABEL=my state UUID=",
             "--available-module",
         ],
     );
