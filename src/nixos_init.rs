@@ -95,7 +95,7 @@ pub fn missing(toplevel: &str) -> String {
 }
 
 /// Whether a kernel of this release (`uname -r`) can have an overlay for `/etc`, whose layer of contents is one that only the
-/// other layer refers to (`lowerdir=metadata::contents`, Linux 6.6). A release of another form is given the benefit of the doubt.
+/// other layer refers to (`lowerdir=metadata::contents`, Linux 6.6). Of a release of another form only the kernel knows.
 #[must_use]
 pub fn kernel_has_etc_overlay(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);

@@ -1,5 +1,5 @@
-# An /etc as two store paths that an overlay puts together, as nixpkgs' nixos/modules/system/etc/etc.nix makes them: an erofs image
-# with all names, modes and owners, and a directory with the contents of the regular files.
+# An /etc as two store paths that an overlay puts together, as nixpkgs' nixos/modules/system/etc/etc.nix makes them: an erofs
+# image with all names, modes and owners, and a directory with the contents of the regular files.
 { run, etc }:
 
 rec {

@@ -10,7 +10,7 @@ run "units" { inherit systemd; } ''
     systemd-tmpfiles-setup.service $out
   cd $out
   # Debian's paths are not here.
-  sed -i -e "s|^Exec\(.*\)=/lib/systemd/|Exec\1=$systemd/lib/systemd/|" -e "s|^Exec\(.*\)=systemd-|Exec\1=$systemd/bin/systemd-|" *.service
+  sed -i -E -e "s|^(Exec.*)=/lib/|\1=$systemd/lib/|" -e "s|^(Exec.*)=systemd-|\1=$systemd/bin/systemd-|" *.service
   # Version 252 fails without a /var.
   sed -i "s|^After=.*|& systemd-tmpfiles-setup.service|" systemd-machine-id-commit.service
 

@@ -108,8 +108,8 @@ impl Switched {
         let error = command.exec();
         Err(error).with_context(|| {
             format!(
-                "executing {}; it is there, so its loader or interpreter is missing or it is no program of this machine: pack the \
-                 whole closure of a system built for this machine",
+                "executing {}; it is there, so its loader or interpreter is missing or it is no program of this machine: pack \
+                 the whole closure of a system built for this machine",
                 self.init
             )
         })

@@ -42,7 +42,7 @@ fn share_store() {
     }
 }
 
-/// Puts the options that are missing on `/nix/store`, on a mount of their own: Nix takes that one away for itself to write below.
+/// Puts the options that are missing on `/nix/store`, on a mount of its own: Nix takes that one away for itself to write.
 fn remount_store(wanted: &[String]) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     let present = options_of(&mountinfo, STORE).unwrap_or_default();

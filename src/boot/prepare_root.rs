@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::VecDeque;
 use std::io::{Read, pipe};
 use std::process::{Command, Stdio};
 
@@ -17,7 +16,8 @@ const LONGEST: usize = 4096;
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Runs the `prepare-root` of a toplevel below the current root, as NixOS' own initrd does (nixpkgs,
-/// `nixos/modules/system/boot/systemd/initrd.nix`). What it writes goes to the log line by line, so that one that hangs shows where.
+/// `nixos/modules/system/boot/systemd/initrd.nix`). What it writes goes to the log line by line, so that one that hangs shows
+/// where.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ struct Output {
     /// A line that has not ended yet.
     line: Vec<u8>,
     /// The last lines before it.
-    last: VecDeque<String>,
+    last: Vec<String>,
 }
 
 impl Output {
@@ -87,15 +87,15 @@ impl Output {
         }
         log::info!("prepare-root: {line}");
         if self.last.len() == LAST_LINES {
-            self.last.pop_front();
+            self.last.remove(0);
         }
-        self.last.push_back(line);
+        self.last.push(line);
     }
 
     /// The last lines of all.
     fn end(mut self) -> Vec<String> {
         self.end_line();
-        self.last.into()
+        self.last
     }
 }
 

@@ -26,8 +26,8 @@ pub fn arguments(state: &File) -> [String; 3] {
     ["--switched-root".into(), "--system".into(), format!("--deserialize={}", state.as_raw_fd())]
 }
 
-/// The text that systemd reads (`manager_deserialize`, src/core/manager-serialize.c, version 252): lines of `name=value`, of which
-/// it passes over those that it does not know, an empty line, and units, of which there are none.
+/// The text that systemd reads (`manager_deserialize`, src/core/manager-serialize.c, version 252): lines of `name=value`, of
+/// which it passes over those that it does not know, an empty line, and units, of which there are none.
 fn serialized(began: u64, now: u64, realtime: u64) -> String {
     let then = realtime.saturating_sub(now.saturating_sub(began));
     format!("initrd-timestamp={then} {began}\n\n")

@@ -1,4 +1,5 @@
-//! Systems that are hardly any, each with something missing or wrong: a store image with all of them, of which `init=` names one.
+//! Systems that are hardly any, each with something missing or wrong: a store image with all of them, of which `init=` names
+//! one.
 
 use super::LINUX_6_1;
 use super::failures::fails;

@@ -1,5 +1,5 @@
-//! Systems whose init is systemd: they are activated before it, by `prepare-root` or by stage 1 itself. Each test is many claims
-//! about one boot, since systemd takes its time.
+//! Systems whose init is systemd: they are activated before it, by `prepare-root` or by stage 1 itself. Each test is many
+//! claims about one boot, since systemd takes its time.
 
 use super::fixture::{Fixture, boot};
 use super::{assert_succeeded, command};
