@@ -1,0 +1,20 @@
+//! The kernel command line: any bytes have words, and what has no quotes inside can be written and read again.
+#![no_main]
+
+use firn::boot::cmdline::{Words, word};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|line: &[u8]| {
+    let words = Words::parse(line);
+    let pairs: Vec<_> = words.with_prefix("").collect();
+    for (key, value) in &pairs {
+        assert!(!key.is_empty());
+        assert!(value.is_none() || words.value(key).is_some());
+    }
+    let quotes =
+        |(key, value): &(&str, Option<&str>)| key.contains('"') || value.is_some_and(|value| value.contains('"'));
+    if !pairs.iter().any(quotes) {
+        let text: Vec<_> = pairs.iter().map(|(key, value)| word(key, *value)).collect();
+        assert_eq!(Words::parse(text.join(" ").as_bytes()), words);
+    }
+});
