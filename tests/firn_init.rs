@@ -29,7 +29,7 @@ fn it_checks_plans() {
     let check = || firn_init(&["--check-plan", file.to_str().unwrap()]);
 
     let good = r#"{"version": 1, "kernel_release": "6.9", "init": "/x/init", "modules": [],
-                   "image": {"path": "/nix-store.squashfs", "bytes": 1}}"#;
+                   "image": {"path": "/nix-store.squashfs", "bytes": 1, "sha256": "00"}}"#;
     fs::write(&file, good).unwrap();
     let output = check();
     assert!(output.status.success());

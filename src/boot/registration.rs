@@ -5,16 +5,18 @@
 
 use super::mount::make_directory;
 use super::options::Register;
+use super::program;
 use super::root::Root;
 use super::store::NewRoot;
 use super::system::System;
 use crate::plan::REGISTRATION;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 const PROFILES: &str = "/nix/var/nix/profiles";
 
@@ -51,6 +53,9 @@ pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
     }
     Ok(())
 }
+
+/// How long Nix may take. A registration of 38 MB was seen to take 90 s.
+const PATIENCE: Duration = Duration::from_mins(15);
 
 const FULL: &str = "the root is full: give it more with firn.root.size=, such as firn.root.size=80%";
 
@@ -113,31 +118,20 @@ fn load_database(root: &Root, toplevel: &str) -> Result<()> {
     let nix_store = format!("{toplevel}/sw/bin/nix-store");
     forget(&root.at("/nix/var/nix/db"))?;
     log::info!("Registering the store: {nix_store} --load-db < {registration}");
-    let output = root.inside(|| {
+    let loaded = root.inside(|| {
         let input = File::open(&registration).with_context(|| format!("opening {registration}"))?;
-        Command::new(&nix_store)
+        let mut command = Command::new(&nix_store);
+        command
             .arg("--load-db")
             .env_clear()
             // Neither /etc/passwd nor /etc/nix/nix.conf is there yet: no user and no home to look up, no group nixbld.
             .env("USER", "root")
             .env("HOME", "/root")
             .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
-            .stdin(input)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .output()
-            .with_context(|| format!("running {nix_store}"))
-    })?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let said = said.trim();
-    if !output.status.success() {
-        let failed = anyhow!("{nix_store} --load-db failed ({}): {said}", output.status);
-        return Err(if is_full(root) { failed.context(FULL) } else { failed });
-    }
-    if !said.is_empty() {
-        log::warn!("nix-store says: {said}");
-    }
+            .stdin(input);
+        program::run("nix-store", command, Some(PATIENCE))
+    });
+    loaded.map_err(|error| if is_full(root) { error.context(FULL) } else { error })?;
     fs::metadata(root.at("/nix/var/nix/db/db.sqlite")).context("nix-store made no /nix/var/nix/db/db.sqlite")?;
     Ok(())
 }

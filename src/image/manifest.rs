@@ -42,7 +42,7 @@ pub struct Manifest {
 }
 
 /// A file that was made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Entry {
     /// Its name in the directory.
     pub name: String,
@@ -92,13 +92,11 @@ pub fn describe(
     plan: &Plan,
     closure: &[Registered],
     output: &Directory,
-    store: Entry,
+    store: &Entry,
     progress: Progress,
 ) -> Result<Manifest> {
-    let others = output.names().iter().filter(|name| **name != store.name);
-    let mut files = others.map(|name| Entry::of(output, name, progress)).collect::<Result<Vec<_>>>()?;
-    files.push(store);
-    files.sort_by(|one, other| one.name.cmp(&other.name));
+    let entry = |name: &String| if *name == store.name { Ok(store.clone()) } else { Entry::of(output, name, progress) };
+    let files = output.names().iter().map(entry).collect::<Result<_>>()?;
     Ok(Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),

@@ -103,7 +103,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     output::copy(&system.kernel, &output.path("bzImage"))?;
     output::write(&output.path("netboot.ipxe"), &ipxe::script(&system.cmdline()))?;
 
-    let manifest = manifest::describe(&system, &plan, &closure, &output, store, progress)?;
+    let manifest = manifest::describe(&system, &plan, &closure, &output, &store, progress)?;
     output::write(&output.path("manifest.json"), &manifest.to_json()?)?;
     output.publish()?;
     Ok(manifest)

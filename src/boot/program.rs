@@ -1,9 +1,10 @@
-//! `prepare-root`: the stage-2 script of a system made for a systemd stage 1, which activates it and returns.
+//! Programs of the system that stage 1 runs: what they write goes to the log, line by line, so that one that hangs shows where.
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, pipe};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// How many lines of its output are in the error when it fails.
 const LAST_LINES: usize = 5;
@@ -11,23 +12,19 @@ const LAST_LINES: usize = 5;
 /// Bytes of a line that is logged before it ends: what never ends one is not to fill the memory.
 const LONGEST: usize = 4096;
 
-/// How long to wait for output before looking whether the script still runs. Not for ever: a process that it left behind may
+/// How long to wait for output before looking whether the program still runs. Not for ever: a process that it left behind may
 /// hold the pipe open.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Runs the `prepare-root` of a toplevel below the current root, as NixOS' own initrd does (nixpkgs,
-/// `nixos/modules/system/boot/systemd/initrd.nix`). What it writes goes to the log line by line, so that one that hangs shows
-/// where.
+/// Runs a program that is called `name` in the log, with both of its outputs going there. One that runs for longer than
+/// `limit` is killed.
 ///
 /// # Errors
 ///
-/// A script that cannot be run or fails, with the last lines that it wrote.
-pub fn run(toplevel: &str) -> Result<()> {
-    let program = format!("{toplevel}/prepare-root");
-    log::info!("Running {program}");
+/// A program that cannot be run, fails, or is killed, with the last lines that it wrote.
+pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let (mut reader, writer) = pipe().context("making a pipe")?;
-    let mut command = Command::new(&program);
-    command.env_clear().env("IN_NIXOS_SYSTEMD_STAGE1", "true").stdin(Stdio::null());
     command.stdout(writer.try_clone().context("duplicating a pipe")?).stderr(writer);
     let mut child = command.spawn().with_context(|| {
         format!("running {program}; if it is there, its interpreter is missing: pack the whole closure of the system")
@@ -35,10 +32,11 @@ pub fn run(toplevel: &str) -> Result<()> {
     // It holds the other end of the pipe, which would not end then.
     drop(command);
 
-    let mut output = Output::default();
+    let start = Instant::now();
+    let mut output = Output { name, line: Vec::new(), last: Vec::new() };
     let mut buffer = [0; 4096];
     let status = loop {
-        // Asked before the pipe is: nothing that the script wrote comes later.
+        // Asked before the pipe is: nothing that the program wrote comes later.
         let ended = child.try_wait().with_context(|| format!("waiting for {program}"))?;
         let ready = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&PATIENCE)).context("poll")?;
         match (ready, ended) {
@@ -49,26 +47,28 @@ pub fn run(toplevel: &str) -> Result<()> {
                 length => output.log(buffer.get(..length).unwrap_or_default()),
             },
         }
+        if ended.is_none() && limit.is_some_and(|limit| start.elapsed() > limit) {
+            child.kill().and_then(|()| child.wait()).with_context(|| format!("killing {program}"))?;
+            bail!("{program} was killed after {} s; {}", start.elapsed().as_secs(), output.end());
+        }
     };
-    let last = output.end();
+    let said = output.end();
     if !status.success() {
-        let said =
-            if last.is_empty() { "it wrote nothing".into() } else { format!("its last words: {}", last.join("; ")) };
         bail!("{program} failed ({status}); {said}");
     }
     Ok(())
 }
 
 /// What a program writes, cut into lines.
-#[derive(Default)]
-struct Output {
+struct Output<'a> {
+    name: &'a str,
     /// A line that has not ended yet.
     line: Vec<u8>,
     /// The last lines before it.
     last: Vec<String>,
 }
 
-impl Output {
+impl Output<'_> {
     /// Logs the lines that end in `bytes`, and one that is longer than any should be.
     fn log(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -85,17 +85,20 @@ impl Output {
         if line.is_empty() {
             return;
         }
-        log::info!("prepare-root: {line}");
+        log::info!("{}: {line}", self.name);
         if self.last.len() == LAST_LINES {
             self.last.remove(0);
         }
         self.last.push(line);
     }
 
-    /// The last lines of all.
-    fn end(mut self) -> Vec<String> {
+    /// Half a sentence on the last lines of all.
+    fn end(mut self) -> String {
         self.end_line();
-        self.last
+        match self.last.as_slice() {
+            [] => "it wrote nothing".into(),
+            last => format!("its last words: {}", last.join("; ")),
+        }
     }
 }
 
@@ -106,19 +109,38 @@ mod tests {
     #[test]
     fn the_last_lines_of_an_output() {
         for (pieces, expected) in [
-            (&["one\ntw", "o\n\n", "three"][..], &["one", "two", "three"][..]),
-            (&["1\n2\n3\n4\n5\n6\n"], &["2", "3", "4", "5", "6"]),
-            (&["a\r\n"], &["a"]),
-            (&[], &[]),
+            (&["one\ntw", "o\n\n", "three"][..], "its last words: one; two; three"),
+            (&["1\n2\n3\n4\n5\n6\n"], "its last words: 2; 3; 4; 5; 6"),
+            (&["a\r\n"], "its last words: a"),
+            (&[], "it wrote nothing"),
         ] {
-            let mut output = Output::default();
+            let mut output = Output { name: "x", line: Vec::new(), last: Vec::new() };
             for piece in pieces {
                 output.log(piece.as_bytes());
             }
             assert_eq!(output.end(), expected);
         }
-        let mut output = Output::default();
+        let mut output = Output { name: "x", line: Vec::new(), last: Vec::new() };
         output.log(&[b'x'; LONGEST + 1]);
         assert!(output.line.is_empty());
+    }
+
+    #[test]
+    fn programs_end_as_they_should() {
+        let shell = |script: &str, limit| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            run("sh", command, limit).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(shell("echo well", None), Ok(()));
+        // What it leaves behind holds the pipe, and nobody waits for it.
+        assert_eq!(shell("sleep 5 &", None), Ok(()));
+        assert_eq!(
+            shell("echo one; echo two >&2; exit 3", None),
+            Err("/bin/sh failed (exit status: 3); its last words: one; two".into())
+        );
+        let error = shell("echo wait; exec sleep 60", Some(Duration::ZERO)).unwrap_err();
+        assert!(error.starts_with("/bin/sh was killed after 0 s; "), "{error}");
+        assert!(run("none", Command::new("/no/such/program"), None).is_err());
     }
 }
