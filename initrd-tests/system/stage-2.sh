@@ -30,7 +30,11 @@ say "Activating $toplevel"
 ln -sfn "$toplevel" /run/booted-system
 
 # As the prepare-root of a system that has systemd for its init: that is stage 1's to start.
-[[ ${IN_NIXOS_SYSTEMD_STAGE1-} != true ]] || exit 0
+if [[ ${IN_NIXOS_SYSTEMD_STAGE1-} == true ]]; then
+    files=(/proc/$$/fd/*)
+    say "Returning, with the environment $(tr '\0' ' ' < /proc/$$/environ)and the open files ${files[*]##*/}"
+    exit 0
+fi
 
 # The command line's last console= is the main one. The device's real name: /dev/console cannot be a controlling terminal.
 read -ra consoles < /sys/class/tty/console/active

@@ -12,6 +12,9 @@ const LAST_LINES: usize = 5;
 /// Bytes of a line that is logged before it ends: what never ends one is not to fill the memory.
 const LONGEST: usize = 4096;
 
+/// What a pipe holds, bytes (`man 7 pipe`): one read takes all of it.
+const PIPE: usize = 1 << 16;
+
 /// How long to wait for output before looking whether the program still runs. Not for ever: a process that it left behind may
 /// hold the pipe open.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -34,20 +37,20 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
 
     let start = Instant::now();
     let mut output = Output { name, line: Vec::new(), last: Vec::new() };
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; PIPE];
     let status = loop {
-        // Asked before the pipe is: nothing that the program wrote comes later.
+        // Asked before the pipe is: what the program wrote is in there by then.
         let ended = child.try_wait().with_context(|| format!("waiting for {program}"))?;
-        let ready = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&PATIENCE)).context("poll")?;
-        match (ready, ended) {
-            (0, Some(status)) => break status,
-            (0, None) => {}
-            _ => match reader.read(&mut buffer).with_context(|| format!("reading from {program}"))? {
+        if poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&PATIENCE)).context("poll")? > 0 {
+            match reader.read(&mut buffer).with_context(|| format!("reading from {program}"))? {
                 0 => break child.wait().with_context(|| format!("waiting for {program}"))?,
                 length => output.log(buffer.get(..length).unwrap_or_default()),
-            },
+            }
         }
-        if ended.is_none() && limit.is_some_and(|limit| start.elapsed() > limit) {
+        if let Some(status) = ended {
+            break status;
+        }
+        if limit.is_some_and(|limit| start.elapsed() > limit) {
             child.kill().and_then(|()| child.wait()).with_context(|| format!("killing {program}"))?;
             bail!("{program} was killed after {} s; {}", start.elapsed().as_secs(), output.end());
         }
@@ -133,8 +136,12 @@ mod tests {
             run("sh", command, limit).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(shell("echo well", None), Ok(()));
-        // What it leaves behind holds the pipe, and nobody waits for it.
-        assert_eq!(shell("sleep 5 &", None), Ok(()));
+        // What it leaves behind holds the pipe, and nobody waits for it, however much it says.
+        for left_behind in ["sleep 20", "while :; do echo noise; done"] {
+            let start = Instant::now();
+            assert_eq!(shell(&format!("timeout 20 sh -c '{left_behind}' & echo done"), None), Ok(()));
+            assert!(start.elapsed() < Duration::from_secs(5), "{left_behind}");
+        }
         assert_eq!(
             shell("echo one; echo two >&2; exit 3", None),
             Err("/bin/sh failed (exit status: 3); its last words: one; two".into())

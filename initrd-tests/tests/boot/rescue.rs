@@ -71,7 +71,8 @@ fn a_shell_can_take_the_place_of_firn_init() {
     machine.when(MENU, "f");
     machine.when(PROMPT, "echo process $$; tty; sleep 100\n");
     // Ctrl-C reaches it: it has the terminal for its own.
-    machine.when("process 1", "\x03");
+    machine.when("process 1", "");
+    machine.when("/dev/ttyS0", "\x03");
     machine.when(PROMPT, "echo o > /proc/sysrq-trigger\n");
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::Ended);

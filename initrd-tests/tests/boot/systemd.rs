@@ -35,6 +35,9 @@ fn has_been_activated(fixture: &Fixture) {
         .dmesg
         .iter()
         .position(|line| line.text.ends_with(&format!("prepare-root: stage 2: Activating {toplevel}")));
+    // Bash has the script itself as 255, and the directory that it reads as 3.
+    let inherited = "Returning, with the environment IN_NIXOS_SYSTEMD_STAGE1=true and the open files 0 1 2 255 3";
+    assert!(report.dmesg.iter().any(|line| line.text.ends_with(inherited)), "{:#?}", report.dmesg);
     let done = report.dmesg.iter().position(|line| line.text.contains("activation: done in"));
     assert!(said.is_some() && said < done, "{:#?}", report.dmesg);
     assert_eq!(mounts(report, "/nix/store"), ["rw,relatime", "ro,nosuid,nodev,relatime"]);
