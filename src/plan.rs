@@ -39,7 +39,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     (
         "firn.modules.skip",
-        "modules not to load, like the kernel's `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=`",
+        "modules not to load; `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=` say the same",
     ),
     ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
     ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),

@@ -111,13 +111,18 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Loads a module; one that is loaded already is no error.
+/// Loads a module. One that is loaded already is no error, and neither is a driver that finds nothing to drive.
 fn load_one(file: &str, parameters: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
     let module = File::open(file).context("the ramdisk does not have it; build the ramdisk again")?;
     match finit_module(module, &CString::new(parameters)?, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        // One ramdisk is for many machines: what another one's processor can do comes along as a soft dependency.
+        Err(Errno::ENODEV) => {
+            log::info!("This machine has nothing for {file}");
+            Ok(())
+        }
         Err(errno) => Err(errno).context(match errno {
             Errno::ENOEXEC => "the file is no module of this kernel; build the ramdisk with the modules of this kernel",
             Errno::EKEYREJECTED | Errno::EPERM => {

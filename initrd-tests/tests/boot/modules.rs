@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::NamedTempFile;
 
-/// The demo system with a driver for virtio's disks, that of the bus they are on (Debian's 6.1 has it as a module), and one
-/// that no device asks for.
+/// The demo system with a driver for virtio's disks, that of the bus they are on (Debian's 6.1 has it as a module), and two
+/// that no device asks for, the second one for machines of another kind.
 pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules");
-    pack(&LINUX_6_1.build().manifest.toplevel, directory, &["virtio_blk", "virtio-pci", "dummy"]).unwrap()
+    pack(&LINUX_6_1.build().manifest.toplevel, directory, &["virtio_blk", "virtio-pci", "dummy", "xen-tpmfront"])
+        .unwrap()
 });
 
 /// Boots a machine that has a disk, with these words, and returns what it says and which modules and devices it has.
@@ -36,7 +37,7 @@ fn place(report: &Report, words: &str) -> usize {
 
 #[test]
 fn devices_get_their_drivers_before_the_store_is_mounted() {
-    let (report, names) = with_disk("firn.modules=dummy,no-such loop.max_loop=5");
+    let (report, names) = with_disk("firn.modules=dummy,no-such,xen_tpmfront loop.max_loop=5");
     assert!(place(&report, "[vda] 2048 512-byte logical blocks") < place(&report, "devices: done"));
     assert_eq!(report.commands[0].stdout, "5\n");
     for name in ["vda", "virtio_blk", "virtio_pci", "dummy", "loop4"] {
