@@ -1,7 +1,7 @@
 //! A ramdisk that `firn build` did not make: no plan, nixpkgs' names, packed by somebody else's cpio.
 
-use super::LINUX_6_1;
-use super::fixture::{boot, run};
+use super::fixture::{Fixture, boot, run};
+use super::{LINUX_6_1, LINUX_7};
 use qemu::Machine;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,17 @@ use std::process::Command;
 
 #[test]
 fn firn_init_can_be_dropped_into_any_ramdisk() {
-    let build = LINUX_6_1.build();
+    dropped_into_a_ramdisk(&LINUX_6_1, "ko");
+}
+
+#[test]
+fn firn_init_can_be_dropped_into_a_ramdisk_with_compressed_modules() {
+    // By the kernel: this one is built to (MODULE_DECOMPRESS).
+    dropped_into_a_ramdisk(&LINUX_7, "ko.xz");
+}
+
+fn dropped_into_a_ramdisk(fixture: &Fixture, suffix: &str) {
+    let build = fixture.build();
     let work = tempfile::tempdir().unwrap();
     let tree = work.path().join("tree");
     for directory in ["dev", "nix/store"] {
@@ -27,13 +37,9 @@ fn firn_init_can_be_dropped_into_any_ramdisk() {
     // The whole modules.dep and of its modules only those that firn-init has to find in it.
     let release = Path::new("lib/modules").join(&build.manifest.kernel_release);
     let modules = Path::new(&build.manifest.toplevel).join("kernel-modules").join(&release);
-    for file in [
-        "modules.dep",
-        "modules.builtin",
-        "kernel/drivers/block/loop.ko",
-        "kernel/fs/squashfs/squashfs.ko",
-        "kernel/fs/overlayfs/overlay.ko",
-    ] {
+    let files = ["drivers/block/loop", "fs/squashfs/squashfs", "fs/overlayfs/overlay"];
+    let files = files.map(|file| format!("kernel/{file}.{suffix}"));
+    for file in ["modules.dep", "modules.builtin"].into_iter().chain(files.iter().map(String::as_str)) {
         let target = tree.join(&release).join(file);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::copy(modules.join(file), target).unwrap();
