@@ -164,7 +164,7 @@ fn block(name: &str, messages: &[String]) -> String {
 }
 
 fn line(name: &str, text: &str) -> String {
-    format!("    {name:>11}  {text}\n")
+    format!("    {name:>11}  {}\n", text.trim_end().replace('\n', "\n                 "))
 }
 
 #[cfg(test)]
@@ -192,6 +192,7 @@ mod tests {
             "         kernel  3\n                 4\n                 5\n                 6\n"
         );
         assert_eq!(block("kernel", &[]), "");
+        assert_eq!(line("because", "one\ntwo\n"), "        because  one\n                 two\n");
     }
 
     #[test]
