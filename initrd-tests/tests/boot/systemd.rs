@@ -107,8 +107,8 @@ fn systemd_runs(fixture: &Fixture) {
     let (began, ended) =
         (steps[0]["start"].as_f64().unwrap() / 1e6, steps.last().unwrap()["end"].as_f64().unwrap() / 1e6);
     assert!((seconds("kernel") - began).abs() < 0.002, "{began}: {analyze:#?}");
-    // Until systemd looks at the clock for the first time, its loader has run.
-    assert!((0.0..0.5).contains(&(seconds("initrd") - (ended - began))), "{began} to {ended}: {analyze:#?}");
+    // Until systemd looks at the clock for the first time, its loader has run; on a busy host that can take long.
+    assert!((0.0..30.0).contains(&(seconds("initrd") - (ended - began))), "{began} to {ended}: {analyze:#?}");
 }
 
 /// What stage 1 does of what its bootspec asks for, in place of nixos-init.
