@@ -1,7 +1,7 @@
 //! Checksums: the builder takes them, stage 1 compares.
 
 use sha2::{Digest, Sha256};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 /// Length, and SHA-256 in hexadecimal digits, of all that `reader` gives.
 ///
@@ -9,16 +9,48 @@ use std::io::{self, Read};
 ///
 /// Those of the reader.
 pub fn sha256(mut reader: impl Read) -> io::Result<(u64, String)> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        let length = reader.read(&mut buffer)?;
-        if length == 0 {
-            return Ok((bytes, hex::encode(hasher.finalize())));
-        }
-        hasher.update(buffer.get(..length).unwrap_or_default());
-        bytes += length as u64;
+    let mut writer = Writer::new(io::sink());
+    io::copy(&mut reader, &mut writer)?;
+    let (_, bytes, sha256) = writer.finish();
+    Ok((bytes, sha256))
+}
+
+/// Passes on what is written to it, counts the bytes and takes their checksum.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: W,
+    bytes: u64,
+    hasher: Sha256,
+}
+
+impl<W: Write> Writer<W> {
+    /// A writer that nothing was written to yet.
+    pub fn new(out: W) -> Self {
+        Self { out, bytes: 0, hasher: Sha256::new() }
+    }
+
+    /// How many bytes were written.
+    #[cfg(feature = "builder")]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What was written to, the number of bytes, and their SHA-256 in hexadecimal digits.
+    pub fn finish(self) -> (W, u64, String) {
+        (self.out, self.bytes, hex::encode(self.hasher.finalize()))
+    }
+}
+
+impl<W: Write> Write for Writer<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(buffer)?;
+        self.hasher.update(buffer.get(..length).unwrap_or_default());
+        self.bytes += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

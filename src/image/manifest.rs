@@ -1,16 +1,12 @@
 //! What was made, for machines to read.
 
 use super::nix::Registered;
-use super::output::Directory;
-use super::progress::Progress;
+use super::output::Entry;
 use super::toplevel::System;
-use crate::digest::sha256;
 use crate::kind::Kind;
 use crate::plan::Plan;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use std::fs::File;
-use std::io;
 
 /// The contents of `manifest.json`.
 #[derive(Debug, Serialize)]
@@ -41,17 +37,6 @@ pub struct Manifest {
     pub files: Vec<Entry>,
 }
 
-/// A file that was made.
-#[derive(Debug, Clone, Serialize)]
-pub struct Entry {
-    /// Its name in the directory.
-    pub name: String,
-    /// Its size, bytes.
-    pub bytes: u64,
-    /// Its SHA-256, hexadecimal.
-    pub sha256: String,
-}
-
 impl Manifest {
     /// The manifest as it stands in the file.
     ///
@@ -63,41 +48,9 @@ impl Manifest {
     }
 }
 
-impl Entry {
-    /// Describes the file that will be called `name`.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read.
-    pub fn of(output: &Directory, name: &str, progress: Progress) -> Result<Self> {
-        let path = output.staged(name);
-        let describe = || -> io::Result<_> {
-            let file = File::open(&path)?;
-            let step = progress.step("Taking a checksum", file.metadata()?.len());
-            let (bytes, sha256) = sha256(step.reading(file))?;
-            step.done();
-            Ok(Self { name: name.into(), bytes, sha256 })
-        };
-        describe().with_context(|| format!("reading {}", path.display()))
-    }
-}
-
-/// Describes what lies in `output`, of which `store` is described already.
-///
-/// # Errors
-///
-/// A file that cannot be read.
-pub fn describe(
-    system: &System,
-    plan: &Plan,
-    closure: &[Registered],
-    output: &Directory,
-    store: &Entry,
-    progress: Progress,
-) -> Result<Manifest> {
-    let entry = |name: &String| if *name == store.name { Ok(store.clone()) } else { Entry::of(output, name, progress) };
-    let files = output.names().iter().map(entry).collect::<Result<_>>()?;
-    Ok(Manifest {
+/// Describes a build of which `files` were made.
+pub fn describe(system: &System, plan: &Plan, closure: &[Registered], files: &[Entry]) -> Manifest {
+    Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),
         system: system.platform.clone(),
@@ -109,6 +62,6 @@ pub fn describe(
         modules: plan.modules.clone(),
         store_paths: closure.len(),
         store_bytes: closure.iter().map(|path| path.nar_size).sum(),
-        files,
-    })
+        files: files.to_vec(),
+    }
 }

@@ -12,13 +12,15 @@ mod ramdisk;
 mod squashfs;
 mod toplevel;
 
-pub use manifest::{Entry, Manifest};
+pub use manifest::Manifest;
+pub use output::Entry;
 pub use squashfs::Compression;
 
 use crate::plan::{IMAGE, Image, Plan, VERSION};
 use anyhow::Result;
 use progress::Progress;
 use ramdisk::Programs;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The name of the store image in the output.
@@ -85,26 +87,26 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let closure = nix::closure(&system.toplevel)?;
 
     let mut output = output::Directory::create(&options.out)?;
-    let image = output.path(STORE);
+    let image = output.staged(STORE);
     squashfs::make(&closure, &image, options, output.scratch(), progress)?;
     ramdisk::check_size(&image)?;
 
-    let store = Entry::of(&output, STORE, progress)?;
+    let store = output.add(STORE, progress)?;
     let plan = Plan {
         version: VERSION,
         kernel_release: system.kernel_release.clone(),
         init: system.init.clone(),
         modules: modules.load,
-        image: Image { path: IMAGE.into(), bytes: store.bytes, sha256: store.sha256.clone() },
+        image: Image { path: IMAGE.into(), bytes: store.bytes, sha256: store.sha256 },
         verify: options.verify,
         host_id: system.host_id.clone(),
     };
-    ramdisk::write(&output.path("initrd"), &programs, modules.files, &plan, &image, progress)?;
-    output::copy(&system.kernel, &output.path("bzImage"))?;
-    output::write(&output.path("netboot.ipxe"), &ipxe::script(&system.cmdline()))?;
+    output.write("initrd", |out| ramdisk::write(out, &programs, modules.files, &plan, &image, progress))?;
+    output.copy("bzImage", &system.kernel)?;
+    output.write("netboot.ipxe", |out| Ok(out.write_all(ipxe::script(&system.cmdline()).as_bytes())?))?;
 
-    let manifest = manifest::describe(&system, &plan, &closure, &output, &store, progress)?;
-    output::write(&output.path("manifest.json"), &manifest.to_json()?)?;
+    let manifest = manifest::describe(&system, &plan, &closure, output.entries());
+    output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;
     output.publish()?;
     Ok(manifest)
 }

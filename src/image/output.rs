@@ -1,18 +1,35 @@
 //! The output directory: files are written beside their final names and renamed when everything is there.
 
+use super::progress::Progress;
+use crate::digest::{self, sha256};
 use anyhow::{Context, Result};
+use serde::Serialize;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+/// A file that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+}
 
 /// An output directory whose new files are not visible yet.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     staging: TempDir,
-    names: Vec<String>,
+    entries: Vec<Entry>,
 }
+
+/// A file that is being written, and described on the way.
+pub type Output = digest::Writer<BufWriter<File>>;
 
 impl Directory {
     /// Opens `path`, made if it is not there.
@@ -25,13 +42,7 @@ impl Directory {
         let staging = tempfile::Builder::new().prefix(".firn-").tempdir_in(path).with_context(|| {
             format!("writing to the output directory {}; give another one with --out", path.display())
         })?;
-        Ok(Self { path: path.into(), staging, names: Vec::new() })
-    }
-
-    /// Where to write the file that will be called `name`.
-    pub fn path(&mut self, name: &str) -> PathBuf {
-        self.names.push(name.into());
-        self.staged(name)
+        Ok(Self { path: path.into(), staging, entries: Vec::new() })
     }
 
     /// Where a file lies that will be called `name`.
@@ -39,14 +50,63 @@ impl Directory {
         self.staging.path().join(name)
     }
 
-    /// Names of the files so far, in order.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
     /// A directory for what is not part of the output.
     pub fn scratch(&self) -> &Path {
         self.staging.path()
+    }
+
+    /// Writes the file that will be called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write` and of writing.
+    pub fn write(&mut self, name: &str, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<()> {
+        let path = self.staged(name);
+        let pack = || -> Result<_> {
+            let mut output = digest::Writer::new(BufWriter::new(File::create(&path)?));
+            write(&mut output)?;
+            let (file, bytes, sha256) = output.finish();
+            file.into_inner()?.sync_all()?;
+            Ok(Entry { name: name.into(), bytes, sha256 })
+        };
+        self.entries.push(pack().with_context(|| format!("writing {}", self.path.join(name).display()))?);
+        Ok(())
+    }
+
+    /// Copies a file, not its mode: what lies in the store is read-only.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing, with both paths.
+    pub fn copy(&mut self, name: &str, from: &Path) -> Result<()> {
+        self.write(name, |output| {
+            let copied = File::open(from).and_then(|mut file| io::copy(&mut file, output));
+            copied.map(drop).with_context(|| format!("copying {}", from.display()))
+        })
+    }
+
+    /// Describes the file that another program wrote where `name` is [`staged`](Self::staged).
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn add(&mut self, name: &str, progress: Progress) -> Result<Entry> {
+        let path = self.staged(name);
+        let describe = || -> io::Result<_> {
+            let file = File::open(&path)?;
+            let step = progress.step("Taking the checksum", file.metadata()?.len());
+            let (bytes, sha256) = sha256(step.reading(file))?;
+            step.done();
+            Ok(Entry { name: name.into(), bytes, sha256 })
+        };
+        let entry = describe().with_context(|| format!("reading {}", path.display()))?;
+        self.entries.push(entry.clone());
+        Ok(entry)
+    }
+
+    /// The files so far, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Gives every file its final name, the one that describes the others last.
@@ -55,7 +115,7 @@ impl Directory {
     ///
     /// A file that cannot be renamed.
     pub fn publish(self) -> Result<()> {
-        for name in &self.names {
+        for Entry { name, .. } in &self.entries {
             let target = self.path.join(name);
             fs::rename(self.staged(name), &target).with_context(|| format!("writing {}", target.display()))?;
         }
@@ -63,37 +123,10 @@ impl Directory {
     }
 }
 
-/// Writes a small file.
-///
-/// # Errors
-///
-/// Those of writing, with the path.
-pub fn write(path: &Path, text: &str) -> Result<()> {
-    let write = || -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("writing {}", path.display()))
-}
-
-/// Copies a file, not its mode: what lies in the store is read-only.
-///
-/// # Errors
-///
-/// Those of reading and writing, with both paths.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copy = || -> io::Result<()> {
-        let mut file = File::create(to)?;
-        io::copy(&mut File::open(from)?, &mut file)?;
-        file.sync_all()
-    };
-    copy().with_context(|| format!("copying {} to {}", from.display(), to.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn files(path: &Path) -> Vec<String> {
         let mut names: Vec<_> =
@@ -107,15 +140,19 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let out = parent.path().join("out");
         let mut directory = Directory::create(&out).unwrap();
-        write(&directory.path("a"), "new").unwrap();
+        let new = |output: &mut Output| Ok(output.write_all(b"new")?);
+        directory.write("a", new).unwrap();
         fs::write(out.join("a"), "old").unwrap();
         drop(directory);
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "old");
         assert_eq!(files(&out), ["a"]);
 
         let mut directory = Directory::create(&out).unwrap();
-        write(&directory.path("a"), "new").unwrap();
-        write(&directory.path("b"), "new").unwrap();
+        directory.write("a", new).unwrap();
+        fs::write(directory.staged("b"), "new").unwrap();
+        directory.add("b", Progress::Quiet).unwrap();
+        let [a, b] = directory.entries() else { panic!("{directory:?}") };
+        assert_eq!((a.bytes, &a.sha256), (b.bytes, &b.sha256));
         directory.publish().unwrap();
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
         assert_eq!(files(&out), ["a", "b"]);

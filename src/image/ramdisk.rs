@@ -5,11 +5,12 @@
 
 use super::cpio::{self, Node, Tree};
 use super::modules::Packed;
+use super::output::Output;
 use super::progress::Progress;
 use crate::plan::{PATH, Plan};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
-use std::io::{BufWriter, Seek, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// zstd level of the first segment; it is 3 MB before and there is time.
@@ -39,13 +40,13 @@ pub fn check_size(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the ramdisk to `out`.
+/// Writes the ramdisk.
 ///
 /// # Errors
 ///
 /// Those of reading the image and of writing.
 pub fn write(
-    out: &Path,
+    out: &mut Output,
     programs: &Programs,
     modules: Vec<Packed>,
     plan: &Plan,
@@ -54,19 +55,13 @@ pub fn write(
 ) -> Result<()> {
     let step = progress.step("Packing the ramdisk", plan.image.bytes);
     let tree = first_segment(programs, modules, plan)?;
-    let pack = || -> Result<()> {
-        let mut file = BufWriter::new(File::create(out)?);
-        let mut compressed = zstd::Encoder::new(&mut file, LEVEL)?;
-        tree.write(&mut compressed)?;
-        compressed.finish()?;
-        // The kernel looks for an uncompressed segment on multiples of four only and steps over zeros before it.
-        let length = file.stream_position()?;
-        file.write_all(cpio::padding(length))?;
-        cpio::write_file(&mut file, &plan.image.path, 0o444, plan.image.bytes, step.reading(File::open(image)?))?;
-        file.into_inner()?.sync_all()?;
-        Ok(())
-    };
-    pack().with_context(|| format!("writing the ramdisk {}", out.display()))?;
+    let mut compressed = zstd::Encoder::new(&mut *out, LEVEL)?;
+    tree.write(&mut compressed)?;
+    compressed.finish()?;
+    // The kernel looks for an uncompressed segment on multiples of four only and steps over zeros before it.
+    let padding = cpio::padding(out.bytes());
+    out.write_all(padding)?;
+    cpio::write_file(out, &plan.image.path, 0o444, plan.image.bytes, step.reading(File::open(image)?))?;
     step.done();
     Ok(())
 }
@@ -94,6 +89,7 @@ fn first_segment(programs: &Programs, modules: Vec<Packed>, plan: &Plan) -> Resu
 mod tests {
     use super::*;
 
+    use crate::image::output::Directory;
     use crate::plan::{IMAGE, Image, VERSION};
     use std::process::{Command, Stdio};
 
@@ -101,7 +97,7 @@ mod tests {
     #[test]
     fn a_foreign_reader_finds_two_segments() {
         let directory = tempfile::tempdir().unwrap();
-        let (image, out) = (directory.path().join("image"), directory.path().join("initrd"));
+        let image = directory.path().join("image");
         fs::write(&image, "an image").unwrap();
         let module = Packed { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
         let plan = Plan {
@@ -114,9 +110,10 @@ mod tests {
             host_id: None,
         };
         let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
-        write(&out, &programs, vec![module], &plan, &image, Progress::Quiet).unwrap();
+        let mut output = Directory::create(directory.path()).unwrap();
+        output.write("initrd", |out| write(out, &programs, vec![module], &plan, &image, Progress::Quiet)).unwrap();
 
-        let ramdisk = fs::read(&out).unwrap();
+        let ramdisk = fs::read(output.staged("initrd")).unwrap();
         assert_eq!(ramdisk.len() % 4, 0, "something may be appended as it is");
         // "070701": where a reader of uncompressed segments finds the next one
         let second = ramdisk.windows(6).rposition(|bytes| bytes == b"070701");

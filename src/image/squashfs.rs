@@ -58,7 +58,7 @@ impl Compression {
 /// No mksquashfs on this machine, or one that fails: its last words are in the error.
 pub fn make(closure: &[Registered], image: &Path, options: &Options, scratch: &Path, progress: Progress) -> Result<()> {
     let registration = scratch.join(REGISTRATION);
-    super::output::write(&registration, &nix::registration(closure))?;
+    fs::write(&registration, nix::registration(closure)).context("writing the registration")?;
     // Whatever the umask of this build: everybody on the booted system may read it, as everything else in the store.
     fs::set_permissions(&registration, Permissions::from_mode(0o444)).context("making the registration readable")?;
 
