@@ -3,7 +3,7 @@
 //! The systems are store paths that a real Nix holds, each with something wrong.
 
 use firn::image::progress::Progress;
-use firn::image::{Options, build};
+use firn::image::{Contents, Options, build};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;
@@ -102,6 +102,79 @@ fn the_same_system_is_the_same_bytes() {
     let second = build();
     umask(before);
     assert_eq!(first, second);
+}
+
+/// The names at the root of a store image, as unsquashfs knows them, and the registration in it.
+fn image(out: &Path) -> (Vec<String>, String) {
+    let unsquashfs = |arguments: &[&str]| {
+        let output = Command::new("unsquashfs").args(arguments).current_dir(out).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = unsquashfs(&["-ls", "-max-depth", "1", "nix-store.squashfs"]);
+    let mut names: Vec<_> =
+        list.lines().filter_map(|line| line.strip_prefix("squashfs-root/")).map(Into::into).collect();
+    names.sort();
+    (names, unsquashfs(&["-cat", "nix-store.squashfs", "nix-path-registration"]))
+}
+
+#[test]
+fn what_is_asked_for_is_in_the_store_image() {
+    let (system, fake) = (Fake::new().in_store(), Fake::new());
+    fs::write(fake.path("more"), "").unwrap();
+    let more = fake.in_store();
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let build = |contents: Contents| {
+        let out = tempfile::tempdir().unwrap();
+        let manifest = build(&Options { contents, ..options(&system, out.path()) }, Progress::Quiet).unwrap();
+        let (names, registration) = image(out.path());
+        (manifest.store_paths, names, registration)
+    };
+
+    let mut both = vec![name(&system), name(&more), "nix-path-registration".into()];
+    both.sort();
+    let (count, names, registration) = build(Contents { added: vec![more.clone()], ..Contents::default() });
+    assert_eq!((count, names), (2, both));
+    assert!(registration.contains(&format!("{}\n", more.display())), "{registration}");
+
+    // The same from what closureInfo writes, with no Nix asked: `nix-store --dump-db` has the same form.
+    let info = tempfile::tempdir().unwrap();
+    fs::write(info.path().join("registration"), &registration).unwrap();
+    fs::write(info.path().join("store-paths"), format!("{}\n{}\n", system.display(), more.display())).unwrap();
+    let info = Some(info.path().to_path_buf());
+    let contents = Contents { closure_info: info.clone(), ..Contents::default() };
+    assert_eq!(build(contents).2, registration);
+    let contents = Contents { closure_info: info, excluded: vec![more.clone()], ..Contents::default() };
+    let (count, names, registration) = build(contents);
+    assert_eq!((count, names.contains(&name(&more)), registration.contains(&name(&more))), (1, false, false));
+}
+
+#[test]
+fn what_cannot_be_in_the_store_image() {
+    let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
+    let with = |contents: Contents| Options { contents, ..options(&system, out.path()) };
+    let excluded = vec![PathBuf::from("/nix/store/no-such-path")];
+    refused(&with(Contents { excluded, ..Contents::default() }), &["cannot find /nix/store/no-such-path"]);
+    let fake = Fake::new();
+    fs::write(fake.path("other"), "").unwrap();
+    let excluded = vec![fake.in_store()];
+    refused(
+        &with(Contents { excluded, ..Contents::default() }),
+        &["cannot be left out", "is not among what would be packed"],
+    );
+
+    let info = tempfile::tempdir().unwrap();
+    let closure_info = || Contents { closure_info: Some(info.path().into()), ..Contents::default() };
+    refused(&with(closure_info()), &["registration; --closure-info takes the directory", "No such file"]);
+    let path = fake.in_store();
+    fs::write(info.path().join("store-paths"), "").unwrap();
+    for (registration, words) in [
+        (format!("{}\nsha256:", path.display()), ["reading ", "is cut short"]),
+        (String::new(), ["make it anew", "it is for another system"]),
+    ] {
+        fs::write(info.path().join("registration"), registration).unwrap();
+        refused(&with(closure_info()), &words);
+    }
 }
 
 #[test]
@@ -214,9 +287,7 @@ fn an_output_that_cannot_be_written() {
     let fake = Fake::new();
     fs::write(fake.path("large"), vec![0x5a; 5 << 20]).unwrap();
     let large = fake.in_store();
-    for (size, words) in
-        [("1m", ["mksquashfs failed", "No space left"]), ("8m", ["writing the ramdisk", "No space left"])]
-    {
+    for (size, words) in [("1m", ["mksquashfs failed", "No space left"]), ("8m", ["8m/initrd", "No space left"])] {
         let full = parent.path().join(size);
         fs::create_dir(&full).unwrap();
         let mount =

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Manifest, Options};
+use firn::image::{self, Compression, Contents, Manifest, Options};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +30,22 @@ struct Build {
     /// Directory for what is made
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+
+    /// Take the closure from this directory, which nixpkgs' closureInfo made, and ask no Nix database
+    #[arg(long, value_name = "DIR")]
+    closure_info: Option<PathBuf>,
+
+    /// Pack this store path with its closure, too; can be given several times
+    #[arg(long = "store-content", value_name = "PATH")]
+    added: Vec<PathBuf>,
+
+    /// Leave this store path out, and its registration; can be given several times
+    #[arg(long = "exclude", value_name = "PATH")]
+    excluded: Vec<PathBuf>,
+
+    /// Leave the system's kernel and its own ramdisk out of the store: the boot loader has them, or firn's
+    #[arg(long)]
+    without_kernel: bool,
 
     /// A kernel module that every boot loads, with all it needs; can be given several times
     #[arg(long = "module", value_name = "NAME")]
@@ -82,6 +98,12 @@ impl Build {
             toplevel: self.toplevel,
             out: self.out,
             firn_init: self.firn_init.map_or_else(beside_this_program, Ok)?,
+            contents: Contents {
+                closure_info: self.closure_info,
+                added: self.added,
+                excluded: self.excluded,
+                without_kernel: self.without_kernel,
+            },
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,

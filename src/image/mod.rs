@@ -1,5 +1,6 @@
 //! The build: from a system's closure to what a machine boots. A file for each thing that is made.
 
+mod closure;
 mod cpio;
 mod ipxe;
 mod manifest;
@@ -12,6 +13,7 @@ mod ramdisk;
 mod squashfs;
 mod toplevel;
 
+pub use closure::Contents;
 pub use manifest::Manifest;
 pub use output::Entry;
 pub use squashfs::Compression;
@@ -35,6 +37,8 @@ pub struct Options {
     pub out: PathBuf,
     /// The static firn-init that becomes PID 1.
     pub firn_init: PathBuf,
+    /// What else is in the store image, or is not.
+    pub contents: Contents,
     /// Kernel modules that every boot loads.
     pub modules: Vec<String>,
     /// Kernel modules that are loaded when a device asks for them.
@@ -57,6 +61,7 @@ impl Options {
             toplevel: toplevel.into(),
             out: out.into(),
             firn_init: firn_init.into(),
+            contents: Contents::default(),
             modules: Vec::new(),
             available_modules: Vec::new(),
             rescue_shell: None,
@@ -84,7 +89,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
             .transpose()?,
     };
     let modules = modules::collect(&system, &options.modules, &options.available_modules)?;
-    let closure = nix::closure(&system.toplevel)?;
+    let closure = options.contents.collect(&system)?;
 
     let mut output = output::Directory::create(&options.out)?;
     let image = output.staged(STORE);

@@ -1,8 +1,9 @@
 //! What Nix knows of the system: its closure and the registration of each path in it.
 
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// How many store paths one command line gets: a closure can have more than fit.
@@ -21,17 +22,21 @@ pub struct Registered {
     pub references: Vec<String>,
 }
 
-/// The closure of a store path, with itself, sorted by path.
+/// The closure of some store paths, with themselves, sorted by path.
 ///
 /// # Errors
 ///
 /// No Nix on this machine, a path that is not valid in its database, or a Nix that fails.
-pub fn closure(path: &Path) -> Result<Vec<Registered>> {
-    let path = path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))?;
-    let requisites = output(&["--query", "--requisites", path]).with_context(|| {
-        format!("Nix does not know the closure of {path}; build or copy it with Nix (nix-build, nix copy) first")
+pub fn closure(paths: &[PathBuf]) -> Result<Vec<Registered>> {
+    let paths: Option<Vec<_>> = paths.iter().map(|path| path.to_str()).collect();
+    let paths = paths.context("a store path is no UTF-8")?;
+    let all = paths.join(" and ");
+    let requisites = output(&[&["--query", "--requisites"], paths.as_slice()].concat()).with_context(|| {
+        format!("Nix does not know the closure of {all}; build or copy it with Nix (nix-build, nix copy) first")
     })?;
-    let requisites: Vec<_> = requisites.lines().collect();
+    // Of several paths it prints what they have in common more than once.
+    let requisites: BTreeSet<_> = requisites.lines().collect();
+    let requisites: Vec<_> = requisites.into_iter().collect();
     let mut closure = Vec::new();
     for paths in requisites.chunks(PATHS_AT_ONCE) {
         let dump = output(&[&["--dump-db"], paths].concat())?;
@@ -40,7 +45,7 @@ pub fn closure(path: &Path) -> Result<Vec<Registered>> {
     closure.sort();
     ensure!(
         closure.len() == requisites.len(),
-        "nix-store registered {} of the {} paths in the closure of {path}; check the store with nix-store --verify",
+        "nix-store registered {} of the {} paths in the closure of {all}; check the store with nix-store --verify",
         closure.len(),
         requisites.len()
     );
@@ -62,7 +67,11 @@ pub fn registration(closure: &[Registered]) -> String {
 
 /// Reads what `nix-store --dump-db` prints: per path the lines path, hash, size, deriver (may be empty), number of
 /// references, then the references.
-fn parse(dump: &str) -> Result<Vec<Registered>> {
+///
+/// # Errors
+///
+/// Text that ends early, or a number that is none.
+pub fn parse(dump: &str) -> Result<Vec<Registered>> {
     let mut lines = dump.lines();
     let mut closure = Vec::new();
     while let Some(path) = lines.next() {
@@ -79,6 +88,21 @@ fn parse(dump: &str) -> Result<Vec<Registered>> {
         closure.push(Registered { path: path.into(), nar_hash, nar_size, references });
     }
     Ok(closure)
+}
+
+/// Whether this is the hash of a NAR as `nix-store --load-db` takes it: SHA-256 in 52 of Nix' letters or in 64 hexadecimal
+/// digits, with or without its name in front, or as an SRI hash.
+pub fn is_hash(text: &str) -> bool {
+    const NIX32: &str = "0123456789abcdfghijklmnpqrsvwxyz";
+    if let Some(base64) = text.strip_prefix("sha256-") {
+        return base64.len() == 44 && base64.ends_with('=');
+    }
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    match digits.len() {
+        52 => digits.chars().all(|digit| NIX32.contains(digit)),
+        64 => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        _ => false,
+    }
 }
 
 /// Runs nix-store and returns what it prints.
@@ -116,6 +140,21 @@ mod tests {
             "/nix/store/b\nsha256:1\n120\n\n2\n/nix/store/a\n/nix/store/b\n/nix/store/a\nsha256:2\n80\n\n0\n"
         );
         assert_eq!(parse(&registration(&closure)).unwrap(), closure);
+    }
+
+    #[test]
+    fn hashes() {
+        for (text, expected) in [
+            ("sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s", true),
+            ("sha256:e8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s1", false),
+            ("sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", true),
+            ("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", true),
+            ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", true),
+            ("sha256:", false),
+            ("md5:900150983cd24fb0d6963f7d28e17f72", false),
+        ] {
+            assert_eq!(is_hash(text), expected, "{text}");
+        }
     }
 
     #[test]

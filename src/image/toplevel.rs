@@ -125,7 +125,11 @@ fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
 }
 
 /// Follows symlinks to a path directly below the store.
-fn in_store(path: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// A path that is not there, not in the store, or inside of a store path.
+pub fn in_store(path: &Path) -> Result<PathBuf> {
     let real = path
         .canonicalize()
         .with_context(|| format!("cannot find {}; give the toplevel of a NixOS system", path.display()))?;
