@@ -10,7 +10,7 @@ use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -273,6 +273,37 @@ fn mksquashfs_that_fails() {
     refused(&bad, &["mksquashfs failed", "-Xcompression-level invalid, it should be 1 <= n <= 22"]);
     let bad = Options { block_size: 12345, ..options(&system, out.path()) };
     refused(&bad, &["mksquashfs failed", "block size not power of two"]);
+}
+
+#[test]
+fn a_build_that_is_interrupted() {
+    let fake = Fake::new();
+    // Nothing that compresses: a minute of work for xz.
+    let noise = (0_u64..8 << 20).flat_map(|number| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17).to_le_bytes());
+    fs::write(fake.path("large"), noise.collect::<Vec<_>>()).unwrap();
+    let system = fake.in_store();
+    // Cargo builds it for tests of its own package, beside the directory of this one.
+    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("initrd"), "of an earlier build").unwrap();
+    let files = || fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    for signal in ["-INT", "-TERM"] {
+        let mut build = Command::new(&firn);
+        build.arg("build").arg(&system).arg("--out").arg(out.path()).args(["--compression", "xz", "--firn-init"]);
+        build.arg(env::var_os("FIRN_INIT").unwrap()).stderr(Stdio::piped());
+        let child = build.spawn().unwrap();
+        let packing = || files().iter().any(|path| path.join("nix-store.squashfs").exists());
+        while !packing() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.ends_with("interrupted\n"), "{said}");
+        assert_eq!(files(), [out.path().join("initrd")]);
+    }
+    assert_eq!(fs::read_to_string(out.path().join("initrd")).unwrap(), "of an earlier build");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use firn::image::interrupt;
 use firn::image::progress::Progress;
 use firn::image::{self, Compression, Contents, Manifest, Options};
 use std::io::{self, ErrorKind, Write};
@@ -82,6 +83,9 @@ struct Build {
 
 fn main() -> ExitCode {
     let Command::Build(build) = Cli::parse().command;
+    if let Err(error) = interrupt::listen() {
+        eprintln!("firn: an interrupted build will leave temporary files: {error}");
+    }
     match build.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,6 +2,7 @@
 
 mod closure;
 mod cpio;
+pub mod interrupt;
 mod ipxe;
 mod manifest;
 mod modules;

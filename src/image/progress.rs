@@ -1,5 +1,6 @@
 //! How far a long step is: a bar on a terminal, plain lines elsewhere, or nothing.
 
+use super::interrupt::Interruptible;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Read};
 use std::time::Instant;
@@ -53,9 +54,9 @@ impl Step {
         self.bar.inc(bytes);
     }
 
-    /// Counts what is read from `reader` as done.
+    /// Counts what is read from `reader` as done. It ends with an error when the build is interrupted.
     pub fn reading<R: Read>(&self, reader: R) -> impl Read {
-        self.bar.wrap_read(reader)
+        Interruptible(self.bar.wrap_read(reader))
     }
 
     /// Ends the step. One that is dropped instead has failed; its bar goes away.

@@ -1,18 +1,19 @@
 //! The store image: a squashfs whose root is the store, as nixpkgs' `lib/make-squashfs.nix` makes it.
 
-use super::Options;
 use super::nix::{self, Registered};
 use super::progress::{Progress, Step};
+use super::{Options, interrupt};
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::num::NonZero;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Words for mksquashfs about compression, in the form of nixpkgs' `netboot.squashfsCompression`: the compressor and its
 /// options (`zstd -Xcompression-level 19`), or `none`.
@@ -98,25 +99,44 @@ fn run(command: &mut Command, step: &Step) -> Result<()> {
         ),
         _ => anyhow::Error::new(error).context("running mksquashfs"),
     })?;
-    // Both pipes are read at the same time: mksquashfs stops when one is full.
-    let stderr = child.stderr.take().context("mksquashfs has no standard error")?;
-    let complaints = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        BufReader::new(stderr).read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
-    });
     let stdout = child.stdout.take().context("mksquashfs has no standard output")?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("reading from mksquashfs")?;
-        if let Some(bytes) = packed(&String::from_utf8_lossy(&line)) {
-            step.advance(bytes);
+    let mut stderr = child.stderr.take().context("mksquashfs has no standard error")?;
+    // Both pipes are read at the same time: mksquashfs stops when one is full.
+    let (status, complaints) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            lines.filter_map(|line| packed(&String::from_utf8_lossy(&line))).for_each(|bytes| step.advance(bytes));
+        });
+        let complaints = scope.spawn(move || {
+            let mut text = Vec::new();
+            // What was read before an error is better than nothing.
+            drop(stderr.read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        (wait(&mut child), complaints.join().unwrap_or_default())
+    });
+    let status = status.context("waiting for mksquashfs")?;
+    if !status.success() {
+        bail!("mksquashfs failed ({status}): {}", last_words(&complaints));
+    }
+    Ok(())
+}
+
+/// Waits for the end of a child, and brings it about when this process is asked to end.
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            // A signal of the terminal reaches the child, too.
+            interrupt::check()?;
+            return Ok(status);
         }
+        if let Err(interrupted) = interrupt::check() {
+            child.kill()?;
+            child.wait()?;
+            return Err(interrupted);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let status = child.wait().context("waiting for mksquashfs")?;
-    if status.success() {
-        return Ok(());
-    }
-    let complaints = complaints.join().ok().and_then(Result::ok).unwrap_or_default();
-    bail!("mksquashfs failed ({status}): {}", last_words(&complaints));
 }
 
 /// The end of what mksquashfs has to say, as one line, without the manual that it adds when an option is wrong.
