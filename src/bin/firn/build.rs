@@ -1,30 +1,15 @@
-//! The builder's command line: parse, call, print an error once.
+//! `firn build`: everything that a machine needs to boot a system, in one directory.
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
-use firn::image::interrupt;
+use clap::Args;
 use firn::image::progress::Progress;
 use firn::image::{self, Compression, Contents, Manifest, Options};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-/// Packs NixOS systems that run from memory, with a stage 1 that boots them.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
-    Build(Build),
-}
-
+/// The words of `firn build`.
 #[derive(Args)]
-struct Build {
+pub struct Build {
     /// The system: a NixOS toplevel in the Nix store, or a link to one such as ./result
     toplevel: PathBuf,
 
@@ -81,22 +66,9 @@ struct Build {
     quiet: bool,
 }
 
-fn main() -> ExitCode {
-    let Command::Build(build) = Cli::parse().command;
-    if let Err(error) = interrupt::listen() {
-        eprintln!("firn: an interrupted build will leave temporary files: {error}");
-    }
-    match build.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("firn: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 impl Build {
-    fn run(self) -> Result<()> {
+    /// Builds, and says what there is then.
+    pub fn run(self) -> Result<()> {
         let progress = if self.quiet { Progress::Quiet } else { Progress::for_stderr() };
         let options = Options {
             toplevel: self.toplevel,
@@ -156,7 +128,7 @@ fn beside_this_program() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::block_size;
 
     #[test]
     fn block_sizes() {
@@ -168,11 +140,5 @@ mod tests {
         for text in ["", "M", "0", "1000", "2048", "2M", "9999999M", "1G", "-1", "1 M"] {
             assert!(block_size(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
     }
 }
