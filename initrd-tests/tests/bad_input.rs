@@ -3,7 +3,7 @@
 //! The systems are store paths that a real Nix holds, each with something wrong.
 
 use firn::image::progress::Progress;
-use firn::image::{Contents, Options, build};
+use firn::image::{Contents, Format, Options, Packing, build};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;
@@ -60,7 +60,11 @@ impl Fake {
 
 fn options(toplevel: &Path, out: &Path) -> Options {
     let firn_init = env::var_os("FIRN_INIT").expect("start the tests with ./initrd-tests/run");
-    Options { compression: "none".parse().unwrap(), ..Options::new(toplevel, out, firn_init) }
+    Options { packing: packing("none"), ..Options::new(toplevel, out, firn_init) }
+}
+
+fn packing(compression: &str) -> Packing {
+    Packing { compression: Some(compression.parse().unwrap()), ..Packing::default() }
 }
 
 /// Builds in vain: checks that the error has these words and that the output directory is as empty as before.
@@ -90,10 +94,21 @@ fn what_is_right_is_built() {
 
 #[test]
 fn the_same_system_is_the_same_bytes() {
-    let system = Fake::new().in_store();
+    let fake = Fake::new();
+    fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/loop.ko\nkernel/erofs.ko\n");
+    let system = fake.in_store();
     let build = || {
-        let out = tempfile::tempdir().unwrap();
-        build(&options(&system, out.path()), Progress::Quiet).unwrap().to_json().unwrap()
+        [Format::Squashfs, Format::Erofs].map(|format| {
+            let out = tempfile::tempdir().unwrap();
+            let packing = Packing { format, ..packing("none") };
+            let options = Options { packing, ..options(&system, out.path()) };
+            let manifest = build(&options, Progress::Quiet).unwrap().to_json().unwrap();
+            if format == Format::Erofs {
+                let check = Command::new("fsck.erofs").arg(out.path().join("nix-store.erofs")).output().unwrap();
+                assert!(check.status.success(), "{check:?}");
+            }
+            manifest
+        })
     };
     let first = build();
     // Times in files have seconds. And nobody else here minds how restrictive new files are.
@@ -269,10 +284,14 @@ fn firn_init() {
 fn mksquashfs_that_fails() {
     let out = tempfile::tempdir().unwrap();
     let system = Fake::new().in_store();
-    let bad = Options { compression: "zstd -Xcompression-level 99".parse().unwrap(), ..options(&system, out.path()) };
+    let bad = Options { packing: packing("zstd -Xcompression-level 99"), ..options(&system, out.path()) };
     refused(&bad, &["mksquashfs failed", "-Xcompression-level invalid, it should be 1 <= n <= 22"]);
-    let bad = Options { block_size: 12345, ..options(&system, out.path()) };
+    let bad =
+        Options { packing: Packing { block_size: Some(12345), ..packing("none") }, ..options(&system, out.path()) };
     refused(&bad, &["mksquashfs failed", "block size not power of two"]);
+    let erofs = Packing { format: Format::Erofs, ..packing("none") };
+    let words = ["the kernel 6.9 has no erofs, neither as a module nor built in"];
+    refused(&Options { packing: erofs, ..options(&system, out.path()) }, &words);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::linux::fs::MetadataExt;
 
-/// Makes sure that the image arrived whole, and with `verify` that it is the one of the plan.
+/// Makes sure that the image arrived whole, and with `verify` that it is the one of the plan; and returns its file system,
+/// squashfs or erofs.
 ///
 /// A ramdisk that is cut short or does not fit into the memory is only a line in the kernel log; the boot goes on with a
 /// file that is missing, or that has its full length from the start (`do_name`, init/initramfs.c) and a hole where its data
@@ -17,7 +18,7 @@ use std::os::linux::fs::MetadataExt;
 /// # Errors
 ///
 /// No image, one that is not whole, or another one than the plan's.
-pub fn check(image: &Image, verify: bool) -> Result<()> {
+pub fn check(image: &Image, verify: bool) -> Result<&'static str> {
     let path = &image.path;
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -45,7 +46,7 @@ pub fn check(image: &Image, verify: bool) -> Result<()> {
     if verify {
         check_sum(image)?;
     }
-    check_type(path)
+    file_system(path)
 }
 
 fn not_whole(bytes: u64) -> String {
@@ -73,22 +74,27 @@ fn check_sum(image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Says what a file is that is known not to be squashfs: the kernel only says what it is not.
-fn check_type(path: &str) -> Result<()> {
+/// The file system of an image, by its magic number. One that is none of firn's is named: the kernel would only say what it
+/// is not. Of what nobody knows the kernel shall say so.
+fn file_system(path: &str) -> Result<&'static str> {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(2048).read_to_end(&mut start));
     read.with_context(|| format!("reading {path}"))?;
-    match other_type(&start) {
-        Some(kind) => bail!(
-            "the store image {path} is {kind} and no squashfs, which is what firn-init mounts; build the image with mksquashfs"
-        ),
-        None => Ok(()),
+    match recognize(&start) {
+        None | Some("a squashfs") => Ok("squashfs"),
+        Some("an erofs") => Ok("erofs"),
+        Some(kind) => {
+            bail!(
+                "the store image {path} is {kind}, and firn-init mounts squashfs and erofs; build the image with firn"
+            )
+        }
     }
 }
 
-/// What begins like this, where it is not squashfs: magic numbers at their offsets (`man 5 magic`).
-fn other_type(start: &[u8]) -> Option<&'static str> {
-    const TYPES: [(usize, &[u8], &str); 8] = [
+/// What begins like this: magic numbers at their offsets (`man 5 magic`).
+fn recognize(start: &[u8]) -> Option<&'static str> {
+    const TYPES: [(usize, &[u8], &str); 9] = [
+        (0, b"hsqs", "a squashfs"),
         (0x400, b"\xe2\xe1\xf5\xe0", "an erofs"),
         (0x438, b"\x53\xef", "an ext2, ext3 or ext4"),
         (0, b"XFSB", "an xfs"),
@@ -112,11 +118,11 @@ mod tests {
         erofs[0x400..0x404].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
         for (start, expected) in [
             (&erofs[..], Some("an erofs")),
-            (b"hsqs and so on", None),
+            (b"hsqs and so on", Some("a squashfs")),
             (b"", None),
             (b"\x28\xb5\x2f\xfd", Some("compressed (zstd)")),
         ] {
-            assert_eq!(other_type(start), expected);
+            assert_eq!(recognize(start), expected);
         }
     }
 }

@@ -77,9 +77,9 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     steps.run_or_skip("modules", || modules.load_all(&plan, &options));
     steps.run_or_skip("devices", || coldplug::run(&mut modules));
     rescue::stop(&options, Stop::Devices);
-    steps.run("image", || image::check(&plan.image, plan.verify || options.verify))?;
+    let file_system = steps.run("image", || image::check(&plan.image, plan.verify || options.verify))?;
     let root = steps.run("root", || root::create(early, &words, &options.root, &mut modules))?;
-    let root = steps.run("store", || store::assemble(root, &plan.image.path, &options.rw_store))?;
+    let root = steps.run("store", || store::assemble(root, &plan.image.path, file_system, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
     steps.run("etc", || etc::mount(&root, &system.config, options.etc))?;
     steps.run_or_skip("registration", || registration::register(&root, &system, options.register));

@@ -33,20 +33,8 @@ impl std::ops::Deref for NewRoot {
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
-    let device = loop_device::attach(image).with_context(|| format!("the store image {image}"))?;
-    let lower = Filesystem {
-        kind: "squashfs",
-        source: &device.path,
-        attributes: MountAttrFlags::MOUNT_ATTR_RDONLY,
-        options: &[],
-        // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
-        wishes: &[("threads", "multi")],
-    };
-    lower.mount(&root.at(LOWER)).with_context(|| format!("mounting the store image {image}"))?;
-    // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
-    drop(device);
-
+pub fn assemble(root: Root, image: &str, file_system: &str, limits: &Limits) -> Result<NewRoot> {
+    mount_image(image, file_system, &root.at(LOWER)).with_context(|| format!("mounting the store image {image}"))?;
     Filesystem::tmpfs(&limits.options()).mount(&root.at(WRITABLE))?;
     make_directory(root.at(UPPER))?;
     make_directory(root.at(WORK))?;
@@ -61,4 +49,24 @@ pub fn assemble(root: Root, image: &str, limits: &Limits) -> Result<NewRoot> {
     // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
     root.inside(|| store.mount(Path::new("/nix/store")))?;
     Ok(NewRoot { root })
+}
+
+/// Mounts the image: an erofs as the file that it is where the kernel can do that, anything else by a loop device.
+fn mount_image(image: &str, kind: &str, target: &Path) -> Result<()> {
+    let lower = |source, wishes| {
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        Filesystem { kind, source, attributes, options: &[], wishes }.mount(target)
+    };
+    if kind == "erofs" {
+        // 6.12 with EROFS_FS_BACKED_BY_FILE, and not from a tmpfs
+        match lower(image, &[]) {
+            Ok(()) => return Ok(()),
+            Err(error) => log::info!("This kernel mounts no erofs from a file, trying a loop device ({error:#})"),
+        }
+    }
+    let device = loop_device::attach(image)?;
+    // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
+    let wishes: &[_] = if kind == "squashfs" { &[("threads", "multi")] } else { &[] };
+    // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
+    lower(&device.path, wishes)
 }

@@ -2,6 +2,7 @@
 
 mod closure;
 mod cpio;
+mod erofs;
 pub mod interrupt;
 mod ipxe;
 mod manifest;
@@ -12,22 +13,21 @@ mod program;
 pub mod progress;
 mod ramdisk;
 mod squashfs;
+mod store;
+mod tool;
 mod toplevel;
 
 pub use closure::Contents;
 pub use manifest::Manifest;
 pub use output::Entry;
-pub use squashfs::Compression;
+pub use store::{Compression, Format, Packing, Profile};
 
-use crate::plan::{IMAGE, Image, Plan, VERSION};
+use crate::plan::{Image, Plan, VERSION};
 use anyhow::Result;
 use progress::Progress;
 use ramdisk::Programs;
 use std::io::Write;
 use std::path::PathBuf;
-
-/// The name of the store image in the output.
-const STORE: &str = "nix-store.squashfs";
 
 /// What to build, from what, to where.
 #[derive(Debug)]
@@ -48,10 +48,8 @@ pub struct Options {
     pub rescue_shell: Option<PathBuf>,
     /// Whether stage 1 compares the store image with its checksum at each boot.
     pub verify: bool,
-    /// How mksquashfs packs the store.
-    pub compression: Compression,
-    /// Size of the image's blocks, bytes.
-    pub block_size: u32,
+    /// How the store is packed.
+    pub packing: Packing,
 }
 
 impl Options {
@@ -67,8 +65,7 @@ impl Options {
             available_modules: Vec::new(),
             rescue_shell: None,
             verify: false,
-            compression: Compression::default(),
-            block_size: 1 << 20,
+            packing: Packing::default(),
         }
     }
 }
@@ -89,21 +86,23 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
             .map(|path| program::rescue_shell(path, &system.platform))
             .transpose()?,
     };
-    let modules = modules::collect(&system, &options.modules, &options.available_modules)?;
+    let format = options.packing.format;
+    let modules = modules::collect(&system, format, &options.modules, &options.available_modules)?;
     let closure = options.contents.collect(&system)?;
 
     let mut output = output::Directory::create(&options.out)?;
-    let image = output.staged(STORE);
-    squashfs::make(&closure, &image, options, output.scratch(), progress)?;
+    let name = format!("nix-store.{}", format.name());
+    let image = output.staged(&name);
+    store::make(&closure, &image, &options.packing, output.scratch(), progress)?;
     ramdisk::check_size(&image)?;
 
-    let store = output.add(STORE, progress)?;
+    let store = output.add(&name, progress)?;
     let plan = Plan {
         version: VERSION,
         kernel_release: system.kernel_release.clone(),
         init: system.init.clone(),
         modules: modules.load,
-        image: Image { path: IMAGE.into(), bytes: store.bytes, sha256: store.sha256 },
+        image: Image { path: format!("/{name}"), bytes: store.bytes, sha256: store.sha256 },
         verify: options.verify,
         host_id: system.host_id.clone(),
     };

@@ -3,6 +3,7 @@
 //!
 //! Raw because the ramdisk's segment is compressed as a whole, and because not every kernel decompresses modules itself.
 
+use super::store::Format;
 use super::toplevel::System;
 use crate::modules::{Index, Texts, module_name, without_suffix};
 use crate::plan::REQUIRED_MODULES;
@@ -35,7 +36,7 @@ pub struct Packed {
 /// # Errors
 ///
 /// A module that is neither a file nor built in, or a file that cannot be read.
-pub fn collect(system: &System, forced: &[String], available: &[String]) -> Result<Modules> {
+pub fn collect(system: &System, format: Format, forced: &[String], available: &[String]) -> Result<Modules> {
     let Some(directory) = &system.modules else {
         ensure!(
             forced.is_empty() && available.is_empty(),
@@ -47,7 +48,9 @@ pub fn collect(system: &System, forced: &[String], available: &[String]) -> Resu
     let texts = read_texts(directory)?;
     let index = Index::parse(&texts);
     let erofs = system.etc_overlay.then_some("erofs");
-    let required: Vec<_> = REQUIRED_MODULES.into_iter().chain(erofs).collect();
+    // In the order of the constant, with the image's file system in the place of squashfs.
+    let required = REQUIRED_MODULES.into_iter().map(|name| if name == "squashfs" { format.name() } else { name });
+    let required: Vec<_> = required.chain(erofs).collect();
     let forced: Vec<_> = required.iter().copied().chain(forced.iter().map(String::as_str)).collect();
     let required = index.load_order(&required);
     ensure!(
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn compressed_files_arrive_raw_and_built_in_ones_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
-        let modules = collect(&with_files(directory.path()), &[], &[]).unwrap();
+        let modules = collect(&with_files(directory.path()), Format::Squashfs, &[], &[]).unwrap();
         assert_eq!(modules.load, REQUIRED.map(|(path, _)| path));
         assert_eq!(packed(modules), owned(REQUIRED));
     }
@@ -186,11 +189,11 @@ mod tests {
         let drivers =
             owned([("/lib/modules/6.9/virtio.ko", "virtio"), ("/lib/modules/6.9/virtio-blk.ko", "virtio-blk")]);
 
-        let forced = collect(&system, &names(&["virtio_blk", "loop"]), &[]).unwrap();
+        let forced = collect(&system, Format::Squashfs, &names(&["virtio_blk", "loop"]), &[]).unwrap();
         assert_eq!(forced.load[3..], ["/lib/modules/6.9/virtio.ko", "/lib/modules/6.9/virtio-blk.ko"]);
         assert_eq!(packed(forced)[3..], drivers);
 
-        let available = collect(&system, &[], &names(&["virtio:d2v1"])).unwrap();
+        let available = collect(&system, Format::Squashfs, &[], &names(&["virtio:d2v1"])).unwrap();
         assert_eq!(available.load, REQUIRED.map(|(path, _)| path));
         let files = packed(available);
         assert_eq!(files[3..5], drivers);
@@ -205,9 +208,11 @@ mod tests {
             ])
         );
 
-        let error = collect(&system, &names(&["virtio-blx"]), &[]).unwrap_err().to_string();
+        let error = collect(&system, Format::Squashfs, &names(&["virtio-blx"]), &[]).unwrap_err().to_string();
         assert!(error.contains("no module virtio-blx,") && error.ends_with("did you mean virtio_blk?"), "{error}");
-        let error = collect(&System { modules: None, ..system }, &[], &names(&["x"])).unwrap_err().to_string();
+        let error = collect(&System { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("leave --module and --available-module out"), "{error}");
     }
 
@@ -220,7 +225,7 @@ mod tests {
             (true, "6.9 has no squashfs and no overlay and no erofs"),
         ] {
             system.etc_overlay = etc_overlay;
-            let error = collect(&system, &[], &[]).unwrap_err().to_string();
+            let error = collect(&system, Format::Squashfs, &[], &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -111,7 +111,13 @@ fn an_image_of_another_file_system() {
     let work = tempfile::tempdir().unwrap();
     let mut machine = with_appended(&LINUX_6_1, work.path(), "truncate -s 1M other && mke2fs -q -F other");
     machine.append("firn.store=/other");
-    fails(&machine, &["in the step  image", "the store image /other is an ext2, ext3 or ext4 and no squashfs"]);
+    fails(
+        &machine,
+        &[
+            "in the step  image",
+            "the store image /other is an ext2, ext3 or ext4, and firn-init mounts squashfs and erofs",
+        ],
+    );
 }
 
 #[test]

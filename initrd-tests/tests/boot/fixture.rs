@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use firn::image::progress::Progress;
-use firn::image::{self, Manifest};
+use firn::image::{self, Manifest, Packing};
 use initrd_tests::Report;
 use qemu::{Exit, Machine};
 use std::env;
@@ -92,16 +92,32 @@ fn build(kind: &str, kernel: &str) -> Result<Build> {
 ///
 /// Those of the builder.
 pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> Result<Build> {
+    let available_modules = available_modules.iter().map(ToString::to_string).collect();
+    pack_with(toplevel, directory, |options| image::Options { available_modules, ..options })
+}
+
+/// Packs a system into a directory, with other options than those of the fixtures.
+///
+/// # Errors
+///
+/// Those of the builder.
+pub fn pack_with(
+    toplevel: &str,
+    directory: PathBuf,
+    change: impl FnOnce(image::Options) -> image::Options,
+) -> Result<Build> {
     let firn_init = env::var_os("FIRN_INIT")
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
-    let options = image::Options {
+    let options = change(image::Options {
         rescue_shell: Some("/bin/busybox".into()),
-        available_modules: available_modules.iter().map(ToString::to_string).collect(),
         // The image is read once or twice, on this machine: time is all that counts.
-        compression: "zstd -Xcompression-level 1".parse()?,
-        block_size: 128 << 10,
+        packing: Packing {
+            compression: Some("zstd -Xcompression-level 1".parse()?),
+            block_size: Some(128 << 10),
+            ..Packing::default()
+        },
         ..image::Options::new(toplevel, &directory, firn_init)
-    };
+    });
     let manifest = image::build(&options, Progress::Quiet)?;
     let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", toplevel]))?);
     Ok(Build { directory, manifest, closure })

@@ -8,6 +8,7 @@ mod failures;
 mod files;
 mod fixture;
 mod foreign;
+mod formats;
 mod modules;
 mod odd;
 mod persistence;

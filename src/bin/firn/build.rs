@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Contents, Manifest, Options};
+use firn::image::{self, Compression, Contents, Format, Manifest, Options, Packing, Profile};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,13 +41,22 @@ pub struct Build {
     #[arg(long = "available-module", value_name = "NAME")]
     available_modules: Vec<String>,
 
-    /// How mksquashfs compresses the store: the compressor and its options, or "none"
-    #[arg(long, value_name = "WORDS", default_value_t)]
-    compression: Compression,
+    /// The file system of the store image
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 
-    /// Size of the blocks that the store is compressed in, 4K to 1M
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block_size)]
-    block_size: u32,
+    /// What counts: the time of the build (dev) or the size of the image (release)
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+
+    /// How the store is compressed, in place of what the profile says: the compressor and its options in the words of
+    /// mksquashfs ("zstd -Xcompression-level 19") or of mkfs.erofs -z ("lz4hc,12"), or "none"
+    #[arg(long, value_name = "WORDS")]
+    compression: Option<Compression>,
+
+    /// How much is compressed at a time, 4K to 1M; squashfs has 1M and erofs 64K by default
+    #[arg(long, value_name = "SIZE", value_parser = block_size)]
+    block_size: Option<u32>,
 
     /// The firn-init to pack; without this the one that lies beside this program
     #[arg(long, value_name = "FILE")]
@@ -84,8 +93,12 @@ impl Build {
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
             verify: self.verify,
-            compression: self.compression,
-            block_size: self.block_size,
+            packing: Packing {
+                format: self.format,
+                profile: self.profile,
+                compression: self.compression,
+                block_size: self.block_size,
+            },
         };
         let manifest = image::build(&options, progress)?;
         if self.quiet {
@@ -117,7 +130,7 @@ fn block_size(text: &str) -> Result<u32, String> {
     let bytes = number.parse().ok().and_then(|number: u32| number.checked_mul(unit));
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
-        .ok_or_else(|| "squashfs takes powers of two from 4K to 1M".into())
+        .ok_or_else(|| "it takes a power of two from 4K to 1M".into())
 }
 
 fn beside_this_program() -> Result<PathBuf> {
