@@ -20,6 +20,9 @@ pub const FILES: &str = "/firn/root";
 /// The registration of the image's store paths, at the root of the image: nixpkgs' name, `lib/make-squashfs.nix`.
 pub const REGISTRATION: &str = "nix-path-registration";
 
+/// Where the ramdisk has the Nix database of the image's store paths, if it was made when the ramdisk was built.
+pub const DATABASE: &str = "/firn/db.sqlite";
+
 /// Modules that mounting the store needs. A kernel that has one built in does without the file.
 pub const REQUIRED_MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
 
@@ -47,7 +50,8 @@ pub const WORDS: &[(&str, &str)] = &[
     ("firn.rw-store.inodes", "the same for what is written to the store"),
     (
         "firn.register",
-        "`load` (the default): register the store, go on if that fails; `required`: or fail; `none`: do not",
+        "`prebuilt` (the default): register the store by the database in the ramdisk, or as `load` if it has none; `load`: by the \
+         system's Nix; go on if either fails; `required`: as `prebuilt`, or the boot fails; `none`: do not",
     ),
     ("firn.etc", "whether an `/etc` that is an overlay can be written to: `mutable` (the default) or `immutable`"),
     ("firn.verify", "`size` (the default): the store image has to be whole; `full`: and its SHA-256 that of the plan"),
@@ -75,6 +79,9 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// The store image in the ramdisk.
     pub image: Image,
+    /// The Nix database of the image, if there is one.
+    #[serde(default)]
+    pub database: Option<Database>,
     /// Whether stage 1 compares the image with its checksum at each boot.
     #[serde(default)]
     pub verify: bool,
@@ -92,6 +99,15 @@ pub struct Image {
     pub bytes: u64,
     /// SHA-256 in hexadecimal digits.
     pub sha256: String,
+}
+
+/// A Nix database as the ramdisk holds it: what `nix-store --load-db` would make of the image's registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Absolute path in the ramdisk.
+    pub path: String,
+    /// The version of its schema, which Nix keeps in a file beside it.
+    pub schema: u32,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +153,7 @@ mod tests {
             init: "/nix/store/x/init".into(),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
             image: Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) },
+            database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,
             host_id: Some("4e98920d".into()),
         }

@@ -13,6 +13,7 @@ mod activation;
 pub mod cmdline;
 mod coldplug;
 mod console;
+mod database;
 mod early;
 mod etc;
 mod files;
@@ -82,7 +83,8 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     let root = steps.run("store", || store::assemble(root, &plan.image.path, file_system, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
     steps.run("etc", || etc::mount(&root, &system.config, options.etc))?;
-    steps.run_or_skip("registration", || registration::register(&root, &system, options.register));
+    let database = plan.database.as_ref();
+    steps.run_or_skip("registration", || registration::register(&root, &system, database, options.register));
     steps.run_or_skip("files", || files::copy(&root));
     rescue::stop(&options, Stop::Mounts);
     steps.run_or_skip("activation", || activation::activate(&root, &system));

@@ -66,10 +66,12 @@ pub struct Limits {
 /// How the store is registered.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Register {
-    /// By the system's Nix; the boot goes on if it fails.
+    /// By the database of the ramdisk, or the system's Nix if there is none; the boot goes on if it fails.
     #[default]
+    Prebuilt,
+    /// By the system's Nix; the boot goes on if it fails.
     Load,
-    /// By the system's Nix, or the boot fails.
+    /// By either, or the boot fails.
     Required,
     /// Not at all.
     None,
@@ -146,10 +148,11 @@ impl Options {
             "firn.rw-store.inodes" => self.rw_store.inodes = Some(number(value)?),
             "firn.register" => {
                 self.register = match value {
+                    "prebuilt" => Register::Prebuilt,
                     "load" => Register::Load,
                     "required" => Register::Required,
                     "none" => Register::None,
-                    _ => bail!("it takes load, required or none"),
+                    _ => bail!("it takes prebuilt, load, required or none"),
                 }
             }
             "firn.etc" => {
@@ -252,8 +255,8 @@ mod tests {
 
     #[test]
     fn the_last_one_wins() {
-        let (options, _) = parsed("firn.register=none firn.register=required");
-        assert_eq!(options.register, Register::Required);
+        let (options, _) = parsed("firn.register=none firn.register=prebuilt");
+        assert_eq!(options.register, Register::Prebuilt);
     }
 
     #[test]
@@ -261,7 +264,7 @@ mod tests {
         for (line, expected) in [
             ("firn.registr=none", "firn.registr=none: there is no such word; did you mean firn.register?"),
             ("firn.rwstore.size=1g", "did you mean firn.rw-store.size?"),
-            ("firn.register=maybe", "it takes load, required or none"),
+            ("firn.register=maybe", "it takes prebuilt, load, required or none"),
             ("firn.register", "firn.register: it has no value"),
             ("firn.root.size=0", "such as 512m, 4g or 80%"),
             ("firn.root.size=lots", "such as 512m, 4g or 80%"),

@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::values;
 use crate::modules::{Index, Texts};
-use crate::plan::{IMAGE, PATH, REQUIRED_MODULES};
+use crate::plan::{Database, IMAGE, PATH, REQUIRED_MODULES};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::ErrorKind;
@@ -20,6 +20,8 @@ pub struct Plan {
     pub module_texts: Texts,
     /// Where the store image is and what is known about it.
     pub image: Image,
+    /// The Nix database of that image.
+    pub database: Option<Database>,
     /// Whether the image is compared with its checksum at each boot.
     pub verify: bool,
     /// The system's host id.
@@ -53,6 +55,7 @@ pub fn read(options: &Options) -> Result<Plan> {
     let mut plan = read_file()?;
     if let Some(path) = &options.image {
         plan.image = Image::at(path);
+        plan.database = None; // of another image
     }
     Ok(plan)
 }
@@ -83,6 +86,7 @@ fn read_file() -> Result<Plan> {
                 module_directory,
                 module_texts,
                 image,
+                database: None,
                 verify: false,
                 host_id: None,
             });
@@ -108,6 +112,7 @@ fn read_file() -> Result<Plan> {
         module_directory,
         module_texts,
         image,
+        database: plan.database,
         verify: plan.verify,
         host_id,
     })

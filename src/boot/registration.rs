@@ -3,20 +3,18 @@
 //! The same as the "after boot" steps of nixpkgs' `installer/netboot/netboot.nix`, done before the system's init runs. Its
 //! own steps afterwards find nothing left to change.
 
+use super::database;
 use super::mount::make_directory;
 use super::options::Register;
-use super::program;
 use super::root::Root;
 use super::store::NewRoot;
 use super::system::System;
-use crate::plan::REGISTRATION;
+use crate::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 const PROFILES: &str = "/nix/var/nix/profiles";
 
@@ -24,9 +22,9 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 ///
 /// # Errors
 ///
-/// A file or link that cannot be made. A Nix that fails is only an error in the log, unless it is required: the machine can
-/// do its work without a database, and is of more use up than down.
-pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
+/// A file or link that cannot be made. A database that cannot be made is only an error in the log, unless it is required: the
+/// machine can do its work without one, and is of more use up than down.
+pub fn register(root: &NewRoot, system: &System, prebuilt: Option<&Database>, mode: Register) -> Result<()> {
     make_directory(root.at("/etc"))?;
     match File::create(root.at("/etc/NIXOS")) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -39,29 +37,21 @@ pub fn register(root: &NewRoot, system: &System, mode: Register) -> Result<()> {
         return Ok(());
     };
     set_profile(root, toplevel)?;
-    match mode {
-        Register::None => log::info!("Leaving the Nix database alone, as firn.register=none asks"),
-        Register::Required => load_database(root, toplevel).context("firn.register=required")?,
-        Register::Load => {
-            if let Err(error) = load_database(root, toplevel) {
-                log::error!(
-                    "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
-                     later: nix-store --load-db < /nix/store/{REGISTRATION}"
-                );
-            }
-        }
+    if mode == Register::None {
+        log::info!("Leaving the Nix database alone, as firn.register=none asks");
+        return Ok(());
     }
-    Ok(())
-}
-
-/// How long Nix may take. A registration of 38 MB was seen to take 90 s.
-const PATIENCE: Duration = Duration::from_mins(15);
-
-const FULL: &str = "the root is full: give it more with firn.root.size=, such as firn.root.size=80%";
-
-/// Whether there is no room for one more page in the new root.
-fn is_full(root: &Root) -> bool {
-    rustix::fs::fstatvfs(&root.directory).is_ok_and(|status| status.f_bfree == 0)
+    match database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load)) {
+        Err(error) if mode == Register::Required => Err(error.context("firn.register=required")),
+        Err(error) => {
+            log::error!(
+                "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it later: \
+                 nix-store --load-db < /nix/store/{REGISTRATION}"
+            );
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
@@ -110,40 +100,6 @@ fn set_link(target: &str, link: &Path) -> io::Result<()> {
         other => other?,
     }
     fs::rename(&new, link)
-}
-
-/// `nix-store --load-db` of the image's registration, by the system's own Nix, with the new root as `/`.
-fn load_database(root: &Root, toplevel: &str) -> Result<()> {
-    let registration = format!("/nix/store/{REGISTRATION}");
-    let nix_store = format!("{toplevel}/sw/bin/nix-store");
-    forget(&root.at("/nix/var/nix/db"))?;
-    log::info!("Registering the store: {nix_store} --load-db < {registration}");
-    let loaded = root.inside(|| {
-        let input = File::open(&registration).with_context(|| format!("opening {registration}"))?;
-        let mut command = Command::new(&nix_store);
-        command
-            .arg("--load-db")
-            .env_clear()
-            // Neither /etc/passwd nor /etc/nix/nix.conf is there yet: no user and no home to look up, no group nixbld.
-            .env("USER", "root")
-            .env("HOME", "/root")
-            .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
-            .stdin(input);
-        program::run("nix-store", command, Some(PATIENCE))
-    });
-    loaded.map_err(|error| if is_full(root) { error.context(FULL) } else { error })?;
-    fs::metadata(root.at("/nix/var/nix/db/db.sqlite")).context("nix-store made no /nix/var/nix/db/db.sqlite")?;
-    Ok(())
-}
-
-/// Deletes the database of an earlier boot, on a root that stays. The store's writable layer does not: Nix would take paths for
-/// valid that went with it.
-fn forget(database: &Path) -> Result<()> {
-    match fs::remove_dir_all(database) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error)
-            .with_context(|| format!("deleting {}, which knows the store of an earlier boot", database.display())),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod closure;
 mod cpio;
+mod database;
 mod erofs;
 pub mod interrupt;
 mod ipxe;
@@ -18,11 +19,12 @@ mod tool;
 mod toplevel;
 
 pub use closure::Contents;
+pub use database::Database;
 pub use manifest::Manifest;
 pub use output::Entry;
 pub use store::{Compression, Format, Packing, Profile};
 
-use crate::plan::{Image, Plan, VERSION};
+use crate::plan::{self, Image, Plan, VERSION};
 use anyhow::Result;
 use progress::Progress;
 use ramdisk::Programs;
@@ -46,6 +48,8 @@ pub struct Options {
     pub available_modules: Vec<String>,
     /// A static busybox for the menu of a boot that failed.
     pub rescue_shell: Option<PathBuf>,
+    /// When the Nix database of the booted system is made.
+    pub database: Database,
     /// Whether stage 1 compares the store image with its checksum at each boot.
     pub verify: bool,
     /// How the store is packed.
@@ -64,6 +68,7 @@ impl Options {
             modules: Vec::new(),
             available_modules: Vec::new(),
             rescue_shell: None,
+            database: Database::default(),
             verify: false,
             packing: Packing::default(),
         }
@@ -91,6 +96,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let closure = options.contents.collect(&system)?;
 
     let mut output = output::Directory::create(&options.out)?;
+    let database = database::make(options.database, &closure, &system.toplevel, output.scratch(), progress)?;
     let name = format!("nix-store.{}", format.name());
     let image = output.staged(&name);
     store::make(&closure, &image, &options.packing, output.scratch(), progress)?;
@@ -103,10 +109,12 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
         init: system.init.clone(),
         modules: modules.load,
         image: Image { path: format!("/{name}"), bytes: store.bytes, sha256: store.sha256 },
+        database: database.as_ref().map(|file| plan::Database { path: file.path.clone(), schema: database::SCHEMA }),
         verify: options.verify,
         host_id: system.host_id.clone(),
     };
-    output.write("initrd", |out| ramdisk::write(out, &programs, modules.files, &plan, &image, progress))?;
+    let files = modules.files.into_iter().chain(database).collect();
+    output.write("initrd", |out| ramdisk::write(out, &programs, files, &plan, &image, progress))?;
     output.copy("bzImage", &system.kernel)?;
     output.write("netboot.ipxe", |out| Ok(out.write_all(ipxe::script(&system.cmdline()).as_bytes())?))?;
 

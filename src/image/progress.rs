@@ -32,6 +32,13 @@ impl Progress {
         if std::io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
 
+    /// Says a sentence.
+    pub fn say(self, sentence: &str) {
+        if self != Self::Quiet {
+            eprintln!("{sentence}");
+        }
+    }
+
     /// Starts a step of `bytes` bytes.
     #[must_use]
     pub fn step(self, name: &'static str, bytes: u64) -> Step {

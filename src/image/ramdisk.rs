@@ -48,13 +48,13 @@ pub fn check_size(image: &Path) -> Result<()> {
 pub fn write(
     out: &mut Output,
     programs: &Programs,
-    modules: Vec<Packed>,
+    files: Vec<Packed>,
     plan: &Plan,
     image: &Path,
     progress: Progress,
 ) -> Result<()> {
     let step = progress.step("Packing the ramdisk", plan.image.bytes);
-    let tree = first_segment(programs, modules, plan)?;
+    let tree = first_segment(programs, files, plan)?;
     let mut compressed = zstd::Encoder::new(&mut *out, LEVEL)?;
     tree.write(&mut compressed)?;
     compressed.finish()?;
@@ -67,7 +67,7 @@ pub fn write(
 }
 
 /// Everything but the store image.
-fn first_segment(programs: &Programs, modules: Vec<Packed>, plan: &Plan) -> Result<Tree> {
+fn first_segment(programs: &Programs, files: Vec<Packed>, plan: &Plan) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.add("/init", Node::File { mode: 0o755, contents: programs.firn_init.clone() });
     if let Some(busybox) = &programs.rescue_shell {
@@ -79,8 +79,8 @@ fn first_segment(programs: &Programs, modules: Vec<Packed>, plan: &Plan) -> Resu
     // descriptor that is missing. Most kernels bring a console of their own, but need not.
     tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
     tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
-    for module in modules {
-        tree.add(&module.path, Node::File { mode: 0o444, contents: module.contents });
+    for file in files {
+        tree.add(&file.path, Node::File { mode: 0o444, contents: file.contents });
     }
     Ok(tree)
 }
@@ -106,6 +106,7 @@ mod tests {
             init: "/init".into(),
             modules: vec![module.path.clone()],
             image: Image { path: IMAGE.into(), bytes: 8, sha256: String::new() },
+            database: None,
             verify: false,
             host_id: None,
         };

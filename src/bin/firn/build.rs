@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Contents, Format, Manifest, Options, Packing, Profile};
+use firn::image::{self, Compression, Contents, Database, Format, Manifest, Options, Packing, Profile};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,10 @@ pub struct Build {
     #[arg(long, value_name = "FILE")]
     rescue_shell: Option<PathBuf>,
 
+    /// When the Nix database of the booted system is made
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    database: Database,
+
     /// Have every boot read the whole store image and compare it with its SHA-256 before it is mounted
     #[arg(long)]
     verify: bool,
@@ -92,6 +96,7 @@ impl Build {
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
+            database: self.database,
             verify: self.verify,
             packing: Packing {
                 format: self.format,
