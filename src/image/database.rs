@@ -219,4 +219,21 @@ mod tests {
         assert!(make(Database::Prebuilt, toplevel.path()).unwrap().is_none());
         assert!(make(Database::Load, super::tests::toplevel().path()).unwrap().is_none());
     }
+
+    #[test]
+    fn derivations_are_registered_with_their_outputs() {
+        let expression = "derivation { name = \"firn-test\"; system = \"none\"; builder = \"none\"; }";
+        let instantiated = Command::new("nix-instantiate").args(["--expr", expression]).output().unwrap();
+        let path = String::from_utf8(instantiated.stdout).unwrap().trim().to_owned();
+        assert!(path.ends_with("-firn-test.drv"), "{}", String::from_utf8_lossy(&instantiated.stderr));
+        let scratch = tempfile::tempdir().unwrap();
+        made(&[Registered { path, ..registered("", &[]) }], scratch.path()).unwrap().unwrap();
+
+        let connection = Connection::open(scratch.path().join("database/db.sqlite")).unwrap();
+        let output = connection.query_row("SELECT id, path FROM DerivationOutputs", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        });
+        let (id, path) = output.unwrap();
+        assert!(id == "out" && path.ends_with("-firn-test"), "{id} {path}");
+    }
 }

@@ -4,6 +4,7 @@
 //! starts a process for each test. A claim's tests stand beside each other in the alphabet, so that two threads start two
 //! machines.
 
+mod database;
 mod failures;
 mod files;
 mod fixture;

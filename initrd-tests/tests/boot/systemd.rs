@@ -130,7 +130,7 @@ fn activated_by_stage_1(report: &Report) {
 }
 
 /// The steps of NixOS' own register-nix-paths, after stage 1 has done the same.
-fn registration_changes_nothing(report: &Report) {
+pub fn registration_changes_nothing(report: &Report) {
     for argv in [
         &["sh", "-c", "nix-store --load-db < /nix/store/nix-path-registration"][..],
         &["touch", "/etc/NIXOS"],

@@ -1,0 +1,160 @@
+//! The Nix database that the builder puts into the ramdisk, in the hands of the oldest and the newest Nix that Debian has.
+
+use super::LINUX_6_1;
+use super::fixture::{Build, boot, run, sorted_lines};
+use qemu::Machine;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A store of its own in a directory, and a Nix for it.
+struct Store<'a> {
+    root: TempDir,
+    nix: &'a dyn Fn(&str) -> Command,
+}
+
+impl<'a> Store<'a> {
+    fn new(nix: &'a dyn Fn(&str) -> Command) -> Self {
+        let root = directory();
+        fs::write(root.path().join("nix.conf"), "build-users-group =\nsubstituters =\n").unwrap();
+        Self { root, nix }
+    }
+
+    /// Runs nix-store and returns what it prints. It is to complain of nothing.
+    fn nix_store(&self, script: &str) -> String {
+        let program = (self.nix)("nix-store");
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-euc", &format!("\"$@\" {script} 2>&1"), "sh"])
+            .arg(program.get_program())
+            .args(program.get_args());
+        let root = self.root.path();
+        shell.env("NIX_REMOTE", format!("local?root={}", root.display())).env("NIX_CONF_DIR", root).env("HOME", root);
+        run(shell.env("ROOT", root)).unwrap()
+    }
+
+    fn database(&self) -> String {
+        format!("{}/nix/var/nix/db/db.sqlite", self.root.path().display())
+    }
+
+    /// What stage 1 makes: the database and its schema.
+    fn put(&self, database: &[u8]) {
+        fs::create_dir_all(Path::new(&self.database()).parent().unwrap()).unwrap();
+        fs::write(self.database(), database).unwrap();
+        fs::write(Path::new(&self.database()).with_file_name("schema"), "10").unwrap();
+    }
+}
+
+/// Not where the machine may have its memory.
+fn directory() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn shell(script: &str, argument: impl AsRef<Path>) -> String {
+    run(Command::new("sh").args(["-euc", script]).arg(argument.as_ref())).unwrap()
+}
+
+/// The database as the ramdisk has it.
+fn packed(build: &Build) -> Vec<u8> {
+    let work = directory();
+    let file = work.path().join("db.sqlite");
+    // Its first segment is a zstd frame; zstd takes what comes after it for garbage, and cpio does not get to see that.
+    let script =
+        "zstd --decompress --stdout < \"$0\" 2> /dev/null | cpio --extract --to-stdout --quiet firn/db.sqlite > ";
+    shell(&format!("{script}{}", file.display()), build.directory.join("initrd"));
+    fs::read(file).unwrap()
+}
+
+fn machines_nix(program: &str) -> Command {
+    Command::new(program)
+}
+
+#[test]
+fn it_is_what_nix_makes_of_the_registration() {
+    let build = LINUX_6_1.build();
+    let (ours, theirs) = (Store::new(&machines_nix), Store::new(&machines_nix));
+    ours.put(&packed(build));
+    let image = build.directory.join("nix-store.squashfs");
+    let registration = theirs.root.path().join("registration");
+    shell(&format!("unsquashfs -cat \"$0\" nix-path-registration > {}", registration.display()), image);
+    assert_eq!(theirs.nix_store("--load-db < \"$ROOT\"/registration"), "");
+
+    // Before any Nix has opened ours.
+    run(Command::new("sqlite3").args([&theirs.database(), "UPDATE ValidPaths SET registrationTime = 1"])).unwrap();
+    // Sorted: copying has moved an index before a trigger.
+    let dump = |store: &Store| sorted_lines(&run(Command::new("sqlite3").args([&store.database(), ".dump"])).unwrap());
+    let (dumped, expected) = (dump(&ours), dump(&theirs));
+    let paths = dumped.iter().filter(|line| line.starts_with("INSERT INTO ValidPaths"));
+    assert_eq!(paths.count(), build.closure.len());
+    assert_eq!(dumped, expected);
+    assert_eq!(ours.nix_store("--dump-db"), theirs.nix_store("--dump-db"));
+}
+
+#[test]
+fn the_machines_nix_works_with_it() {
+    works_with_it(&machines_nix);
+}
+
+#[test]
+fn the_newest_nix_works_with_it() {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../qemu/debian-packages");
+    let unwanted =
+        "bash-static debconf debianutils passwd perl perl-base libdbd-sqlite3-perl libwww-curl-perl xz-utils";
+    let packages = run(Command::new(packages).args(["--without", unwanted, "sid", "nix-bin"])).unwrap();
+    // Unpacked, and run by a loader and libraries of its own: nothing of it is installed.
+    let unpacked = directory();
+    for package in packages.lines() {
+        let file = package.split_whitespace().next_back().unwrap();
+        run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(unpacked.path())).unwrap();
+    }
+    works_with_it(&|program| {
+        let libraries = unpacked.path().join("usr/lib/x86_64-linux-gnu");
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(&libraries).args(["--argv0", program]);
+        command.arg(unpacked.path().join("usr/bin").join(program));
+        command
+    });
+}
+
+/// Reading and writing, with the contents of the image in the store.
+fn works_with_it(nix: &dyn Fn(&str) -> Command) {
+    let build = LINUX_6_1.build();
+    let toplevel = &build.manifest.toplevel;
+    let store = Store::new(nix);
+    store.put(&packed(build));
+    let root = store.root.path();
+    let unpack = format!("unsquashfs -quiet -no-progress -dest {}/nix/store \"$0\" > /dev/null", root.display());
+    shell(&unpack, build.directory.join("nix-store.squashfs"));
+    fs::create_dir_all(root.join("nix/var/nix/gcroots")).unwrap();
+    symlink(toplevel, root.join("nix/var/nix/gcroots/system")).unwrap();
+
+    let before = store.nix_store("--dump-db");
+    let whole = |store: &Store| {
+        assert_eq!(sorted_lines(&store.nix_store(&format!("--query --requisites {toplevel}"))), build.closure);
+        let verified = store.nix_store("--verify --check-contents");
+        assert!(verified.contains("checking") && !verified.contains("/nix/store/"), "{verified}");
+    };
+    whole(&store);
+    let added = store.nix_store("--add \"$ROOT\"/nix.conf");
+    assert!(added.starts_with("/nix/store/") && added.ends_with("-nix.conf\n"), "{added}");
+    assert!(store.nix_store("--dump-db").contains(added.trim()));
+    let collected = store.nix_store("--gc");
+    assert!(collected.contains("-nix.conf'"), "{collected}");
+    whole(&store);
+    assert_eq!(store.nix_store("--dump-db"), before);
+}
+
+/// What a boot did before there was such a database, and does with `firn build --database load`.
+#[test]
+fn without_it_the_systems_own_nix_makes_one() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("firn.register=load probe=register,nix");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    assert!(report.dmesg.iter().any(|line| line.text.contains("sw/bin/nix-store --load-db <")));
+    super::systemd::registration_changes_nothing(&report);
+    let query = super::command(&report, &["nix-store", "--query", "--requisites", "/run/current-system"]);
+    assert_eq!(sorted_lines(&query.stdout), LINUX_6_1.build().closure);
+}
