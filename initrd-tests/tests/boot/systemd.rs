@@ -100,8 +100,9 @@ fn systemd_runs(fixture: &Fixture) {
     // The times of the three are those that stage 1 measured.
     let analyze = command(report, &["systemd-analyze", "time"]);
     let seconds = |part: &str| {
-        let before = analyze.stdout.split(&format!("s ({part})")).next().unwrap();
-        before.rsplit(' ').next().unwrap().parse::<f64>().unwrap_or_else(|_| panic!("no {part} in {analyze:#?}"))
+        let time = analyze.stdout.split(&format!(" ({part})")).next().unwrap().rsplit(' ').next().unwrap();
+        let (number, unit) = time.strip_suffix("ms").map_or((time.trim_end_matches('s'), 1.0), |time| (time, 1000.0));
+        number.parse::<f64>().unwrap_or_else(|_| panic!("no {part} in {analyze:#?}")) / unit
     };
     let steps = report.boot["steps"].as_array().unwrap();
     let (began, ended) =
