@@ -18,6 +18,8 @@ pub mod boot;
 mod digest;
 #[cfg(feature = "builder")]
 pub mod image;
+#[cfg(feature = "builder")]
+pub mod inspect;
 pub mod kind;
 pub mod modules;
 pub mod nixos_init;

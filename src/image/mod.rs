@@ -1,7 +1,7 @@
 //! The build: from a system's closure to what a machine boots. A file for each thing that is made.
 
 mod closure;
-mod cpio;
+pub(crate) mod cpio;
 mod database;
 mod erofs;
 pub mod interrupt;

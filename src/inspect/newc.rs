@@ -1,0 +1,294 @@
+//! A member of a cpio archive of the "newc" kind, as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst,
+//! init/initramfs.c of Linux 6.12).
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Serialize, Serializer};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// The size of a header: a magic number, then 13 numbers of eight hexadecimal digits.
+pub const HEADER: usize = 110;
+
+/// With which a header begins; the second one has a checksum of the contents, which is not compared here.
+const MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
+
+/// The kernel leaves out members with a longer name or target (`PATH_MAX`).
+pub const LONGEST_NAME: u32 = 4096;
+
+/// The name of the member that ends an archive.
+pub const TRAILER: &str = "TRAILER!!!";
+
+/// Bits of the mode that are the type of a file (inode(7)).
+const TYPE: u32 = 0o170_000;
+
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link; its contents are the target.
+    Symlink,
+    /// A device node.
+    CharacterDevice,
+    /// A device node.
+    BlockDevice,
+    /// A named pipe.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// Nothing that the kernel makes a file of.
+    Unknown,
+}
+
+/// A member of an archive, without its contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its name, as it stands in the archive up to the first NUL.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Number of the owner.
+    pub user: u32,
+    /// Number of the group.
+    pub group: u32,
+    /// How many members of the archive are this file.
+    pub links: u32,
+    /// Seconds since 1970.
+    pub time: u32,
+    /// Size of the contents, bytes.
+    pub bytes: u64,
+    /// For device nodes: major and minor number.
+    pub device: (u32, u32),
+    /// Members with several links and the same one of this are one file: inode, then the device it was on.
+    #[serde(skip)]
+    pub inode: (u32, u32, u32),
+    /// The segment of the ramdisk that has it, counted from 0.
+    pub segment: usize,
+    /// Where its contents are in the file, bytes; none in a compressed segment.
+    pub offset: Option<u64>,
+    /// Where a symbolic link leads.
+    #[serde(serialize_with = "lossy_or_none")]
+    pub target: Option<PathBuf>,
+}
+
+impl Entry {
+    /// Reads a header. The name is not known yet; its length, with the NUL after it, is what else is given back.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no header, or one whose name or target is empty or longer than the kernel takes.
+    pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
+        let (magic, numbers) = header.split_at(6);
+        ensure!(MAGIC.contains(&magic), "there is no header of a cpio archive but \"{}\"", magic.escape_ascii());
+        let mut fields = [0; 13];
+        for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
+            *field = number(digits)?;
+        }
+        let [inode, mode, user, group, links, time, bytes, on_major, on_minor, major, minor, name, _checksum] = fields;
+        let kind = Kind::of(mode);
+        ensure!(
+            (1..=LONGEST_NAME).contains(&name),
+            "the name has {name} bytes and the kernel takes 1 to {LONGEST_NAME}"
+        );
+        ensure!(
+            kind != Kind::Symlink || bytes <= LONGEST_NAME,
+            "the target of a symbolic link has {bytes} bytes and the kernel takes at most {LONGEST_NAME}"
+        );
+        let entry = Self {
+            path: PathBuf::new(),
+            kind,
+            mode,
+            user,
+            group,
+            links,
+            time,
+            bytes: bytes.into(),
+            device: (major, minor),
+            inode: (inode, on_major, on_minor),
+            segment: 0,
+            offset: None,
+            target: None,
+        };
+        Ok((entry, name))
+    }
+
+    /// Whether `path` means this member: with a slash or `./` before it, or without.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        without_root(&self.path) == without_root(path)
+    }
+
+    /// Whether the archive has this file under several names.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.kind != Kind::Directory && self.links > 1
+    }
+
+    /// The mode as `ls -l` shows it.
+    #[must_use]
+    pub fn mode_letters(&self) -> String {
+        let kind = match self.kind {
+            Kind::File => '-',
+            Kind::Directory => 'd',
+            Kind::Symlink => 'l',
+            Kind::CharacterDevice => 'c',
+            Kind::BlockDevice => 'b',
+            Kind::Pipe => 'p',
+            Kind::Socket => 's',
+            Kind::Unknown => '?',
+        };
+        let mut letters: Vec<char> = "rwxrwxrwx".chars().collect();
+        for (place, letter) in letters.iter_mut().enumerate() {
+            if self.mode & (0o400 >> place) == 0 {
+                *letter = '-';
+            }
+        }
+        // set-user-ID, set-group-ID, sticky: in place of an x, or large in place of none
+        for (bit, place, letter) in [(0o4000, 2, 's'), (0o2000, 5, 's'), (0o1000, 8, 't')] {
+            if self.mode & bit != 0 {
+                letters[place] = if letters[place] == 'x' { letter } else { letter.to_ascii_uppercase() };
+            }
+        }
+        std::iter::once(kind).chain(letters).collect()
+    }
+}
+
+impl Kind {
+    fn of(mode: u32) -> Self {
+        match mode & TYPE {
+            0o100_000 => Self::File,
+            0o040_000 => Self::Directory,
+            0o120_000 => Self::Symlink,
+            0o020_000 => Self::CharacterDevice,
+            0o060_000 => Self::BlockDevice,
+            0o010_000 => Self::Pipe,
+            0o140_000 => Self::Socket,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The name of a member from its bytes: up to the first NUL, of which the last one must be one.
+///
+/// # Errors
+///
+/// A name without an end, or an empty one.
+pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
+    let end = bytes.iter().position(|byte| *byte == 0).context("the name has no NUL at its end")?;
+    ensure!(end > 0, "the name is empty");
+    bytes.truncate(end);
+    Ok(OsString::from_vec(bytes).into())
+}
+
+/// What takes `length` bytes to a multiple of four, where the next part of a member begins.
+#[must_use]
+pub fn padding(length: u64) -> u64 {
+    length.wrapping_neg() % 4
+}
+
+fn number(digits: &[u8]) -> Result<u32> {
+    // A sign, which Rust would read, is none.
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match text.map(|text| u32::from_str_radix(text, 16)) {
+        Some(Ok(number)) => Ok(number),
+        _ => bail!("\"{}\" in the header is no hexadecimal number", digits.escape_ascii()),
+    }
+}
+
+fn without_root(path: &Path) -> PathBuf {
+    path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect()
+}
+
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+#[expect(clippy::ref_option, reason = "serde gives the field as it is")]
+fn lossy_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(numbers: [u32; 13]) -> [u8; HEADER] {
+        let digits: Vec<_> = numbers.iter().map(|number| format!("{number:08x}")).collect();
+        format!("070701{}", digits.concat()).into_bytes().try_into().unwrap()
+    }
+
+    #[test]
+    fn headers() {
+        let (entry, name) = Entry::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
+        assert_eq!((entry.user, entry.group, entry.links, entry.time, entry.bytes), (1, 2, 3, 4, 5));
+        assert_eq!((entry.inode, entry.device, name), ((7, 8, 9), (10, 11), 12));
+        assert_eq!(entry.kind, Kind::File);
+        assert!(entry.is_linked());
+    }
+
+    #[test]
+    fn what_is_no_header() {
+        let good = header([1, 0o120_777, 0, 0, 1, 0, 4096, 0, 0, 0, 0, 4096, 0]);
+        Entry::of_header(&good).unwrap();
+        let with = |place: usize, bytes: &[u8]| {
+            let mut bad = good;
+            bad[place..place + bytes.len()].copy_from_slice(bytes);
+            Entry::of_header(&bad).unwrap_err().to_string()
+        };
+        for (place, bytes, expected) in [
+            (0, &b"070707"[..], "no header of a cpio archive but \"070707\""),
+            (6, b"+0000001", "\"+0000001\" in the header is no"),
+            (6, b"0x000001", "no hexadecimal number"),
+            (6, b"\xff0000001", "\"\\xff0000001\""),
+            (94, b"00001001", "the name has 4097 bytes"),
+            (94, b"00000000", "the name has 0 bytes"),
+            (54, b"00001001", "the target of a symbolic link has 4097 bytes"),
+        ] {
+            let error = with(place, bytes);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_end_at_the_first_nul() {
+        assert_eq!(name(b"a/b\0c\0".to_vec()).unwrap(), Path::new("a/b"));
+        for bad in [&b"ab"[..], b"\0", b""] {
+            assert!(name(bad.to_vec()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn modes_as_ls_shows_them() {
+        for (mode, letters) in [
+            (0o100_644, "-rw-r--r--"),
+            (0o040_755, "drwxr-xr-x"),
+            (0o041_777, "drwxrwxrwt"),
+            (0o120_777, "lrwxrwxrwx"),
+            (0o020_600, "crw-------"),
+            (0o104_755, "-rwsr-xr-x"),
+            (0o102_644, "-rw-r-Sr--"),
+            (0, "?---------"),
+        ] {
+            let (entry, _) = Entry::of_header(&header([1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+            assert_eq!(entry.mode_letters(), letters, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn paths_of_members() {
+        let (mut entry, _) = Entry::of_header(&header([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+        for (in_archive, asked, same) in
+            [("a/b", "/a/b", true), ("./a/b", "a/b", true), ("/a", "./a", true), ("a", "a/b", false), (".", "/", true)]
+        {
+            entry.path = in_archive.into();
+            assert_eq!(entry.is_at(Path::new(asked)), same, "{in_archive} {asked}");
+        }
+    }
+}

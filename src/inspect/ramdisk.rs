@@ -1,0 +1,474 @@
+//! A ramdisk: segments one after the other, each an archive or a compressed stream of archives, with zeros between them
+//! (Documentation/driver-api/early-userspace/buffer-format.rst; `unpack_to_rootfs` in init/initramfs.c of Linux 6.12).
+//!
+//! It is read as a stream. Contents that nobody asks for are stepped over where they are not compressed.
+
+use super::compression::{self, Compression};
+use super::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// A part of a ramdisk that the kernel unpacks in one go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// Where it begins in the file, bytes.
+    pub offset: u64,
+    /// Its size in the file, bytes.
+    pub packed: u64,
+    /// The size of the archives in it, bytes.
+    pub unpacked: u64,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// How many members it has.
+    pub members: usize,
+}
+
+/// Gets each member in turn, with its contents. What is not read of them is skipped.
+pub type Visit<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<()>;
+
+/// A ramdisk in a file.
+#[derive(Debug)]
+pub struct Ramdisk {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size, bytes.
+    pub bytes: u64,
+    file: File,
+}
+
+impl Ramdisk {
+    /// Opens a file, or the ramdisk in a directory that `firn build` made.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be opened or in which there is no going back and forth.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { path.join("initrd") } else { path.into() };
+        let file = File::open(&path).with_context(|| format!("opening the ramdisk {}", path.display()))?;
+        let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
+        ensure!(metadata.is_file(), "{} is no regular file; copy the ramdisk into one", path.display());
+        Ok(Self { path, bytes: metadata.len(), file })
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`], with the name of the file.
+    pub fn walk(&self, visit: Visit) -> Result<Vec<Segment>> {
+        let mut file = &self.file;
+        file.rewind()
+            .map_err(Into::into)
+            .and_then(|()| read(file, visit))
+            .with_context(|| self.path.display().to_string())
+    }
+}
+
+/// Reads a ramdisk to its end.
+///
+/// # Errors
+///
+/// What the kernel would not unpack, with its offset; those of reading; those of `visit`.
+pub fn read(file: impl Read + Seek, visit: Visit) -> Result<Vec<Segment>> {
+    let mut input = Input::new(file)?;
+    let mut segments = Vec::new();
+    loop {
+        if !skip_zeros(&mut input)? {
+            ensure!(!segments.is_empty(), "it is empty, or nothing but zeros: no ramdisk");
+            return Ok(segments);
+        }
+        let number = segments.len();
+        segments.push(segment(&mut input, number, visit)?);
+    }
+}
+
+/// Reads the segment that begins here.
+fn segment(input: &mut Input<impl Read + Seek>, number: usize, visit: Visit) -> Result<Segment> {
+    let offset = input.position;
+    let start = input.peek()?;
+    let Some(compression) = Compression::of(&start) else {
+        bail!(
+            "at offset {offset} there is neither an archive nor anything that the kernel unpacks but \"{}\"; {}",
+            start.escape_ascii(),
+            if number == 0 {
+                "is it a ramdisk?"
+            } else {
+                "was something appended that is no ramdisk, or was it damaged?"
+            }
+        )
+    };
+    let here = || format!("in the segment at offset {offset} (compression: {compression})");
+    let (members, unpacked) = if compression == Compression::None {
+        ensure!(
+            padding(offset) == 0,
+            "at offset {offset} an archive begins, and the kernel looks for one on multiples of four only; put {} zeros before it",
+            padding(offset)
+        );
+        (archive(input, number, visit).with_context(here)?, input.position - offset)
+    } else {
+        let stream = BufReader::new(compression.unpack(&mut *input).with_context(here)?);
+        let mut unpacked = Unpacked { stream, position: 0 };
+        let mut members = 0;
+        while skip_zeros(&mut unpacked).with_context(here)? {
+            members += archive(&mut unpacked, number, visit).with_context(here)?;
+        }
+        (members, unpacked.position)
+    };
+    Ok(Segment { offset, packed: input.position - offset, unpacked, compression, members })
+}
+
+/// Reads an archive up to its trailer, or to the end of the source. How many members it has.
+fn archive(source: &mut dyn Source, segment: usize, visit: Visit) -> Result<usize> {
+    let start = source.position();
+    let mut members = 0;
+    loop {
+        let place = source.position() - start;
+        let Some(mut entry) =
+            next(source).with_context(|| format!("member {members}, at byte {place} of the archive"))?
+        else {
+            return Ok(members);
+        };
+        (entry.segment, entry.offset) = (segment, source.offset());
+        let here = format!("member {members}, {}, at byte {place} of the archive", entry.path.display());
+        contents(source, &mut entry, visit).context(here)?;
+        members += 1;
+    }
+}
+
+/// Reads what stands before the contents of a member. There is none at the end of the archive.
+fn next(source: &mut dyn Source) -> Result<Option<Entry>> {
+    let header = up_to(source, HEADER as u64)?;
+    if header.is_empty() {
+        return Ok(None);
+    }
+    let header = header.as_slice().try_into().ok().context("the archive ends within its header")?;
+    let (mut entry, length) = Entry::of_header(header)?;
+    let name = up_to(source, length.into())?;
+    ensure!(name.len() as u64 == u64::from(length), "the archive ends within its name");
+    entry.path = newc::name(name)?;
+    // At the end of the file there may be none.
+    up_to(source, padding(HEADER as u64 + u64::from(length)))?;
+    if entry.path == Path::new(TRAILER) {
+        return Ok(None);
+    }
+    Ok(Some(entry))
+}
+
+/// Shows a member to `visit` and goes on to where the next one begins.
+fn contents(source: &mut dyn Source, entry: &mut Entry, visit: Visit) -> Result<()> {
+    let mut left = 0;
+    if entry.kind == Kind::Symlink {
+        let target = up_to(source, entry.bytes)?;
+        ensure!(target.len() as u64 == entry.bytes, "the archive ends within its target");
+        entry.target = Some(OsString::from_vec(target.clone()).into());
+        visit(entry, &mut target.as_slice())?;
+    } else {
+        let mut contents = source.take(entry.bytes);
+        visit(entry, &mut contents)?;
+        left = contents.limit();
+    }
+    source.skip(left + padding(entry.bytes)).context("the archive ends within its contents")
+}
+
+fn up_to(source: &mut dyn Source, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    source.take(bytes).read_to_end(&mut read)?;
+    Ok(read)
+}
+
+/// Where archives are read from.
+trait Source: Read {
+    /// Bytes so far.
+    fn position(&self) -> u64;
+    /// The same in the file, where it is the file that is read.
+    fn offset(&self) -> Option<u64>;
+    /// Goes on without reading; not beyond the end.
+    fn skip(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+/// The file.
+struct Input<R> {
+    reader: BufReader<R>,
+    position: u64,
+    length: u64,
+}
+
+impl<R: Read + Seek> Input<R> {
+    fn new(mut file: R) -> Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        file.rewind()?;
+        Ok(Self { reader: BufReader::with_capacity(1 << 16, file), position: 0, length })
+    }
+
+    /// The bytes that come next.
+    fn peek(&mut self) -> io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        self.reader.by_ref().take(compression::MAGIC as u64).read_to_end(&mut start)?;
+        self.reader.seek_relative(-start.len().cast_signed() as i64)?;
+        Ok(start)
+    }
+}
+
+impl<R: Read + Seek> BufRead for Input<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.position += bytes as u64;
+        self.reader.consume(bytes);
+    }
+}
+
+impl<R: Read + Seek> Read for Input<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.reader.read(out)?;
+        self.position += bytes as u64;
+        Ok(bytes)
+    }
+}
+
+impl<R: Read + Seek> Source for Input<R> {
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn offset(&self) -> Option<u64> {
+        Some(self.position)
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        // Seeking beyond the end is no error.
+        if bytes > self.length.saturating_sub(self.position) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.position += bytes;
+        self.reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
+    }
+}
+
+/// What a compressed segment unpacks to.
+struct Unpacked<'a> {
+    stream: BufReader<Box<dyn Read + 'a>>,
+    position: u64,
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.stream.read(out)?;
+        self.position += bytes as u64;
+        Ok(bytes)
+    }
+}
+
+impl BufRead for Unpacked<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.stream.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.position += bytes as u64;
+        self.stream.consume(bytes);
+    }
+}
+
+impl Source for Unpacked<'_> {
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn offset(&self) -> Option<u64> {
+        None
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let skipped = io::copy(&mut self.take(bytes), &mut io::sink())?;
+        if skipped == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// Goes on to the next byte that is not zero. Whether there is one.
+fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let buffer = source.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(false);
+        }
+        let zeros = buffer.iter().take_while(|byte| **byte == 0).count();
+        let found = zeros < buffer.len();
+        source.consume(zeros);
+        if found {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::cpio::{Node, Tree, write_file};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::io::{Cursor, Write};
+    use std::process::{Command, Stdio};
+
+    /// What a tool makes of an input.
+    fn piped(command: &str, input: &[u8]) -> Vec<u8> {
+        let mut child = Command::new("sh");
+        let mut child = child.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        assert!(output.status.success(), "{command}");
+        output.stdout
+    }
+
+    fn file(path: &str, contents: &[u8]) -> Vec<u8> {
+        let mut archive = Vec::new();
+        write_file(&mut archive, path, 0o644, contents.len() as u64, contents).unwrap();
+        archive
+    }
+
+    /// Paths and contents of the members, in order.
+    type Members = Vec<(String, Vec<u8>)>;
+
+    fn members(ramdisk: &[u8]) -> Result<(Vec<Segment>, Members)> {
+        let mut members = Vec::new();
+        let segments = read(Cursor::new(ramdisk), &mut |entry, contents| {
+            let mut bytes = Vec::new();
+            contents.read_to_end(&mut bytes)?;
+            if let Some(offset) = entry.offset {
+                assert_eq!(ramdisk[usize::try_from(offset)?..][..bytes.len()], bytes);
+            }
+            members.push((entry.path.display().to_string(), bytes));
+            Ok(())
+        })?;
+        Ok((segments, members))
+    }
+
+    #[test]
+    fn every_compression_between_two_archives() {
+        let large = vec![7; 100_000];
+        let (first, middle, last) = (file("a", b"1"), file("b", &large), file("c", b"3"));
+        for (tool, compression) in [
+            ("cat", Compression::None),
+            ("gzip", Compression::Gzip),
+            ("xz --check=crc32 --lzma2=dict=1MiB", Compression::Xz),
+            ("xz --format=lzma", Compression::Lzma),
+            ("zstd -19", Compression::Zstd),
+            ("lz4 -l", Compression::Lz4),
+        ] {
+            let packed = piped(tool, &middle);
+            // Zeros end a frame of lz4, which has no end of its own; the others do without.
+            for zeros in [4, 8, 12, 70_000] {
+                let mut ramdisk = [&first[..], &packed, &vec![0; zeros]].concat();
+                ramdisk.resize(ramdisk.len().next_multiple_of(4), 0);
+                ramdisk.extend(&last);
+                let (segments, members) = members(&ramdisk).unwrap();
+                let names: Vec<_> = members.iter().map(|(path, _)| path.as_str()).collect();
+                assert_eq!(names, ["a", "b", "c"], "{tool}");
+                assert_eq!(members[1].1, large);
+                assert_eq!(segments[1].compression, compression);
+                assert_eq!((segments[1].offset, segments[1].members), (first.len() as u64, 1));
+                let length = packed.len() as u64 + if compression == Compression::Lz4 { 4 } else { 0 };
+                assert_eq!(segments[1].packed, length, "{tool}");
+                assert_eq!(segments[1].unpacked, middle.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn archives_in_one_stream() {
+        let zeros = [0; 512];
+        let packed = piped("gzip", &[&file("a", b"1")[..], &zeros, &file("b", b"2"), &zeros].concat());
+        let (segments, members) = members(&packed).unwrap();
+        assert_eq!((segments.len(), segments[0].members, members.len()), (1, 2, 2));
+        // Another stream is another segment, with zeros between or without.
+        assert_eq!(super::tests::members(&[&packed[..], &packed].concat()).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn what_gnu_cpio_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "mkdir d && echo x > d/one && ln d/one d/two && ln -s one d/link && mkfifo pipe && \
+                      find . -mindepth 1 | sort | cpio --create --format=newc --quiet";
+        let output = Command::new("sh").args(["-euc", script]).current_dir(&directory).output().unwrap();
+        let mut lines = Vec::new();
+        let segments = read(Cursor::new(output.stdout), &mut |entry, _| {
+            lines.push(format!("{} {} {}", &entry.mode_letters()[..1], entry.links, entry.path.display()));
+            assert_eq!(entry.target.as_deref(), (entry.kind == Kind::Symlink).then_some(Path::new("one")));
+            Ok(())
+        });
+        assert_eq!(lines, ["d 2 d", "l 1 d/link", "- 2 d/one", "- 2 d/two", "p 1 pipe"]);
+        assert_eq!(segments.unwrap()[0].members, 5);
+    }
+
+    #[test]
+    fn what_the_kernel_would_not_unpack() {
+        let archive = file("a", b"12345");
+        let zstd = piped("zstd", &archive);
+        let bad = |bytes: &[u8], expected: &str| {
+            let error = format!("{:#}", members(bytes).expect_err(expected));
+            assert!(error.contains(expected), "no {expected:?} in: {error}");
+        };
+        bad(b"", "nothing but zeros");
+        bad(&[0; 4096], "nothing but zeros");
+        bad(b"#!/bin/sh\n", "at offset 0 there is neither");
+        bad(&[&archive[..], b"junk"].concat(), "was something appended");
+        bad(&[b"\0", &archive[..]].concat(), "at offset 1 an archive begins");
+        bad(&archive[..50], "member 0, at byte 0 of the archive: the archive ends within its header");
+        bad(&archive[..111], "ends within its name");
+        bad(&archive[..114], "member 0, a, at byte 0 of the archive: the archive ends within its contents");
+        bad(&zstd[..zstd.len() - 1], "in the segment at offset 0 (compression: zstd)");
+        bad(b"BZh91AY&SY", "bzip2, which firn does not unpack");
+        bad(&piped("gzip", &[b'x'; 110]), "there is no header of a cpio archive but");
+    }
+
+    #[test]
+    fn an_archive_needs_no_trailer() {
+        let archive = file("a", b"12345678");
+        assert_eq!(members(&archive[..112 + 8]).unwrap().1, [("a".into(), b"12345678".to_vec())]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            files in prop::collection::btree_map("[a-z]{1,5}(/[A-Z]{1,3}){0,2}", prop::collection::vec(any::<u8>(), 0..50), 0..9),
+            compressed in any::<bool>(),
+        ) {
+            let mut tree = Tree::default();
+            for (path, contents) in &files {
+                tree.add(path, Node::File { mode: 0o644, contents: contents.clone() });
+            }
+            let mut archive = Vec::new();
+            tree.write(&mut archive).unwrap();
+            let ramdisk = if compressed { zstd::encode_all(archive.as_slice(), 1).unwrap() } else { archive };
+            let mut read_back = BTreeMap::new();
+            read(Cursor::new(ramdisk), &mut |entry, contents| {
+                let mut bytes = Vec::new();
+                contents.read_to_end(&mut bytes)?;
+                if entry.kind == Kind::File {
+                    read_back.insert(entry.path.to_str().unwrap().to_owned(), bytes);
+                }
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(read_back, files);
+        }
+
+        #[test]
+        fn a_damaged_ramdisk_is_no_panic(place in 0..400_usize, byte in any::<u8>(), cut in 0..400_usize) {
+            let mut ramdisk = [file("a", b"12345"), zstd::encode_all(file("b", b"678").as_slice(), 1).unwrap()].concat();
+            let place = place % ramdisk.len();
+            ramdisk[place] = byte;
+            ramdisk.truncate(cut);
+            drop(members(&ramdisk));
+        }
+    }
+}
