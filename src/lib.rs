@@ -15,6 +15,8 @@
 //! `digest` takes checksums for both.
 
 pub mod boot;
+#[cfg(feature = "builder")]
+mod bzimage;
 mod digest;
 #[cfg(feature = "builder")]
 pub mod image;

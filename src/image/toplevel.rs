@@ -1,5 +1,6 @@
 //! The system to pack, as its toplevel describes it.
 
+use crate::bzimage;
 use crate::kind::Kind;
 use crate::nixos_init::{self, Config, kernel_has_etc_overlay};
 use crate::plan::RAMFS_WORD;
@@ -199,7 +200,7 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
         Err(error) => return Err(error).with_context(|| format!("reading {}", parent.display())),
     };
     directories.sort();
-    let release = match (release_in_bzimage(image), directories.as_slice()) {
+    let release = match (bzimage::release(image), directories.as_slice()) {
         (Some(release), []) => return Ok((release, None)),
         (Some(release), found) if found.contains(&release) => release,
         (None, [release]) => release.clone(),
@@ -212,18 +213,6 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
     };
     let modules = parent.join(&release);
     Ok((release, Some(modules)))
-}
-
-/// The first word of the version string that the header of an x86 kernel image points to (`kernel_version`,
-/// Documentation/arch/x86/boot.rst).
-fn release_in_bzimage(image: &[u8]) -> Option<String> {
-    if image.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let pointer = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
-    let text = image.get(0x200 + usize::from(pointer)..)?;
-    let text = text.get(..text.iter().position(|byte| *byte == 0)?)?;
-    std::str::from_utf8(text).ok()?.split(' ').next().filter(|word| !word.is_empty()).map(Into::into)
 }
 
 #[cfg(test)]
@@ -250,20 +239,6 @@ mod tests {
     fn command_lines() {
         assert_eq!(system(&["quiet", "panic=1"]).cmdline(), "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs");
         assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(), "init=/nix/store/x/init rootfstype=tmpfs");
-    }
-
-    #[test]
-    fn release_in_the_image() {
-        let mut image = vec![0; 0x400];
-        assert_eq!(release_in_bzimage(&image), None);
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        assert_eq!(release_in_bzimage(&image), None);
-        image[0x300..0x311].copy_from_slice(b"6.1.0-49-cloud (d");
-        assert_eq!(release_in_bzimage(&image).as_deref(), Some("6.1.0-49-cloud"));
-        image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
-        assert_eq!(release_in_bzimage(&image), None);
-        assert_eq!(release_in_bzimage(b"short"), None);
     }
 
     #[test]

@@ -4,6 +4,14 @@
 //! them, to the end, and what does not fit is an error with its place.
 
 pub mod compression;
+pub mod difference;
 mod lz4;
+pub mod machine;
+pub mod manifest;
 pub mod newc;
 pub mod ramdisk;
+pub mod store;
+pub mod summary;
+pub mod superblock;
+pub mod unpack;
+pub mod verify;

@@ -1,0 +1,131 @@
+//! What changed from one build to another.
+
+use super::store::StorePath;
+use super::summary::{Contents, Summary};
+use anyhow::{Result, bail};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What two builds, ramdisks or store images do not have in common.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The release of the kernel, before and after.
+    pub kernel_release: Option<(String, String)>,
+    /// Words of the command line.
+    pub cmdline: Change<String>,
+    /// Kernel modules in the ramdisk.
+    pub modules: Change<String>,
+    /// Store paths.
+    pub store_paths: Change<StorePath>,
+    /// The size of all store paths, bytes, before and after.
+    pub store_bytes: (u64, u64),
+}
+
+/// What went and what came, sorted.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Change<T> {
+    /// Only in the first.
+    pub removed: Vec<T>,
+    /// Only in the second.
+    pub added: Vec<T>,
+}
+
+impl<T> Default for Change<T> {
+    fn default() -> Self {
+        Self { removed: Vec::new(), added: Vec::new() }
+    }
+}
+
+/// What there is to compare.
+#[derive(Default)]
+struct Facts {
+    kernel_release: String,
+    cmdline: BTreeSet<String>,
+    modules: BTreeSet<String>,
+    store_paths: BTreeSet<StorePath>,
+}
+
+/// Compares what lies at two paths.
+///
+/// # Errors
+///
+/// What cannot be looked at, or has no store paths to compare.
+pub fn between(before: &Path, after: &Path) -> Result<Difference> {
+    Ok(difference(&facts(before)?, &facts(after)?))
+}
+
+fn difference(before: &Facts, after: &Facts) -> Difference {
+    let releases = (before.kernel_release.clone(), after.kernel_release.clone());
+    let bytes = |facts: &Facts| facts.store_paths.iter().map(|path| path.bytes).sum();
+    Difference {
+        kernel_release: (releases.0 != releases.1).then_some(releases),
+        cmdline: change(&before.cmdline, &after.cmdline),
+        modules: change(&before.modules, &after.modules),
+        store_paths: change(&before.store_paths, &after.store_paths),
+        store_bytes: (bytes(before), bytes(after)),
+    }
+}
+
+fn change<T: Ord + Clone>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> Change<T> {
+    Change { removed: before.difference(after).cloned().collect(), added: after.difference(before).cloned().collect() }
+}
+
+fn facts(path: &Path) -> Result<Facts> {
+    Ok(match Summary::of(path)? {
+        Summary::Build(build) => Facts {
+            kernel_release: build.manifest.kernel_release,
+            cmdline: build.manifest.cmdline.split_whitespace().map(Into::into).collect(),
+            ..of_ramdisk(build.ramdisk)?
+        },
+        Summary::Ramdisk(ramdisk) => of_ramdisk(ramdisk)?,
+        Summary::Image(image) => match image.unknown {
+            None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
+            Some(reason) => bail!("{}: its store paths cannot be compared: {reason}", path.display()),
+        },
+        Summary::Kernel(_) => bail!("{} is a kernel; give builds, ramdisks or store images", path.display()),
+    })
+}
+
+fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
+    let mut facts = Facts {
+        kernel_release: ramdisk.kernel_release.unwrap_or_default(),
+        modules: ramdisk.modules.into_iter().collect(),
+        ..Facts::default()
+    };
+    for image in ramdisk.images {
+        if let Some(reason) = image.unknown {
+            bail!("{} in {}: its store paths cannot be compared: {reason}", image.path, ramdisk.path);
+        }
+        facts.store_paths.extend(image.store_paths);
+    }
+    Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(release: &str, words: &[&str], paths: &[(&str, u64)]) -> Facts {
+        Facts {
+            kernel_release: release.into(),
+            cmdline: words.iter().map(|word| (*word).into()).collect(),
+            modules: BTreeSet::new(),
+            store_paths: paths.iter().map(|(path, bytes)| StorePath { path: (*path).into(), bytes: *bytes }).collect(),
+        }
+    }
+
+    #[test]
+    fn differences() {
+        let before = facts("6.1", &["quiet", "a=1"], &[("/nix/store/a", 10), ("/nix/store/b", 5)]);
+        let after = facts("6.12", &["quiet", "a=2"], &[("/nix/store/b", 5), ("/nix/store/c", 7)]);
+        let found = difference(&before, &after);
+        assert_eq!(found.kernel_release, Some(("6.1".into(), "6.12".into())));
+        assert_eq!((&found.cmdline.removed[..], &found.cmdline.added[..]), (&["a=1".into()][..], &["a=2".into()][..]));
+        assert_eq!(found.store_paths.removed, [StorePath { path: "/nix/store/a".into(), bytes: 10 }]);
+        assert_eq!(found.store_paths.added, [StorePath { path: "/nix/store/c".into(), bytes: 7 }]);
+        assert_eq!(found.store_bytes, (15, 12));
+        let none = difference(&after, &after);
+        assert_eq!(none, Difference { store_bytes: (12, 12), ..Difference::default() });
+    }
+}

@@ -1,0 +1,127 @@
+//! A store image: which store paths are in it, by the registration that lies at its root.
+
+use super::superblock::Superblock;
+use crate::plan::REGISTRATION;
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+/// A store image in a file, or in a ramdisk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Image {
+    /// Its path: in the ramdisk, if it is in one.
+    pub path: String,
+    /// Where it is in the file, bytes; none in a compressed segment.
+    pub offset: Option<u64>,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub superblock: Superblock,
+    /// The store paths that its registration has, sorted.
+    pub store_paths: Vec<StorePath>,
+    /// Why there are none.
+    pub unknown: Option<String>,
+}
+
+/// A store path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct StorePath {
+    /// The path.
+    pub path: String,
+    /// Its size as a NAR, bytes.
+    pub bytes: u64,
+}
+
+impl Image {
+    /// Asks the tool that belongs to the format for the registration. An image that does not tell is one with the reason.
+    #[must_use]
+    pub fn with_paths(mut self, file: &Path) -> Self {
+        match registration(file, self.offset, self.superblock.format).and_then(|text| paths(&text)) {
+            Ok(paths) => self.store_paths = paths,
+            Err(error) => self.unknown = Some(format!("{error:#}")),
+        }
+        self
+    }
+
+    /// The size of all of its store paths, bytes, as NARs.
+    #[must_use]
+    pub fn unpacked(&self) -> u64 {
+        self.store_paths.iter().map(|path| path.bytes).sum()
+    }
+}
+
+/// The registration of an image that begins at `offset` of `file`.
+fn registration(file: &Path, offset: Option<u64>, format: &str) -> Result<String> {
+    let offset =
+        offset.context("the image is in a compressed segment; take it out with firn cat and look at that")?.to_string();
+    let mut command = if format == "squashfs" {
+        let mut unsquashfs = Command::new("unsquashfs");
+        unsquashfs.args(["-offset", &offset, "-cat"]).arg(file).arg(REGISTRATION);
+        unsquashfs
+    } else {
+        let mut dump = Command::new("dump.erofs");
+        dump.args(["--cat", &format!("--offset={offset}"), &format!("--path=/{REGISTRATION}")]).arg(file);
+        dump
+    };
+    let tool = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow::Error::new(error).context(format!(
+            "there is no {tool} on the PATH, which reads the image; install squashfs-tools (4.5) or erofs-utils (1.8)"
+        )),
+        _ => anyhow::Error::new(error).context(format!("running {tool}")),
+    })?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() && !output.stdout.is_empty(),
+        "{tool} finds no {REGISTRATION} in the image: {}",
+        errors.lines().next().unwrap_or("it is empty")
+    );
+    String::from_utf8(output.stdout).context("the registration is no UTF-8")
+}
+
+/// The paths of a registration and their sizes: per path the lines path, hash, size, deriver, number of references, then
+/// the references (`nix-store --dump-db`).
+fn paths(registration: &str) -> Result<Vec<StorePath>> {
+    let mut lines = registration.lines();
+    let mut paths = Vec::new();
+    while let Some(path) = lines.next() {
+        let mut next = || lines.next().with_context(|| format!("the registration of {path} is cut short"));
+        let _hash = next()?;
+        let bytes = next()?.parse().with_context(|| format!("the size of {path} in the registration"))?;
+        let _deriver = next()?;
+        let references: usize =
+            next()?.parse().with_context(|| format!("the number of references of {path} in the registration"))?;
+        for _ in 0..references {
+            next()?;
+        }
+        paths.push(StorePath { path: path.into(), bytes });
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REGISTERED: &str =
+        "/nix/store/b\nsha256:1\n120\n\n2\n/nix/store/b\n/nix/store/a\n/nix/store/a\nsha256:2\n80\n\n0\n";
+
+    #[test]
+    fn registrations() {
+        let path = |path: &str, bytes| StorePath { path: path.into(), bytes };
+        assert_eq!(paths(REGISTERED).unwrap(), [path("/nix/store/a", 80), path("/nix/store/b", 120)]);
+        for (text, expected) in [
+            ("/nix/store/b\nsha256:1\n", "cut short"),
+            ("/nix/store/b\nsha256:1\nx\n\n0\n", "the size of /nix/store/b"),
+            ("/nix/store/b\nsha256:1\n1\n\nx\n", "the number of references of /nix/store/b"),
+            ("/nix/store/b\nsha256:1\n1\n\n99999999999\n", "cut short"),
+        ] {
+            let error = paths(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Takes members out of a ramdisk: one, or all of them into a directory.
+
+use super::newc::{Entry, Kind};
+use super::ramdisk::Ramdisk;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Writes the contents of the file at `path` to `out`: of several, those of the last one, as the kernel leaves it.
+///
+/// # Errors
+///
+/// A path that is not in the ramdisk or no regular file, those of reading and of writing.
+pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
+    let mut found: Option<Entry> = None;
+    // Of a file with several links only one has the contents, mostly the last.
+    let mut filled: HashMap<_, usize> = HashMap::new();
+    let mut number = 0;
+    let mut at = 0;
+    ramdisk.walk(&mut |entry, _| {
+        number += 1;
+        if entry.is_linked() && entry.bytes > 0 {
+            filled.insert((entry.segment, entry.inode), number);
+        }
+        if entry.is_at(path) {
+            (found, at) = (Some(entry.clone()), number);
+        }
+        Ok(())
+    })?;
+    let name = format!("{} in {}", path.display(), ramdisk.path.display());
+    let entry = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
+    match (entry.kind, &entry.target) {
+        (Kind::File, _) => {}
+        (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that", target.display()),
+        (Kind::Directory, _) => bail!("{name} is a directory; name a file in it"),
+        _ => bail!("{name} is no regular file and has no contents"),
+    }
+    let linked = filled.get(&(entry.segment, entry.inode)).filter(|_| entry.is_linked());
+    let wanted = linked.copied().unwrap_or(at);
+    number = 0;
+    ramdisk.walk(&mut |_, contents| {
+        number += 1;
+        if number == wanted {
+            io::copy(contents, out)?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Unpacks all of a ramdisk into a directory that is empty or not there yet. Owners are kept for root only, and so are device
+/// nodes: `skipped` gets those that are left out.
+///
+/// # Errors
+///
+/// A directory that has something in it; a member that would be outside of it; those of reading and of writing. What was
+/// unpacked before stays.
+pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Entry)) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
+    let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
+    ensure!(entries.next().is_none(), "{} is not empty; give a directory that is not there yet", directory.display());
+    let mut target = Target {
+        directory,
+        links: HashMap::new(),
+        directories: Vec::new(),
+        root: rustix::process::geteuid().is_root(),
+    };
+    ramdisk.walk(&mut |entry, contents| {
+        let made = target.put(entry, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
+        if !made {
+            skipped(entry);
+        }
+        Ok(())
+    })?;
+    // Not before everything is in them: they may be read-only.
+    for (path, entry) in target.directories.iter().rev() {
+        target.set_attributes(path, entry).with_context(|| format!("setting the mode of {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Where members are unpacked to.
+struct Target<'a> {
+    directory: &'a Path,
+    /// Files with several links: where the first one lies.
+    links: HashMap<(usize, (u32, u32, u32)), PathBuf>,
+    /// What directories are to become.
+    directories: Vec<(PathBuf, Entry)>,
+    root: bool,
+}
+
+impl Target<'_> {
+    /// Makes what the entry says. Whether it could be made.
+    fn put(&mut self, entry: &Entry, contents: &mut dyn Read) -> Result<bool> {
+        let path = self.place(&entry.path)?;
+        ensure!(
+            path != self.directory || entry.kind == Kind::Directory,
+            "it would take the place of the directory itself"
+        );
+        let device = matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice);
+        if entry.kind == Kind::Unknown || entry.kind == Kind::Socket || (device && !self.root) {
+            return Ok(false);
+        }
+        // As in the kernel a later member takes the place of an earlier one, unless both are directories.
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() && entry.kind == Kind::Directory => {}
+            Ok(found) => {
+                let removed = if found.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+                removed.context("what was unpacked there before is in the way")?;
+                // What takes its place may be a symbolic link, and is not to be followed.
+                self.directories.retain(|(directory, _)| *directory != path);
+                self.links.retain(|_, first| *first != path);
+            }
+            Err(_) => {}
+        }
+        match entry.kind {
+            Kind::Directory => {
+                fs::create_dir(&path).or_else(exists)?;
+                self.directories.push((path, entry.clone()));
+                return Ok(true);
+            }
+            Kind::File => self.file(&path, entry, contents)?,
+            Kind::Symlink => symlink(entry.target.as_deref().unwrap_or(Path::new("")), &path)?,
+            _ => {
+                let kind = match entry.kind {
+                    Kind::CharacterDevice => FileType::CharacterDevice,
+                    Kind::BlockDevice => FileType::BlockDevice,
+                    _ => FileType::Fifo,
+                };
+                mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(entry.device.0, entry.device.1))?;
+            }
+        }
+        self.set_attributes(&path, entry)?;
+        Ok(true)
+    }
+
+    /// The path of a member below the directory, with the directories above it made. No symbolic link is followed.
+    fn place(&self, name: &Path) -> Result<PathBuf> {
+        let mut path = self.directory.to_owned();
+        let parts: Vec<_> = name.components().filter(|part| *part != Component::CurDir).collect();
+        for (number, part) in parts.iter().enumerate() {
+            let Component::Normal(part) = part else {
+                bail!(
+                    "the path leads out of the directory; look at the file with firn ls, and take single files with firn cat"
+                );
+            };
+            path.push(part);
+            if number + 1 < parts.len() {
+                match fs::symlink_metadata(&path) {
+                    Ok(found) if found.is_dir() => {}
+                    Ok(_) => bail!(
+                        "{} is in the way, which is no directory; take single files with firn cat",
+                        path.display()
+                    ),
+                    Err(_) => fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?,
+                }
+            }
+        }
+        Ok(path)
+    }
+
+    fn file(&mut self, path: &Path, entry: &Entry, contents: &mut dyn Read) -> Result<()> {
+        if entry.is_linked() {
+            let first = self.links.entry((entry.segment, entry.inode)).or_insert_with(|| path.into());
+            if first != path {
+                fs::hard_link(first, path)?;
+                if entry.bytes == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        // A new file, or one that is the same by another name.
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        io::copy(contents, &mut file)?;
+        Ok(())
+    }
+
+    fn set_attributes(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+        if self.root {
+            lchown(path, Some(entry.user), Some(entry.group))?;
+        }
+        if entry.kind == Kind::Symlink {
+            return Ok(());
+        }
+        // Set-user-ID is nothing to give away to whoever unpacks.
+        let bits = if self.root { 0o7777 } else { 0o1777 };
+        if matches!(entry.kind, Kind::File | Kind::Directory) {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.time.into());
+            // By a descriptor, and while it may still be opened.
+            File::open(path)?.set_modified(time)?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(entry.mode & bits))
+    }
+}
+
+fn exists(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
+    use tempfile::TempDir;
+
+    /// A ramdisk that GNU cpio writes of what a script makes; of its members, those that the script prints, in that order.
+    fn ramdisk(script: &str) -> (TempDir, Ramdisk) {
+        let directory = tempfile::tempdir().unwrap();
+        let script = format!("mkdir tree; cd tree; {{ {script}; }} | cpio --create --format=newc --quiet > ../initrd");
+        let output = Command::new("sh").args(["-euc", &script]).current_dir(&directory).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let ramdisk = Ramdisk::open(&directory.path().join("initrd")).unwrap();
+        (directory, ramdisk)
+    }
+
+    /// A member of an archive as it should not be.
+    fn member(path: &str, mode: u32, contents: &str) -> String {
+        linked(path, mode, 1, contents)
+    }
+
+    /// The same, of a file with several links; all of them are one file.
+    fn linked(path: &str, mode: u32, links: u32, contents: &str) -> String {
+        let pad = |length: usize| "\0".repeat(length.next_multiple_of(4) - length);
+        let (bytes, name) = (contents.len(), path.len() + 1);
+        let header = format!(
+            "070701{0:08x}{mode:08x}{0:08x}{0:08x}{links:08x}{0:08x}{bytes:08x}{0:08x}{0:08x}{0:08x}{0:08x}{name:08x}{0:08x}",
+            0
+        );
+        header + path + "\0" + &pad(110 + name) + contents + &pad(bytes)
+    }
+
+    fn text(ramdisk: &Ramdisk, path: &str) -> Result<String> {
+        let mut out = Vec::new();
+        cat(ramdisk, Path::new(path), &mut out).map(|()| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn single_files() {
+        let (_directory, ramdisk) = ramdisk(
+            "mkdir d; echo x > d/one; ln d/one d/two; ln -s one d/link; mkfifo p; : > empty; \
+             find d d/one d/two d/link p empty -maxdepth 0",
+        );
+        assert_eq!(text(&ramdisk, "/d/one").unwrap(), "x\n");
+        assert_eq!(text(&ramdisk, "d/two").unwrap(), "x\n");
+        assert_eq!(text(&ramdisk, "./empty").unwrap(), "");
+        for (path, expected) in [
+            ("d", "d in "),
+            ("d", "is a directory; name a file"),
+            ("d/link", "a symbolic link to one; name that"),
+            ("p", "no regular file"),
+            ("d/three", "there is no d/three in"),
+        ] {
+            let error = format!("{:#}", text(&ramdisk, path).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("initrd");
+        fs::write(&path, member("a", 0o100_644, "old") + &member("a", 0o100_600, "new")).unwrap();
+        let ramdisk = Ramdisk::open(&path).unwrap();
+        assert_eq!(text(&ramdisk, "a").unwrap(), "new");
+        let out = directory.path().join("out");
+        unpack(&ramdisk, &out, &mut |_| ()).unwrap();
+        assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
+        assert_eq!(fs::metadata(out.join("a")).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn everything_is_as_it_was() {
+        let (directory, ramdisk) = ramdisk(
+            "mkdir d; echo x > d/one; ln d/one d/two; ln -s /nowhere d/link; mkfifo p; chmod 4711 d/one; touch -d @99 d/one d; \
+             chmod 555 d; find . | sort",
+        );
+        let out = directory.path().join("out");
+        unpack(&ramdisk, &out, &mut |entry| panic!("{entry:?}")).unwrap();
+        let one = fs::metadata(out.join("d/one")).unwrap();
+        assert_eq!((one.ino(), one.nlink(), one.mtime()), (fs::metadata(out.join("d/two")).unwrap().ino(), 2, 99));
+        assert_eq!(fs::read_to_string(out.join("d/one")).unwrap(), "x\n");
+        let difference = Command::new("diff")
+            .arg("-r")
+            .arg("--no-dereference")
+            .args([directory.path().join("tree/d"), out.join("d")])
+            .output()
+            .unwrap();
+        assert!(difference.status.success(), "{difference:?}");
+        assert_eq!(fs::metadata(out.join("d")).unwrap().mode() & 0o7777, 0o555);
+        assert_eq!(fs::metadata(out.join("d")).unwrap().mtime(), 99);
+        assert_eq!(fs::read_link(out.join("d/link")).unwrap(), Path::new("/nowhere"));
+
+        let error = unpack(&ramdisk, &out, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("is not empty"), "{error}");
+    }
+
+    #[test]
+    fn nothing_leaves_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o700)).unwrap();
+        let to_victim = member("a", 0o120_777, victim.to_str().unwrap());
+        for (number, (archive, expected)) in [
+            (member("../victim/x", 0o100_644, "x"), "leads out of the directory"),
+            (member("a/../../victim/x", 0o100_644, "x"), "leads out of the directory"),
+            (member(&format!("{}/x", victim.display()), 0o100_644, "x"), "leads out of the directory"),
+            (to_victim.clone() + &member("a/x", 0o100_644, "x"), "is in the way, which is no directory"),
+            (member(".", 0o100_644, "x"), "the place of the directory itself"),
+            (member("a", 0o040_777, "") + &to_victim, ""),
+            (to_victim.clone() + &member("a", 0o100_644, "x"), ""),
+            (linked("a", 0o100_644, 2, "") + &to_victim + &linked("b", 0o100_777, 2, ""), ""),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = directory.path().join("initrd");
+            fs::write(&path, archive).unwrap();
+            let result =
+                unpack(&Ramdisk::open(&path).unwrap(), &directory.path().join(number.to_string()), &mut |_| ());
+            match result {
+                Ok(()) => assert_eq!(expected, "", "{number}"),
+                Err(error) => assert!(format!("{error:#}").contains(expected) && !expected.is_empty(), "{error:#}"),
+            }
+            assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+            assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o700, "{number}");
+        }
+    }
+}
