@@ -1,10 +1,11 @@
 //! `firn build`: everything that a machine needs to boot a system, in one directory.
 
+use crate::text;
 use anyhow::{Context, Result};
 use clap::Args;
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Contents, Database, Format, Manifest, Options, Packing, Profile};
-use std::io::{self, ErrorKind, Write};
+use firn::image::{self, Compression, Contents, Database, Format, Manifest, Options, Packing, Profile, interrupt};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The words of `firn build`.
@@ -82,6 +83,7 @@ pub struct Build {
 impl Build {
     /// Builds, and says what there is then.
     pub fn run(self) -> Result<()> {
+        interrupt::listen().context("catching signals, so that an interrupted build leaves nothing behind")?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::for_stderr() };
         let options = Options {
             toplevel: self.toplevel,
@@ -109,16 +111,11 @@ impl Build {
         if self.quiet {
             return Ok(());
         }
-        match summarize(&manifest, &options.out) {
-            // Whoever reads it has read enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("writing to standard output; everything is built"),
-        }
+        text::print(|out| Ok(summarize(&manifest, &options.out, out)?)).context("everything is built")
     }
 }
 
-fn summarize(manifest: &Manifest, out: &Path) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
+fn summarize(manifest: &Manifest, out: &Path, stdout: &mut dyn Write) -> io::Result<()> {
     writeln!(stdout, "{} in {}", manifest.label, out.display())?;
     for file in &manifest.files {
         writeln!(stdout, "{:>12} bytes  {}", file.bytes, file.name)?;

@@ -1,12 +1,21 @@
 //! The builder's command line: parse, call, print an error once. A file for each subcommand.
 
+mod boot;
 mod build;
+mod cat;
+mod completions;
+mod diff;
+mod inspect;
+mod ls;
+mod man;
+mod text;
+mod unpack;
+mod verify;
 
 use clap::{Parser, Subcommand};
-use firn::image::interrupt;
 use std::process::ExitCode;
 
-/// Packs NixOS systems that run from memory, with a stage 1 that boots them.
+/// Packs NixOS systems that run from memory, with a stage 1 that boots them; and looks into what was packed.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -18,14 +27,40 @@ struct Cli {
 enum Command {
     /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
     Build(build::Build),
+    /// Say what a build, a ramdisk, a store image or a kernel is, and what is in it
+    Inspect(inspect::Inspect),
+    /// List the files of a ramdisk, of all of its segments
+    Ls(ls::Ls),
+    /// Print a file of a ramdisk
+    Cat(cat::Cat),
+    /// Unpack a ramdisk into a directory
+    Unpack(unpack::Unpack),
+    /// Compare two builds, ramdisks or store images: store paths, kernel, modules, command line
+    Diff(diff::Diff),
+    /// Compare every file of a build with its manifest, and the store image with the ramdisk's plan
+    Verify(verify::Verify),
+    /// Boot a build under QEMU, with this terminal as its console
+    Boot(boot::Boot),
+    /// Print the completions of a shell for firn
+    Completions(completions::Completions),
+    /// Write the man pages of firn into a directory
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
-    let Command::Build(build) = Cli::parse().command;
-    if let Err(error) = interrupt::listen() {
-        eprintln!("firn: what is interrupted will leave temporary files: {error}");
-    }
-    match build.run() {
+    let result = match Cli::parse().command {
+        Command::Build(build) => build.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Ls(ls) => ls.run(),
+        Command::Cat(cat) => cat.run(),
+        Command::Unpack(unpack) => unpack.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Boot(boot) => boot.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("firn: {error:#}");

@@ -1,0 +1,54 @@
+//! `firn boot`: a build under QEMU.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use firn::inspect::machine::Machine;
+use std::path::PathBuf;
+
+/// The words of `firn boot`.
+#[derive(Args)]
+pub struct Boot {
+    /// A directory that firn build made
+    directory: PathBuf,
+
+    /// Size of the memory, MiB; without this twice the ramdisk and 512, at least 1024
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    memory: Option<u64>,
+
+    /// Words for the kernel, after those of the build
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    append: Option<String>,
+
+    /// Whether this machine's own CPU runs the guest: auto does if /dev/kvm can be opened
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    kvm: Kvm,
+
+    /// Give the machine a network card, behind QEMU's own NAT
+    #[arg(long)]
+    net: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kvm {
+    Auto,
+    On,
+    Off,
+}
+
+impl Boot {
+    /// Boots it, until it switches itself off.
+    pub fn run(self) -> Result<()> {
+        let mut machine = Machine::of_build(&self.directory)?;
+        machine.memory = self.memory.unwrap_or(machine.memory);
+        machine.net = self.net;
+        machine.kvm = match self.kvm {
+            Kvm::Auto => machine.kvm,
+            Kvm::On => true,
+            Kvm::Off => false,
+        };
+        if let Some(words) = self.append {
+            machine.cmdline = format!("{} {words}", machine.cmdline);
+        }
+        machine.run()
+    }
+}

@@ -1,0 +1,112 @@
+//! `firn inspect`: what something is, and what is in it.
+
+use crate::text::{self, size};
+use anyhow::Result;
+use clap::Args;
+use firn::inspect::store::Image;
+use firn::inspect::summary::{Contents, Kernel, Summary};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// How many store paths are shown.
+const LARGEST: usize = 10;
+
+/// The words of `firn inspect`.
+#[derive(Args)]
+pub struct Inspect {
+    /// A directory that firn build made; or a ramdisk, by whatever made; or a store image, or a kernel
+    path: PathBuf,
+
+    /// Print JSON, with all store paths
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    /// Prints it.
+    pub fn run(self) -> Result<()> {
+        let summary = Summary::of(&self.path)?;
+        if self.json {
+            return text::print_json(&summary);
+        }
+        text::print(|out| Ok(show(&summary, out)?))
+    }
+}
+
+fn show(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    match summary {
+        Summary::Build(build) => {
+            let manifest = &build.manifest;
+            writeln!(out, "{}, {}, by firn {}", manifest.label, manifest.system, manifest.firn)?;
+            writeln!(out, "  command line: {}", manifest.cmdline)?;
+            kernel(&build.kernel, out)?;
+            ramdisk(&build.ramdisk, out)
+        }
+        Summary::Ramdisk(contents) => ramdisk(contents, out),
+        Summary::Image(found) => image(found, out),
+        Summary::Kernel(found) => kernel(found, out),
+    }
+}
+
+fn kernel(kernel: &Kernel, out: &mut dyn Write) -> io::Result<()> {
+    let release = kernel.release.as_deref().unwrap_or("of unknown release");
+    writeln!(out, "{}: Linux {release}, {}", kernel.path, size(kernel.bytes))
+}
+
+fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: a ramdisk, {}", ramdisk.path, size(ramdisk.bytes))?;
+    writeln!(out, "  {:>12}  {:<11}  {:>10}  {:>10}  {:>7}", "offset", "compression", "packed", "unpacked", "files")?;
+    for segment in &ramdisk.segments {
+        let (packed, unpacked) = (size(segment.packed), size(segment.unpacked));
+        let (offset, compression, members) = (segment.offset, segment.compression, segment.members);
+        writeln!(out, "  {offset:>12}  {compression:<11}  {packed:>10}  {unpacked:>10}  {members:>7}")?;
+    }
+    if let Some(release) = &ramdisk.kernel_release {
+        writeln!(out, "  for the kernel: {release}")?;
+    }
+    match (&ramdisk.plan, &ramdisk.bad_plan) {
+        (Some(plan), _) => {
+            writeln!(out, "  starts: {}", plan.init)?;
+            writeln!(out, "  loads: {}", names(&plan.modules))?;
+            writeln!(out, "  mounts: {}, {}, SHA-256 {}", plan.image.path, size(plan.image.bytes), plan.image.sha256)?;
+        }
+        (None, Some(reason)) => writeln!(out, "  a plan that cannot be read: {reason}")?,
+        (None, None) => writeln!(out, "  no plan: not made by firn")?,
+    }
+    writeln!(out, "  kernel modules: {}", ramdisk.modules.len())?;
+    ramdisk.images.iter().try_for_each(|found| image(found, out))
+}
+
+fn image(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+    let place = image.offset.filter(|offset| *offset > 0).map(|offset| format!(" at offset {offset}"));
+    writeln!(
+        out,
+        "{}{}: {}, compression {}, blocks of {}, {} files, {}",
+        image.path,
+        place.unwrap_or_default(),
+        image.superblock.format,
+        image.superblock.compressor,
+        size(image.superblock.block_size),
+        image.superblock.inodes,
+        size(image.bytes)
+    )?;
+    if let Some(reason) = &image.unknown {
+        return writeln!(out, "  store paths unknown: {reason}");
+    }
+    writeln!(out, "  store paths: {}, {}; the largest:", image.store_paths.len(), size(image.unpacked()))?;
+    let mut paths: Vec<_> = image.store_paths.iter().collect();
+    paths.sort_by_key(|path| std::cmp::Reverse(path.bytes));
+    for path in paths.iter().take(LARGEST) {
+        writeln!(out, "  {:>12}  {}", size(path.bytes), path.path)?;
+    }
+    Ok(())
+}
+
+/// The names of modules that are given by their paths.
+fn names(modules: &[String]) -> String {
+    let name = |path: &String| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.strip_suffix(".ko").unwrap_or(file).to_owned()
+    };
+    modules.iter().map(name).collect::<Vec<_>>().join(" ")
+}
