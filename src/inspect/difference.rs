@@ -2,6 +2,7 @@
 
 use super::store::StorePath;
 use super::summary::{Contents, Summary};
+use crate::modules::module_name;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ pub struct Difference {
     pub kernel_release: Option<(String, String)>,
     /// Words of the command line.
     pub cmdline: Change<String>,
-    /// Kernel modules in the ramdisk.
+    /// Kernel modules in the ramdisk, by name.
     pub modules: Change<String>,
     /// Store paths.
     pub store_paths: Change<StorePath>,
@@ -90,7 +91,7 @@ fn facts(path: &Path) -> Result<Facts> {
 fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
     let mut facts = Facts {
         kernel_release: ramdisk.kernel_release.unwrap_or_default(),
-        modules: ramdisk.modules.into_iter().collect(),
+        modules: ramdisk.modules.iter().map(|path| module_name(path)).collect(),
         ..Facts::default()
     };
     for image in ramdisk.images {

@@ -1,12 +1,13 @@
 //! A build under QEMU, on this terminal: whether it boots, before it goes to a server.
 
 use super::manifest;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -33,9 +34,20 @@ pub struct Machine {
     /// Size of the memory, MiB.
     pub memory: u64,
     /// Whether the host's CPU runs the guest, or QEMU translates it.
-    pub kvm: bool,
+    pub kvm: Kvm,
     /// Whether it has a network card, behind QEMU's own NAT.
     pub net: bool,
+}
+
+/// When KVM is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kvm {
+    /// If this user may, and then without it if QEMU fails: there are hosts that have it and where it does not work.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 impl Machine {
@@ -59,7 +71,7 @@ impl Machine {
             initrd,
             cmdline: manifest.cmdline,
             memory: MEMORY.max((bytes >> 20) * 2 + 512),
-            kvm: kvm_is_there(),
+            kvm: Kvm::Auto,
             net: false,
         })
     }
@@ -72,29 +84,36 @@ impl Machine {
     /// No QEMU, or one that fails. How the boot goes is no error: it is on the console.
     pub fn run(&self) -> Result<()> {
         let terminal = io::stdin().is_terminal();
-        let mut command = Command::new(QEMU);
-        command.args(self.arguments(terminal));
         if terminal {
             eprintln!("The keys Ctrl-a x end the machine, whatever it does.");
-        } else {
-            command.stdin(Stdio::null());
         }
-        let status = command.status().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => anyhow::Error::new(error)
-                .context(format!("there is no {QEMU} on the PATH; install QEMU (Debian: apt install qemu-system-x86)")),
-            _ => anyhow::Error::new(error).context(format!("running {QEMU}")),
-        })?;
-        if !status.success() {
-            let advice = if self.kvm { "; try it with --kvm off" } else { "" };
-            bail!("{QEMU} failed ({status}): its reason is above{advice}");
+        let kvm = self.kvm == Kvm::On || (self.kvm == Kvm::Auto && kvm_is_there());
+        let mut status = self.start(terminal, kvm)?;
+        if !status.success() && kvm && self.kvm == Kvm::Auto {
+            eprintln!("firn: KVM is there and does not work ({QEMU}: {status}); going on without it");
+            status = self.start(terminal, false)?;
         }
+        ensure!(status.success(), "{QEMU} failed ({status}); its reason is above");
         Ok(())
     }
 
-    fn arguments(&self, terminal: bool) -> Vec<OsString> {
+    fn start(&self, terminal: bool, kvm: bool) -> Result<ExitStatus> {
+        let mut command = Command::new(QEMU);
+        command.args(self.arguments(terminal, kvm));
+        if !terminal {
+            command.stdin(Stdio::null());
+        }
+        command.status().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow::Error::new(error)
+                .context(format!("there is no {QEMU} on the PATH; install QEMU (Debian: apt install qemu-system-x86)")),
+            _ => anyhow::Error::new(error).context(format!("running {QEMU}")),
+        })
+    }
+
+    fn arguments(&self, terminal: bool, kvm: bool) -> Vec<OsString> {
         let memory = format!("{}M", self.memory);
         let words = format!("{OWN_WORDS} {}", self.cmdline);
-        let (accel, cpu) = if self.kvm { ("kvm", "host") } else { ("tcg", TRANSLATED) };
+        let (accel, cpu) = if kvm { ("kvm", "host") } else { ("tcg", TRANSLATED) };
         let serial = if terminal { "mon:stdio" } else { "stdio" };
         let nic = if self.net { "user,model=virtio-net-pci" } else { "none" };
         let mut arguments: Vec<OsString> = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
@@ -130,10 +149,10 @@ mod tests {
         let initrd = fs::File::create(directory.path().join("initrd")).unwrap();
         assert_eq!(manifest("x86_64-linux").unwrap().memory, 1024);
         initrd.set_len(1 << 30).unwrap();
-        let machine = Machine { kvm: false, ..manifest("x86_64-linux").unwrap() };
+        let machine = manifest("x86_64-linux").unwrap();
         assert_eq!(machine.memory, 2560);
         let arguments: Vec<_> =
-            machine.arguments(false).iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            machine.arguments(false, false).iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let after = |word: &str| &arguments[arguments.iter().position(|found| found == word).unwrap() + 1];
         assert_eq!(after("-append"), &format!("{OWN_WORDS} init=/x console=tty0"));
         assert_eq!((after("-nic").as_str(), after("-serial").as_str()), ("none", "stdio"));

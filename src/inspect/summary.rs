@@ -6,6 +6,7 @@ use super::ramdisk::{Ramdisk, Segment};
 use super::store::Image;
 use super::superblock::{self, recognize};
 use crate::bzimage;
+use crate::modules::without_suffix;
 use crate::plan::{self, Plan};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -133,7 +134,7 @@ impl Contents {
             let plan = read_plan(reader)?;
             self.bad_plan = plan.as_ref().err().map(|error| format!("{error:#}"));
             self.plan = plan.ok();
-        } else if is_module(&path) {
+        } else if without_suffix(&path).len() < path.len() {
             self.modules.push(path.into_owned());
         } else if entry.bytes >= superblock::LENGTH as u64 {
             let mut start = Vec::new();
@@ -204,11 +205,6 @@ fn start(path: &Path, bytes: u64) -> std::io::Result<Vec<u8>> {
     Ok(start)
 }
 
-fn is_module(path: &str) -> bool {
-    let path = [".xz", ".zst", ".gz"].iter().find_map(|suffix| path.strip_suffix(suffix)).unwrap_or(path);
-    path.strip_suffix(".ko").is_some_and(|name| !name.is_empty())
-}
-
 /// The release in `lib/modules/<release>/`.
 fn release_of(modules: &[String]) -> Option<String> {
     modules.iter().find_map(|path| {
@@ -222,17 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_and_whose_they_are() {
-        for (path, expected) in [
-            ("lib/modules/6.1/kernel/fs/overlayfs/overlay.ko", true),
-            ("lib/modules/6.1/kernel/overlay.ko.xz", true),
-            ("a.ko.zst", true),
-            (".ko", false),
-            ("lib/modules/6.1/modules.dep", false),
-            ("a.xz", false),
-        ] {
-            assert_eq!(is_module(path), expected, "{path}");
-        }
+    fn whose_modules_they_are() {
         let of = |path: &str| release_of(&[path.to_owned()]);
         assert_eq!(of("usr/lib/modules/6.1/a.ko").as_deref(), Some("6.1"));
         assert_eq!(of("a.ko"), None);

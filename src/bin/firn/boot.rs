@@ -1,8 +1,8 @@
 //! `firn boot`: a build under QEMU.
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
-use firn::inspect::machine::Machine;
+use clap::Args;
+use firn::inspect::machine::{Kvm, Machine};
 use std::path::PathBuf;
 
 /// The words of `firn boot`.
@@ -19,7 +19,7 @@ pub struct Boot {
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Option<String>,
 
-    /// Whether this machine's own CPU runs the guest: auto does if /dev/kvm can be opened
+    /// Whether this machine's own CPU runs the guest
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     kvm: Kvm,
 
@@ -28,24 +28,13 @@ pub struct Boot {
     net: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Kvm {
-    Auto,
-    On,
-    Off,
-}
-
 impl Boot {
     /// Boots it, until it switches itself off.
     pub fn run(self) -> Result<()> {
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory = self.memory.unwrap_or(machine.memory);
         machine.net = self.net;
-        machine.kvm = match self.kvm {
-            Kvm::Auto => machine.kvm,
-            Kvm::On => true,
-            Kvm::Off => false,
-        };
+        machine.kvm = self.kvm;
         if let Some(words) = self.append {
             machine.cmdline = format!("{} {words}", machine.cmdline);
         }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use firn::inspect::store::Image;
 use firn::inspect::summary::{Contents, Kernel, Summary};
+use firn::modules::module_name;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -67,7 +68,8 @@ fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
     match (&ramdisk.plan, &ramdisk.bad_plan) {
         (Some(plan), _) => {
             writeln!(out, "  starts: {}", plan.init)?;
-            writeln!(out, "  loads: {}", names(&plan.modules))?;
+            let modules: Vec<_> = plan.modules.iter().map(|path| module_name(path)).collect();
+            writeln!(out, "  loads: {}", modules.join(" "))?;
             writeln!(out, "  mounts: {}, {}, SHA-256 {}", plan.image.path, size(plan.image.bytes), plan.image.sha256)?;
         }
         (None, Some(reason)) => writeln!(out, "  a plan that cannot be read: {reason}")?,
@@ -100,13 +102,4 @@ fn image(image: &Image, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {:>12}  {}", size(path.bytes), path.path)?;
     }
     Ok(())
-}
-
-/// The names of modules that are given by their paths.
-fn names(modules: &[String]) -> String {
-    let name = |path: &String| {
-        let file = path.rsplit('/').next().unwrap_or(path);
-        file.strip_suffix(".ko").unwrap_or(file).to_owned()
-    };
-    modules.iter().map(name).collect::<Vec<_>>().join(" ")
 }
