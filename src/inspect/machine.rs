@@ -97,13 +97,19 @@ impl Machine {
         Ok(())
     }
 
-    fn start(&self, terminal: bool, kvm: bool) -> Result<ExitStatus> {
+    /// The command that runs it, its console on standard output; and on standard input, if that is a terminal.
+    #[must_use]
+    pub fn command(&self, terminal: bool, kvm: bool) -> Command {
         let mut command = Command::new(QEMU);
         command.args(self.arguments(terminal, kvm));
         if !terminal {
             command.stdin(Stdio::null());
         }
-        command.status().map_err(|error| match error.kind() {
+        command
+    }
+
+    fn start(&self, terminal: bool, kvm: bool) -> Result<ExitStatus> {
+        self.command(terminal, kvm).status().map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow::Error::new(error)
                 .context(format!("there is no {QEMU} on the PATH; install QEMU (Debian: apt install qemu-system-x86)")),
             _ => anyhow::Error::new(error).context(format!("running {QEMU}")),

@@ -3,13 +3,12 @@
 use super::newc::{Entry, Kind};
 use super::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 /// Writes the contents of the file at `path` to `out`: of several, those of the last one, as the kernel leaves it.
 ///
@@ -185,16 +184,14 @@ impl Target<'_> {
         if self.root {
             lchown(path, Some(entry.user), Some(entry.group))?;
         }
+        let time = Timespec { tv_sec: entry.time.into(), tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
         if entry.kind == Kind::Symlink {
             return Ok(());
         }
         // Set-user-ID is nothing to give away to whoever unpacks.
         let bits = if self.root { 0o7777 } else { 0o1777 };
-        if matches!(entry.kind, Kind::File | Kind::Directory) {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.time.into());
-            // By a descriptor, and while it may still be opened.
-            File::open(path)?.set_modified(time)?;
-        }
         fs::set_permissions(path, Permissions::from_mode(entry.mode & bits))
     }
 }

@@ -1,0 +1,238 @@
+//! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
+
+use anyhow::{Context, Result};
+use firn::image::progress::Progress;
+use firn::image::{Manifest, Options, Packing, build};
+use firn::inspect::machine::Machine;
+use firn::inspect::ramdisk::Ramdisk;
+use firn::inspect::summary::{Build, Summary};
+use firn::inspect::{difference, unpack, verify};
+use firn::plan;
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The demo system, and where it is packed to.
+struct Demo {
+    toplevel: String,
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
+fn demo() -> &'static Demo {
+    static DEMO: OnceLock<Demo> = OnceLock::new();
+    DEMO.get_or_init(|| {
+        let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
+        let probe = env!("CARGO_BIN_EXE_firn-probe");
+        let output = run(Command::new(system).args(["--kernel", "6.1", "--kind", "classic", "--probe", probe]));
+        let toplevel = output.lines().last().expect("system/build prints a store path").to_owned();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("eyes");
+        let manifest = pack(&toplevel, &directory, &[]).unwrap();
+        Demo { toplevel, directory, manifest }
+    })
+}
+
+fn pack(toplevel: &str, directory: &Path, modules: &[&str]) -> Result<Manifest> {
+    let firn_init =
+        env::var_os("FIRN_INIT").context("FIRN_INIT is not set; start the tests with ./initrd-tests/run")?;
+    let options = Options {
+        packing: Packing { compression: Some("zstd -Xcompression-level 1".parse()?), ..Packing::default() },
+        modules: modules.iter().map(ToString::to_string).collect(),
+        ..Options::new(toplevel, directory, firn_init)
+    };
+    build(&options, Progress::Quiet)
+}
+
+/// The standard output of a command that succeeds.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same of a script, in the directory of the demo.
+fn shell(script: &str) -> String {
+    run(Command::new("sh").args(["-euc", script]).current_dir(&demo().directory))
+}
+
+fn inspect(path: &Path) -> Build {
+    match Summary::of(path).unwrap() {
+        Summary::Build(build) => *build,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn segments_and_members_are_those_of_cpio() {
+    let build = inspect(&demo().directory);
+    let [small, large] = build.ramdisk.segments.as_slice() else { panic!("{:?}", build.ramdisk.segments) };
+    assert_eq!(small.offset, 0);
+    let mut names = Vec::new();
+    let ramdisk = Ramdisk::open(&demo().directory).unwrap();
+    ramdisk
+        .walk(&mut |entry, _| {
+            names.push(entry.path.display().to_string());
+            Ok(())
+        })
+        .unwrap();
+    let foreign = shell(&format!(
+        "head --bytes={} initrd | zstd --decompress | cpio --list --quiet; \
+         tail --bytes=+{} initrd | cpio --list --quiet",
+        small.packed,
+        large.offset + 1
+    ));
+    assert_eq!(names, foreign.lines().collect::<Vec<_>>());
+    assert_eq!(large.offset + large.packed, ramdisk.bytes);
+}
+
+#[test]
+fn the_store_is_that_of_nix_and_unsquashfs() {
+    let build = inspect(&demo().directory);
+    let [image] = build.ramdisk.images.as_slice() else { panic!("{:?}", build.ramdisk.images) };
+    let mut closure: Vec<_> =
+        shell(&format!("nix-store --query --requisites {}", demo().toplevel)).lines().map(str::to_owned).collect();
+    closure.sort();
+    assert_eq!(image.store_paths.iter().map(|path| path.path.clone()).collect::<Vec<_>>(), closure);
+    assert_eq!(image.unpacked(), demo().manifest.store_bytes);
+    let size = shell(&format!("nix-store --query --size {}", closure[0]));
+    assert_eq!(image.store_paths[0].bytes.to_string(), size.trim());
+
+    let foreign = shell(&format!("unsquashfs -offset {} -stat initrd", image.offset.unwrap()));
+    for line in [
+        format!("Compression {}", image.superblock.compressor),
+        format!("Block size {}", image.superblock.block_size),
+        format!("Number of inodes {}", image.superblock.inodes),
+        format!("Filesystem size {} bytes", image.superblock.used),
+    ] {
+        assert!(foreign.contains(&line), "no {line:?} in {foreign}");
+    }
+    // The same image, in a file of its own.
+    let Summary::Image(alone) = Summary::of(&demo().directory.join("nix-store.squashfs")).unwrap() else { panic!() };
+    assert_eq!((alone.store_paths, alone.superblock), (image.store_paths.clone(), image.superblock.clone()));
+}
+
+#[test]
+fn what_the_ramdisk_is_for() {
+    let (build, manifest) = (inspect(&demo().directory), &demo().manifest);
+    assert_eq!(build.kernel.release.as_ref(), Some(&manifest.kernel_release));
+    assert_eq!(build.ramdisk.kernel_release.as_ref(), Some(&manifest.kernel_release));
+    let plan = build.ramdisk.plan.unwrap();
+    assert_eq!((&plan.init, &plan.modules), (&manifest.init, &manifest.modules));
+    assert_eq!(build.ramdisk.modules.len(), manifest.modules.len());
+
+    let mut text = Vec::new();
+    let ramdisk = Ramdisk::open(&demo().directory.join("initrd")).unwrap();
+    unpack::cat(&ramdisk, Path::new(plan::PATH), &mut text).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), plan.to_json().unwrap());
+}
+
+#[test]
+fn unpacked_as_cpio_does() {
+    let (ours, theirs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let ramdisk = Ramdisk::open(&demo().directory).unwrap();
+    unpack::unpack(&ramdisk, ours.path(), &mut |entry| panic!("left out: {entry:?}")).unwrap();
+    let segments = inspect(&demo().directory).ramdisk.segments;
+    let theirs = theirs.path().display();
+    shell(&format!(
+        "initrd=$PWD/initrd; cd {theirs}; head --bytes={} $initrd | zstd --decompress | cpio --extract --quiet --preserve-modification-time; \
+         tail --bytes=+{} $initrd | cpio --extract --quiet --preserve-modification-time; chmod 755 .",
+        segments[0].packed,
+        segments[1].offset + 1
+    ));
+    // Type, mode, owner, path, target; and the time of what is no directory, whose time cpio does not bring back.
+    let list = |directory: &str| {
+        let find = "find . -printf '%y %m %U:%G %p %l ' '(' -type d -printf '\\n' -o -printf '%T@\\n' ')'";
+        shell(&format!("cd {directory}; {find} | sort"))
+    };
+    let ours = ours.path().to_str().unwrap();
+    assert_eq!(list(ours), list(&theirs.to_string()));
+    shell(&format!("cd {ours}; find . -type f -exec cmp {{}} {theirs}/{{}} \\;"));
+}
+
+#[test]
+fn what_two_builds_have_not_in_common() {
+    let with_dummy = TempDir::new().unwrap();
+    pack(&demo().toplevel, with_dummy.path(), &["dummy"]).unwrap();
+    let difference = difference::between(&demo().directory, with_dummy.path()).unwrap();
+    assert_eq!(difference.modules.added, ["dummy"]);
+    assert!(difference.modules.removed.is_empty() && difference.kernel_release.is_none());
+    assert!(difference.store_paths.added.is_empty() && difference.store_paths.removed.is_empty());
+    assert_eq!(difference.store_bytes, (demo().manifest.store_bytes, demo().manifest.store_bytes));
+}
+
+/// What is wrong with a copy of the demo that a function damaged: each fault with what it is a fault of.
+fn faults(damage: impl Fn(&Path)) -> Vec<String> {
+    let copy = TempDir::new().unwrap();
+    let copy = copy.path().join("copy");
+    run(Command::new("cp").arg("-r").args([&demo().directory, &copy]));
+    damage(&copy);
+    let findings = verify::verify(&copy, Progress::Quiet).unwrap();
+    findings.into_iter().filter_map(|finding| Some(format!("{}: {}", finding.what, finding.fault?))).collect()
+}
+
+#[test]
+fn damage() {
+    let has = |faults: &[String], expected: &[&str]| {
+        assert_eq!(faults.len(), expected.len(), "{faults:?}");
+        for (fault, words) in faults.iter().zip(expected) {
+            assert!(fault.contains(words), "no {words:?} in {fault:?}");
+        }
+    };
+    let image = "the store image that the ramdisk's plan names";
+    has(&faults(|_| ()), &[]);
+
+    let large = inspect(&demo().directory).ramdisk.segments[1].clone();
+    let flip = |place: u64| {
+        move |copy: &Path| {
+            let file = OpenOptions::new().read(true).write(true).open(copy.join("initrd")).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, place).unwrap();
+            file.write_all_at(&[!byte[0]], place).unwrap();
+        }
+    };
+    has(
+        &faults(flip(large.offset + large.packed / 2)),
+        &["initrd: its SHA-256 is ", &format!("{image}: its SHA-256 is ")],
+    );
+    has(
+        &faults(flip(4)), // in the header of the zstd frame
+        &["initrd: its SHA-256 is ", "in the segment at offset 0 (compression: zstd)"],
+    );
+    has(
+        &faults(|copy| {
+            OpenOptions::new().write(true).open(copy.join("initrd")).unwrap().set_len(large.packed).unwrap();
+        }),
+        &["initrd: it has ", "the archive ends within its contents"],
+    );
+    has(
+        &faults(|copy| fs::remove_file(copy.join("netboot.ipxe")).unwrap()),
+        &["netboot.ipxe: opening it: No such file"],
+    );
+    has(
+        &faults(|copy| fs::write(copy.join("bzImage"), "no kernel").unwrap()),
+        &["bzImage: it has 9 bytes and manifest.json says "],
+    );
+    has(
+        &faults(|copy| {
+            let path = copy.join("manifest.json");
+            let json = fs::read_to_string(&path).unwrap();
+            fs::write(&path, json.replace(r#""kernel_release": "6.1"#, r#""kernel_release": "6.9"#)).unwrap();
+        }),
+        &["the ramdisk is for Linux 6.1", "bzImage is Linux 6.1"],
+    );
+}
+
+#[test]
+fn a_build_boots() {
+    let mut machine = Machine::of_build(&demo().directory).unwrap();
+    machine.cmdline += " probe=";
+    let mut timeout = Command::new("timeout");
+    let qemu = machine.command(false, false);
+    timeout.args(["--kill-after=5", "240"]).arg(qemu.get_program()).args(qemu.get_args());
+    let console = run(&mut timeout);
+    assert!(console.contains("stage 2: Running the probe"), "{console}");
+}

@@ -1,0 +1,124 @@
+//! firn as a process: what it prints, what it needs, how it fails.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs a script with `$firn` in it, in a directory.
+fn bash(directory: &Path, script: &str) -> Output {
+    let mut bash = Command::new("bash");
+    bash.args(["-o", "pipefail", "-euc", script]).current_dir(directory).env("firn", env!("CARGO_BIN_EXE_firn"));
+    bash.output().unwrap()
+}
+
+/// What a script prints that succeeds.
+fn printed(directory: &Path, script: &str) -> String {
+    let output = bash(directory, script);
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Checks that a command fails with one line on standard error that has these words.
+fn refused(directory: &Path, command: &str, words: &[&str]) {
+    let output = bash(directory, command);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+    assert_eq!(error.lines().count(), 1, "{command}: {error}");
+    for word in words {
+        assert!(error.contains(word), "{command}: no {word:?} in {error}");
+    }
+}
+
+fn header(path: &str, mode: u32, bytes: u64) -> Vec<u8> {
+    let name = path.len() + 1;
+    let header = format!(
+        "070701{0:08x}{mode:08x}{0:08x}{0:08x}{1:08x}{0:08x}{bytes:08x}{0:08x}{0:08x}{0:08x}{0:08x}{name:08x}{0:08x}{path}\0",
+        0, 1
+    );
+    let mut header = header.into_bytes();
+    header.resize(header.len().next_multiple_of(4), 0);
+    header
+}
+
+#[test]
+fn a_store_image_of_3_gib_is_not_held_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = 3 << 30;
+    let plan = format!(
+        r#"{{"version": 1, "kernel_release": "6.9", "init": "/x/init", "modules": [],
+             "image": {{"path": "/nix-store.squashfs", "bytes": {image}, "sha256": "00"}}}}"#
+    );
+    let mut initrd = File::create(directory.path().join("initrd")).unwrap();
+    initrd.write_all(&header("firn/plan.json", 0o100_444, plan.len() as u64)).unwrap();
+    initrd.write_all(plan.as_bytes()).unwrap();
+    initrd.write_all(&vec![0; plan.len().next_multiple_of(4) - plan.len()]).unwrap();
+    initrd.write_all(&header("nix-store.squashfs", 0o100_444, image)).unwrap();
+    initrd.seek(SeekFrom::Current(image.cast_signed())).unwrap();
+    initrd.write_all(&header("TRAILER!!!", 0, 0)).unwrap();
+    let bytes = initrd.metadata().unwrap().len();
+    let manifest = format!(
+        r#"{{"cmdline": "", "kernel_release": "6.9", "files": [{{"name": "initrd", "bytes": {bytes}, "sha256": "00"}}]}}"#
+    );
+    fs::write(directory.path().join("manifest.json"), manifest).unwrap();
+    fs::write(directory.path().join("bzImage"), "a kernel").unwrap();
+
+    let limited = |command: &str| printed(directory.path(), &format!("ulimit -v {}; {command}", 64 << 10));
+    assert!(limited("$firn ls .").contains("  3221225472 nix-store.squashfs\n"));
+    assert!(limited("$firn inspect .").contains("3.0 GiB"));
+    assert_eq!(limited("$firn cat initrd /nix-store.squashfs | wc --bytes"), "3221225472\n");
+    // Both checksums are wrong, and that is known only after reading all of it.
+    let findings = limited("$firn verify . || test $? = 1");
+    assert_eq!(findings.matches(": its SHA-256 is ").count(), 2, "{findings}");
+}
+
+#[test]
+fn a_reader_that_goes_away() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(directory.path(), "touch {1..9999}; ls | cpio --create --format=newc --quiet > initrd");
+    for command in ["ls initrd", "ls --json initrd", "cat initrd initrd", "completions bash"] {
+        // head reads one byte, and what is left is more than a pipe holds
+        printed(directory.path(), &format!("$firn {command} | head --bytes=1"));
+    }
+}
+
+#[test]
+fn completions_and_manual_pages() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(
+        directory.path(),
+        "$firn completions bash > firn.bash; bash -n firn.bash; $firn completions zsh; $firn man man",
+    );
+    let pages = printed(directory.path(), "ls man");
+    assert!(pages.contains("firn.1\n") && pages.contains("firn-verify.1\n"), "{pages}");
+    assert!(fs::read_to_string(directory.path().join("man/firn-ls.1")).unwrap().contains("\n.SH SYNOPSIS\n"));
+}
+
+#[test]
+fn what_cannot_be_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(
+        directory.path(),
+        "echo 'not a ramdisk' > text; mkdir empty full; touch full/x; mkfifo pipe; echo '{' > full/manifest.json; \
+         echo text | cpio --create --format=newc --quiet > initrd; head --bytes=100 initrd > cut",
+    );
+    for (command, words) in [
+        ("inspect nothing", &["reading nothing", "No such file"][..]),
+        ("inspect empty", &["empty/manifest.json", "give a directory that firn build made"]),
+        ("inspect full", &["full/manifest.json is no manifest", "build the system again"]),
+        ("inspect text", &["text: at offset 0", "is it a ramdisk?"]),
+        ("ls nothing", &["opening the ramdisk nothing", "No such file"]),
+        ("ls empty", &["opening the ramdisk empty/initrd"]),
+        ("ls /dev/null", &["/dev/null is no regular file", "copy the ramdisk into one"]),
+        ("ls cut", &["cut: in the segment at offset 0", "member 0", "ends within its header"]),
+        ("cat initrd nothing", &["there is no nothing in initrd", "firn ls shows"]),
+        ("unpack initrd full", &["full is not empty", "give a directory that is not there yet"]),
+        ("unpack initrd text", &["making the directory text"]),
+        ("diff text initrd", &["text: at offset 0"]),
+        ("verify empty", &["empty/manifest.json"]),
+        ("boot empty", &["empty/manifest.json"]),
+        ("man text/x", &["writing man pages to text/x", "give a directory"]),
+    ] {
+        refused(directory.path(), &format!("$firn {command}"), words);
+    }
+}
