@@ -2,10 +2,10 @@
 //!
 //! Both halves look at the toplevel: the builder to refuse what cannot start, stage 1 since `init=` may name another system.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a system is made for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Its init is the stage-2 script, which activates the system and starts systemd.

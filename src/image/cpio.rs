@@ -10,8 +10,17 @@ use std::io::{self, Read, Write};
 /// The size of a member is eight hexadecimal digits.
 pub const MAX_MEMBER: u64 = u32::MAX as u64;
 
+/// How the header of a member begins.
+pub const MAGIC: &[u8; 6] = b"070701";
+
 /// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
 pub const ALIGNMENT: u64 = 4;
+
+/// The size of a header without the name that follows.
+const HEADER: u64 = 110;
+
+/// The name of the member that ends an archive.
+const TRAILER: &str = "TRAILER!!!";
 
 const MODE_DIRECTORY: u32 = 0o040_755;
 const MODE_FILE: u32 = 0o100_000;
@@ -93,6 +102,12 @@ pub fn write_file(out: impl Write, path: &str, mode: u32, size: u64, contents: i
     archive.finish()
 }
 
+/// The size of such an archive.
+pub fn file_size(path: &str, size: u64) -> u64 {
+    let header = |name: &str| (HEADER + name.len() as u64 + 1).next_multiple_of(ALIGNMENT);
+    header(path.trim_start_matches('/')) + size.next_multiple_of(ALIGNMENT) + header(TRAILER)
+}
+
 struct Archive<W> {
     out: W,
     inode: u32,
@@ -129,7 +144,7 @@ impl<W: Write> Archive<W> {
             "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
              {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
         )?;
-        let header = 110 + name_size as u64;
+        let header = HEADER + name_size as u64;
         self.out.write_all(padding(header))?;
         let copied = io::copy(&mut contents.take(size), &mut self.out)?;
         anyhow::ensure!(copied == size, "the file ends after {copied} of {size} bytes");
@@ -138,7 +153,7 @@ impl<W: Write> Archive<W> {
     }
 
     fn finish(mut self) -> Result<()> {
-        self.record("TRAILER!!!", 0, 0, (0, 0), 0, io::empty())
+        self.record(TRAILER, 0, 0, (0, 0), 0, io::empty())
     }
 }
 
@@ -165,6 +180,15 @@ mod tests {
         let output = cpio.wait_with_output().unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_known_before() {
+        for (path, contents) in [("/a", ""), ("/nix-store.squashfs", "abc"), ("/name", "0123"), ("/x", "01234")] {
+            let mut archive = Vec::new();
+            write_file(&mut archive, path, 0o444, contents.len() as u64, contents.as_bytes()).unwrap();
+            assert_eq!(file_size(path, contents.len() as u64), archive.len() as u64, "{path}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use super::toplevel::System;
 use crate::kind::Kind;
 use crate::plan::Plan;
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The contents of `manifest.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of firn that made it.
     pub firn: String,
@@ -33,6 +33,8 @@ pub struct Manifest {
     pub store_paths: usize,
     /// The size of these paths, bytes, as NARs.
     pub store_bytes: u64,
+    /// The store image, which has this name in the directory and at the root of the ramdisk.
+    pub image: String,
     /// Every other file of the directory, by name.
     pub files: Vec<Entry>,
 }
@@ -62,6 +64,7 @@ pub fn describe(system: &System, plan: &Plan, closure: &[Registered], files: &[E
         modules: plan.modules.clone(),
         store_paths: closure.len(),
         store_bytes: closure.iter().map(|path| path.nar_size).sum(),
+        image: plan.image.path.trim_start_matches('/').into(),
         files: files.to_vec(),
     }
 }

@@ -1,11 +1,13 @@
 //! The build: from a system's closure to what a machine boots. A file for each thing that is made.
 
+pub mod built;
 mod closure;
 pub(crate) mod cpio;
 mod database;
 mod erofs;
 pub mod interrupt;
 mod ipxe;
+pub mod kexec;
 mod manifest;
 mod modules;
 mod nix;

@@ -2,15 +2,16 @@
 
 use super::progress::Progress;
 use crate::digest::{self, sha256};
-use anyhow::{Context, Result};
-use serde::Serialize;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A file that was made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name in the directory.
     pub name: String,
@@ -43,6 +44,21 @@ impl Directory {
             format!("writing to the output directory {}; give another one with --out", path.display())
         })?;
         Ok(Self { path: path.into(), staging, entries: Vec::new() })
+    }
+
+    /// Opens the directory of one file, and tells how the file is called: `path` is its name, or a directory where it gets the
+    /// name `default`.
+    ///
+    /// # Errors
+    ///
+    /// As above, and a path that names no file.
+    pub fn of_file(path: &Path, default: &str) -> Result<(Self, String)> {
+        let path = if path.is_dir() { path.join(default) } else { path.into() };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+            bail!("{} is no name for a file; give another one with --out", path.display());
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        Ok((Self::create(parent)?, name.into()))
     }
 
     /// Where a file lies that will be called `name`.
@@ -85,6 +101,20 @@ impl Directory {
         })
     }
 
+    /// Gives a file that is made already another name here, or copies it where the file system knows no second name. `entry`
+    /// has that name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`copy`](Self::copy).
+    pub fn link(&mut self, entry: Entry, from: &Path) -> Result<()> {
+        if fs::hard_link(from, self.staged(&entry.name)).is_err() {
+            return self.copy(&entry.name, from);
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
     /// Describes the file that another program wrote where `name` is [`staged`](Self::staged).
     ///
     /// # Errors
@@ -109,17 +139,18 @@ impl Directory {
         &self.entries
     }
 
-    /// Gives every file its final name, the one that describes the others last.
+    /// Gives every file its final name, the one that describes the others last, and tells which there are.
     ///
     /// # Errors
     ///
     /// A file that cannot be renamed.
-    pub fn publish(self) -> Result<()> {
+    pub fn publish(self) -> Result<Vec<Entry>> {
         for Entry { name, .. } in &self.entries {
             let target = self.path.join(name);
             fs::rename(self.staged(name), &target).with_context(|| format!("writing {}", target.display()))?;
         }
-        self.staging.close().context("removing the temporary directory")
+        self.staging.close().context("removing the temporary directory")?;
+        Ok(self.entries)
     }
 }
 

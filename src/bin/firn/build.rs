@@ -1,12 +1,11 @@
 //! `firn build`: everything that a machine needs to boot a system, in one directory.
 
-use crate::text;
+use crate::summary;
 use anyhow::{Context, Result};
 use clap::Args;
 use firn::image::progress::Progress;
-use firn::image::{self, Compression, Contents, Database, Format, Manifest, Options, Packing, Profile, interrupt};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use firn::image::{self, Compression, Contents, Database, Format, Options, Packing, Profile, interrupt};
+use std::path::PathBuf;
 
 /// The words of `firn build`.
 #[derive(Args)]
@@ -108,19 +107,8 @@ impl Build {
             },
         };
         let manifest = image::build(&options, progress)?;
-        if self.quiet {
-            return Ok(());
-        }
-        text::print(|out| Ok(summarize(&manifest, &options.out, out)?)).context("everything is built")
+        if self.quiet { Ok(()) } else { summary::print(&manifest.label, &options.out, &manifest.files) }
     }
-}
-
-fn summarize(manifest: &Manifest, out: &Path, stdout: &mut dyn Write) -> io::Result<()> {
-    writeln!(stdout, "{} in {}", manifest.label, out.display())?;
-    for file in &manifest.files {
-        writeln!(stdout, "{:>12} bytes  {}", file.bytes, file.name)?;
-    }
-    Ok(())
 }
 
 /// Reads a size such as `131072`, `128K` or `1M`, as mksquashfs takes it for its blocks.

@@ -6,8 +6,11 @@ mod cat;
 mod completions;
 mod diff;
 mod inspect;
+mod kexec;
 mod ls;
 mod man;
+mod summary;
+mod tarball;
 mod text;
 mod unpack;
 mod verify;
@@ -27,6 +30,10 @@ struct Cli {
 enum Command {
     /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
     Build(build::Build),
+    /// Make a directory that a running Linux boots a system from by kexec: bzImage, initrd.gz, kexec-boot
+    Kexec(kexec::Kexec),
+    /// Make a tarball of the same
+    Tarball(tarball::Tarball),
     /// Say what a build, a ramdisk, a store image or a kernel is, and what is in it
     Inspect(inspect::Inspect),
     /// List the files of a ramdisk, of all of its segments
@@ -50,6 +57,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build(build) => build.run(),
+        Command::Kexec(kexec) => kexec.run(),
+        Command::Tarball(tarball) => tarball.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Ls(ls) => ls.run(),
         Command::Cat(cat) => cat.run(),

@@ -1,0 +1,32 @@
+//! `firn kexec`: what a running Linux boots a system from.
+
+use crate::summary;
+use anyhow::Result;
+use clap::Args;
+use firn::image::built::Built;
+use firn::image::kexec;
+use std::path::PathBuf;
+
+/// The words of `firn kexec`.
+#[derive(Args)]
+pub struct Kexec {
+    /// Directory that firn build made
+    build: PathBuf,
+
+    /// Directory for what is made
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Kexec {
+    /// Makes the directory, and says what there is then.
+    pub fn run(self) -> Result<()> {
+        let built = Built::open(&self.build)?;
+        let files = kexec::tree(&built, &self.out)?;
+        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+    }
+}
