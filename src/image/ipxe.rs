@@ -1,28 +1,130 @@
-//! The script that iPXE boots from.
+//! What iPXE boots from: the script, and the files beside it.
 
-/// A script for a directory that holds `bzImage` and `initrd`, with the words `cmdline` for the kernel.
+use super::STORE;
+use super::built::Built;
+use super::output::Entry;
+use crate::plan::IMAGE;
+use anyhow::{Result, ensure};
+use std::io::Write;
+use std::path::Path;
+
+/// How the store image gets into the ramdisk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// It is there: one ramdisk for everything.
+    Fat,
+    /// iPXE puts it there, from a plain file.
+    Split,
+}
+
+/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form `nix-store.squashfs`. The script
+/// looks for the others beside itself, or at `base_url`.
 ///
-/// `initrd=initrd` names the ramdisk to the EFI stub of the kernel, which finds it by that name. `${cmdline}` is for whoever
-/// chain-loads the script and has words to add.
-pub fn script(cmdline: &str) -> String {
+/// # Errors
+///
+/// A base URL that is none, a build that is not whole, and those of writing.
+pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>) -> Result<Vec<Entry>> {
+    let base = base_url.map(base).transpose()?.unwrap_or_default();
+    let mut output = match form {
+        Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")])?,
+        Form::Split => {
+            let mut output = built.output(out, &[("bzImage", "bzImage"), (STORE, STORE)])?;
+            output.write("initrd", |out| built.ramdisk_without_image()?.copy(out))?;
+            output
+        }
+    };
+    output.write("netboot.ipxe", |out| Ok(out.write_all(script(&built.manifest.cmdline, form, &base).as_bytes())?))?;
+    output.publish()
+}
+
+/// A script with the words `cmdline` for the kernel.
+///
+/// `initrd=initrd` names the ramdisk to the EFI stub of the kernel, which finds it by that name; `initrd.magic` is the name of
+/// everything that iPXE has put together. From Linux 5.7 on the stub finds that without being told, too. `${cmdline}` is for
+/// whoever chain-loads the script and has words to add.
+pub(super) fn script(cmdline: &str, form: Form, base: &str) -> String {
+    let name = match form {
+        Form::Fat => "initrd",
+        Form::Split => "initrd.magic",
+    };
+    // iPXE makes an archive of a file that has a path after it (https://ipxe.org/cmd/initrd).
+    let image = match form {
+        Form::Fat => String::new(),
+        Form::Split => format!("initrd {base}{STORE} {IMAGE} mode=444\n"),
+    };
     format!(
         "#!ipxe\n\
          # Made by firn. Set the variable cmdline before chain-loading this to add words to the kernel's command line.\n\
-         kernel bzImage {cmdline} initrd=initrd ${{cmdline}}\n\
-         initrd initrd\n\
-         boot\n"
+         kernel {base}bzImage {cmdline} initrd={name} ${{cmdline}}\n\
+         initrd {base}initrd\n\
+         {image}boot\n"
     )
+}
+
+/// A URL that names of files can be appended to.
+fn base(url: &str) -> Result<String> {
+    ensure!(
+        url.contains("://") && !url.contains(char::is_whitespace),
+        "\"{url}\" is no URL for a script of iPXE; give one such as --base-url http://server/boot"
+    );
+    Ok(format!("{}/", url.trim_end_matches('/')))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::built::tests::sample;
+    use super::*;
+    use std::fs;
+
+    fn lines(script: &str) -> Vec<&str> {
+        script.lines().filter(|line| !line.starts_with("# ")).collect()
+    }
+
     #[test]
     fn the_kernel_line_carries_everything() {
-        let script = super::script("init=/nix/store/x/init quiet");
-        let lines: Vec<_> = script.lines().filter(|line| !line.starts_with("# ")).collect();
         assert_eq!(
-            lines,
+            lines(&script("init=/nix/store/x/init quiet", Form::Fat, "")),
             ["#!ipxe", "kernel bzImage init=/nix/store/x/init quiet initrd=initrd ${cmdline}", "initrd initrd", "boot"]
         );
+        assert_eq!(
+            lines(&script("quiet", Form::Split, "http://a/")),
+            [
+                "#!ipxe",
+                "kernel http://a/bzImage quiet initrd=initrd.magic ${cmdline}",
+                "initrd http://a/initrd",
+                "initrd http://a/nix-store.squashfs /nix-store.squashfs mode=444",
+                "boot"
+            ]
+        );
+    }
+
+    #[test]
+    fn urls_that_names_are_appended_to() {
+        for url in ["http://server/boot", "http://server/boot/", "http://server/boot//"] {
+            assert_eq!(base(url).unwrap(), "http://server/boot/");
+        }
+        assert_eq!(base("http://${next-server}").unwrap(), "http://${next-server}/");
+        for url in ["", "server/boot", "http://a b/"] {
+            let error = base(url).unwrap_err().to_string();
+            assert!(error.contains("such as --base-url http://server/boot"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_split_form_has_the_image_beside_the_ramdisk() {
+        let directory = tempfile::tempdir().unwrap();
+        let built = sample(directory.path(), "", "quiet", "init");
+        let out = directory.path().join("out");
+        for (form, expected) in [
+            (Form::Fat, vec!["bzImage", "initrd", "netboot.ipxe"]),
+            (Form::Split, vec!["bzImage", STORE, "initrd", "netboot.ipxe"]),
+        ] {
+            let files = tree(&built, &out, form, None).unwrap();
+            assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(fs::read(out.join("initrd")).unwrap(), b"init");
+        assert_eq!(fs::read(out.join(STORE)).unwrap(), b"an image");
+        // The build itself is as it was.
+        built.ramdisk().unwrap();
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod cpio;
 mod database;
 mod erofs;
 pub mod interrupt;
-mod ipxe;
+pub mod ipxe;
 pub mod kexec;
 mod manifest;
 mod modules;
@@ -118,7 +118,9 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let files = modules.files.into_iter().chain(database).collect();
     output.write("initrd", |out| ramdisk::write(out, &programs, files, &plan, &image, progress))?;
     output.copy("bzImage", &system.kernel)?;
-    output.write("netboot.ipxe", |out| Ok(out.write_all(ipxe::script(&system.cmdline()).as_bytes())?))?;
+    output.write("netboot.ipxe", |out| {
+        Ok(out.write_all(ipxe::script(&system.cmdline(), ipxe::Form::Fat, "").as_bytes())?)
+    })?;
 
     let manifest = manifest::describe(&system, &plan, &closure, output.entries());
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;

@@ -6,6 +6,7 @@ mod cat;
 mod completions;
 mod diff;
 mod inspect;
+mod ipxe;
 mod kexec;
 mod ls;
 mod man;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
     Build(build::Build),
+    /// Make a directory that machines with iPXE boot from: netboot.ipxe and all that it fetches
+    Ipxe(ipxe::Ipxe),
     /// Make a directory that a running Linux boots a system from by kexec: bzImage, initrd.gz, kexec-boot
     Kexec(kexec::Kexec),
     /// Make a tarball of the same
@@ -57,6 +60,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build(build) => build.run(),
+        Command::Ipxe(ipxe) => ipxe.run(),
         Command::Kexec(kexec) => kexec.run(),
         Command::Tarball(tarball) => tarball.run(),
         Command::Inspect(inspect) => inspect.run(),

@@ -1,0 +1,41 @@
+//! `firn ipxe`: what machines with iPXE boot from.
+
+use crate::summary;
+use anyhow::Result;
+use clap::Args;
+use firn::image::built::Built;
+use firn::image::ipxe::{self, Form};
+use std::path::PathBuf;
+
+/// The words of `firn ipxe`.
+#[derive(Args)]
+pub struct Ipxe {
+    /// Directory that firn build made
+    build: PathBuf,
+
+    /// Directory for what is made
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Leave the store image out of the ramdisk, and have iPXE put it there
+    #[arg(long)]
+    split: bool,
+
+    /// Where the files will be, if that is not beside the script
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Ipxe {
+    /// Makes the directory, and says what there is then.
+    pub fn run(self) -> Result<()> {
+        let built = Built::open(&self.build)?;
+        let form = if self.split { Form::Split } else { Form::Fat };
+        let files = ipxe::tree(&built, &self.out, form, self.base_url.as_deref())?;
+        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+    }
+}
