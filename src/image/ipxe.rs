@@ -1,9 +1,7 @@
 //! What iPXE boots from: the script, and the files beside it.
 
-use super::STORE;
 use super::built::Built;
 use super::output::Entry;
-use crate::plan::IMAGE;
 use anyhow::{Result, ensure};
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +15,7 @@ pub enum Form {
     Split,
 }
 
-/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form `nix-store.squashfs`. The script
+/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form the store image. The script
 /// looks for the others beside itself, or at `base_url`.
 ///
 /// # Errors
@@ -25,33 +23,29 @@ pub enum Form {
 /// A base URL that is none, a build that is not whole, and those of writing.
 pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>) -> Result<Vec<Entry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
+    let image = built.manifest.image.as_str();
     let mut output = match form {
         Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")])?,
         Form::Split => {
-            let mut output = built.output(out, &[("bzImage", "bzImage"), (STORE, STORE)])?;
+            let mut output = built.output(out, &[("bzImage", "bzImage"), (image, image)])?;
             output.write("initrd", |out| built.ramdisk_without_image()?.copy(out))?;
             output
         }
     };
-    output.write("netboot.ipxe", |out| Ok(out.write_all(script(&built.manifest.cmdline, form, &base).as_bytes())?))?;
+    let script = script(&built.manifest.cmdline, (form == Form::Split).then_some(image), &base);
+    output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
     output.publish()
 }
 
-/// A script with the words `cmdline` for the kernel.
+/// A script with the words `cmdline` for the kernel. iPXE puts the file `image` into the ramdisk, if there is one.
 ///
 /// `initrd=initrd` names the ramdisk to the EFI stub of the kernel, which finds it by that name; `initrd.magic` is the name of
 /// everything that iPXE has put together. From Linux 5.7 on the stub finds that without being told, too. `${cmdline}` is for
 /// whoever chain-loads the script and has words to add.
-pub(super) fn script(cmdline: &str, form: Form, base: &str) -> String {
-    let name = match form {
-        Form::Fat => "initrd",
-        Form::Split => "initrd.magic",
-    };
+pub(super) fn script(cmdline: &str, image: Option<&str>, base: &str) -> String {
+    let name = if image.is_some() { "initrd.magic" } else { "initrd" };
     // iPXE makes an archive of a file that has a path after it (https://ipxe.org/cmd/initrd).
-    let image = match form {
-        Form::Fat => String::new(),
-        Form::Split => format!("initrd {base}{STORE} {IMAGE} mode=444\n"),
-    };
+    let image = image.map_or(String::new(), |image| format!("initrd {base}{image} /{image} mode=444\n"));
     format!(
         "#!ipxe\n\
          # Made by firn. Set the variable cmdline before chain-loading this to add words to the kernel's command line.\n\
@@ -83,11 +77,11 @@ mod tests {
     #[test]
     fn the_kernel_line_carries_everything() {
         assert_eq!(
-            lines(&script("init=/nix/store/x/init quiet", Form::Fat, "")),
+            lines(&script("init=/nix/store/x/init quiet", None, "")),
             ["#!ipxe", "kernel bzImage init=/nix/store/x/init quiet initrd=initrd ${cmdline}", "initrd initrd", "boot"]
         );
         assert_eq!(
-            lines(&script("quiet", Form::Split, "http://a/")),
+            lines(&script("quiet", Some("nix-store.squashfs"), "http://a/")),
             [
                 "#!ipxe",
                 "kernel http://a/bzImage quiet initrd=initrd.magic ${cmdline}",
@@ -117,13 +111,13 @@ mod tests {
         let out = directory.path().join("out");
         for (form, expected) in [
             (Form::Fat, vec!["bzImage", "initrd", "netboot.ipxe"]),
-            (Form::Split, vec!["bzImage", STORE, "initrd", "netboot.ipxe"]),
+            (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe"]),
         ] {
             let files = tree(&built, &out, form, None).unwrap();
             assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);
         }
         assert_eq!(fs::read(out.join("initrd")).unwrap(), b"init");
-        assert_eq!(fs::read(out.join(STORE)).unwrap(), b"an image");
+        assert_eq!(fs::read(out.join("nix-store.squashfs")).unwrap(), b"an image");
         // The build itself is as it was.
         built.ramdisk().unwrap();
     }

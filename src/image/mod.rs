@@ -19,6 +19,7 @@ mod squashfs;
 mod store;
 mod tool;
 mod toplevel;
+pub mod uki;
 
 pub use closure::Contents;
 pub use database::Database;
@@ -118,9 +119,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let files = modules.files.into_iter().chain(database).collect();
     output.write("initrd", |out| ramdisk::write(out, &programs, files, &plan, &image, progress))?;
     output.copy("bzImage", &system.kernel)?;
-    output.write("netboot.ipxe", |out| {
-        Ok(out.write_all(ipxe::script(&system.cmdline(), ipxe::Form::Fat, "").as_bytes())?)
-    })?;
+    output.write("netboot.ipxe", |out| Ok(out.write_all(ipxe::script(&system.cmdline(), None, "").as_bytes())?))?;
 
     let manifest = manifest::describe(&system, &plan, &closure, output.entries());
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;

@@ -13,6 +13,7 @@ mod man;
 mod summary;
 mod tarball;
 mod text;
+mod uki;
 mod unpack;
 mod verify;
 
@@ -37,6 +38,8 @@ enum Command {
     Kexec(kexec::Kexec),
     /// Make a tarball of the same
     Tarball(tarball::Tarball),
+    /// Make one program for UEFI of the kernel, the ramdisk and the command line
+    Uki(uki::Uki),
     /// Say what a build, a ramdisk, a store image or a kernel is, and what is in it
     Inspect(inspect::Inspect),
     /// List the files of a ramdisk, of all of its segments
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Ipxe(ipxe) => ipxe.run(),
         Command::Kexec(kexec) => kexec.run(),
         Command::Tarball(tarball) => tarball.run(),
+        Command::Uki(uki) => uki.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Ls(ls) => ls.run(),
         Command::Cat(cat) => cat.run(),

@@ -1,0 +1,47 @@
+//! `firn uki`: what UEFI boots from, in one file.
+
+use crate::summary;
+use anyhow::Result;
+use clap::Args;
+use firn::image::built::Built;
+use firn::image::progress::Progress;
+use firn::image::uki::{self, Options};
+use std::path::PathBuf;
+
+/// The words of `firn uki`.
+#[derive(Args)]
+pub struct Uki {
+    /// Directory that firn build made
+    build: PathBuf,
+
+    /// The program, or a directory where it is called nixos.efi
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    /// systemd's stub; without this the one that `FIRN_STUB` names, or that the package systemd-boot-efi has installed
+    #[arg(long, value_name = "FILE")]
+    stub: Option<PathBuf>,
+
+    /// More words for the kernel command line
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    append: String,
+
+    /// Leave the store image out, for a boot loader that brings it as a ramdisk of its own
+    #[arg(long)]
+    without_image: bool,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Uki {
+    /// Makes the program, and says what it is.
+    pub fn run(self) -> Result<()> {
+        let progress = if self.quiet { Progress::Quiet } else { Progress::for_stderr() };
+        let built = Built::open(&self.build)?;
+        let options = Options { stub: self.stub, append: self.append, without_image: self.without_image };
+        let files = uki::image(&built, &self.out, &options, progress)?;
+        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+    }
+}
