@@ -1,7 +1,8 @@
 //! A machine as a value: what it boots goes in, what it said and how it ended come out.
 //!
 //! The first serial port (`ttyS0`) is the console. The second one (`ttyS1`) takes a report that a program in the guest
-//! writes, apart from whatever else is printed. There is no display and no network.
+//! writes, apart from whatever else is printed. There is no display, and a network only for who boots from it: the machine then
+//! sees this host as 10.0.2.2, its 127.0.0.1, and nobody sees the machine.
 
 mod accel;
 pub mod steps;
@@ -31,6 +32,8 @@ const TIMED_OUT: [i32; 2] = [124, 128 + 9];
 /// A machine with one CPU that has not started yet.
 #[derive(Debug, Clone)]
 pub struct Machine {
+    /// Who brings kernel, ramdisk and command line into it.
+    pub loader: Loader,
     /// The kernel image.
     pub kernel: PathBuf,
     /// The ramdisk.
@@ -50,6 +53,32 @@ pub struct Machine {
     pub show: bool,
     /// What somebody at the console does: when it shows the first text, they type the second; then the next pair.
     pub dialogue: Vec<(String, String)>,
+}
+
+/// A boot loader. Any but QEMU itself finds kernel, ramdisk and command line by its own means, and those of the [`Machine`] do
+/// not get into it; its kernel serves to find out how fast the host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loader {
+    /// None: QEMU puts everything into memory.
+    Qemu,
+    /// iPXE in the ROM of the network card.
+    Ipxe {
+        /// What it gets by TFTP.
+        directory: PathBuf,
+        /// The script there that it starts.
+        script: String,
+        /// A firmware for UEFI; without it, a PC's BIOS.
+        firmware: Option<PathBuf>,
+        /// Another ROM than QEMU's own.
+        rom: Option<PathBuf>,
+    },
+    /// UEFI, from a disk.
+    Uefi {
+        /// The firmware, such as OVMF.
+        firmware: PathBuf,
+        /// What is on the disk; it starts `EFI/BOOT/BOOTX64.EFI` there.
+        directory: PathBuf,
+    },
 }
 
 /// How a machine ended.
@@ -77,6 +106,7 @@ impl Machine {
     #[must_use]
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self {
+            loader: Loader::Qemu,
             kernel: kernel.into(),
             initrd: None,
             disks: Vec::new(),
@@ -204,25 +234,51 @@ impl Machine {
     /// The QEMU command, without what becomes of the serial ports.
     fn arguments(&self, accel: Accel) -> Vec<OsString> {
         let memory = format!("{}M", self.memory_mib);
-        let cmdline = [OWN_WORDS, accel.words(), self.cmdline.trim()].join(" ");
         let mut arguments: Vec<OsString> = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot"]
             .into_iter()
             .chain(["-display", "none", "-smp", "1", "-m", &memory])
             .chain(accel.arguments().iter().copied())
-            .chain(["-append", &cmdline])
             .map(OsString::from)
             .collect();
-        arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
-        if let Some(initrd) = &self.initrd {
-            arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
-        }
+        arguments.extend(self.loader_arguments(accel));
         for disk in &self.disks {
-            // QEMU takes two commas for one.
-            let file = disk.to_string_lossy().replace(',', ",,");
-            arguments.extend(["-drive".into(), format!("if=virtio,format=raw,file={file}").into()]);
+            arguments.extend(["-drive".into(), format!("if=virtio,format=raw,file={}", value(disk)).into()]);
         }
         arguments
     }
+
+    fn loader_arguments(&self, accel: Accel) -> Vec<OsString> {
+        match &self.loader {
+            Loader::Qemu => {
+                let cmdline = [OWN_WORDS, accel.words(), self.cmdline.trim()].join(" ");
+                let kernel = self.kernel.clone().into_os_string();
+                let mut arguments = vec!["-append".into(), cmdline.into(), "-kernel".into(), kernel];
+                if let Some(initrd) = &self.initrd {
+                    arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
+                }
+                arguments
+            }
+            Loader::Ipxe { directory, script, firmware, rom } => {
+                let network = format!("user,id=network,tftp={},bootfile={script}", value(directory));
+                let rom = rom.as_ref().map(|rom| format!(",romfile={}", value(rom))).unwrap_or_default();
+                let card = format!("virtio-net-pci,netdev=network{rom}");
+                // Without graphics the BIOS shows what it says on the serial port.
+                let mut arguments: Vec<OsString> =
+                    ["-machine", "graphics=off", "-netdev", &network, "-device", &card].map(Into::into).into();
+                arguments.extend(firmware.iter().flat_map(|file| ["-bios".into(), file.clone().into_os_string()]));
+                arguments
+            }
+            Loader::Uefi { firmware, directory } => {
+                let disk = format!("if=virtio,format=raw,readonly=on,file=fat:{}", value(directory));
+                vec!["-bios".into(), firmware.clone().into_os_string(), "-drive".into(), disk.into()]
+            }
+        }
+    }
+}
+
+/// A path as a part of one of QEMU's options, where two commas are one.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 impl Outcome {

@@ -67,6 +67,15 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["systemd-analyze", "time"],
         ],
     ),
+    // No report comes of it but that of the next system.
+    ("kexec", &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts way=kexec"]]),
+    (
+        "kexec-refused",
+        &[
+            &["dd", "if=/dev/zero", "of=/full", "bs=1M", "count=200"],
+            &["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts"],
+        ],
+    ),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (

@@ -15,6 +15,7 @@ mod odd;
 mod persistence;
 mod rescue;
 mod systemd;
+mod ways;
 mod words;
 
 use fixture::{Fixture, boot, sorted_lines};

@@ -1,0 +1,152 @@
+//! The ways into a machine: each boots the demo system for real, with what the builder makes for it.
+
+use crate::fixture::{boot, run, with_appended};
+use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
+use firn::image::built::Built;
+use firn::image::ipxe::{self, Form};
+use firn::image::progress::Progress;
+use firn::image::{kexec, uki};
+use qemu::{Loader, Machine};
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What every boot here needs on its command line: that of QEMU does not get into these machines.
+const WORDS: &str = "panic=-1 probe=facts";
+
+/// A web server for one directory, on the loopback interface.
+struct Server {
+    process: Child,
+    port: String,
+}
+
+impl Server {
+    fn new(directory: &Path) -> Self {
+        let mut process = Command::new("python3")
+            .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"])
+            .arg(directory)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3; run qemu/setup");
+        // "Serving HTTP on 127.0.0.1 port 40123 (http://…) ..."
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.split(' ').nth(5).expect(&line).to_owned();
+        Self { process, port }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).unwrap();
+    }
+}
+
+/// A file of a Debian package, or where a variable says it is.
+fn installed(variable: &str, path: &str) -> PathBuf {
+    env::var_os(variable).map_or_else(|| path.into(), PathBuf::from)
+}
+
+fn ovmf() -> PathBuf {
+    installed("FIRN_OVMF", "/usr/share/ovmf/OVMF.fd")
+}
+
+fn built() -> Built {
+    Built::open(&LINUX_6_1.build().directory).unwrap()
+}
+
+fn machine(loader: Loader) -> Machine {
+    let kernel = LINUX_6_1.build().directory.join("bzImage");
+    Machine { loader, time_limit: Duration::from_mins(4), ..Machine::new(kernel) }
+}
+
+/// Boots by TFTP, a script that adds words, HTTP.
+fn by_ipxe(form: Form, firmware: Option<PathBuf>, rom: Option<PathBuf>) {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
+    ipxe::tree(&built(), &tree, form, None).unwrap();
+    let server = Server::new(&tree);
+    let url = format!("http://10.0.2.2:{}/netboot.ipxe", server.port);
+    fs::create_dir(&tftp).unwrap();
+    fs::write(tftp.join("menu"), format!("#!ipxe\nset cmdline {WORDS} way=ipxe\nchain {url}\n")).unwrap();
+    let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware, rom };
+    let report = boot(&machine(loader)).unwrap();
+    assert!(report.cmdline.ends_with(&format!(" {WORDS} way=ipxe")), "{}", report.cmdline);
+    assert_eq!(report.boot["init"], LINUX_6_1.build().manifest.init.as_str());
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn ipxe_in_a_bios_boots_the_fat_form() {
+    by_ipxe(Form::Fat, None, None);
+}
+
+#[test]
+fn ipxe_in_a_bios_boots_the_split_form() {
+    by_ipxe(Form::Split, None, None);
+}
+
+#[test]
+fn ipxe_in_uefi_boots_the_fat_form() {
+    by_ipxe(Form::Fat, Some(ovmf()), None);
+}
+
+#[test]
+fn uefi_boots_a_unified_kernel_image() {
+    let disk = tempfile::tempdir().unwrap();
+    let directory = disk.path().join("EFI/BOOT");
+    fs::create_dir_all(&directory).unwrap();
+    let options = uki::Options { append: format!("{WORDS} way=uki"), ..uki::Options::default() };
+    uki::image(&built(), &directory.join("BOOTX64.EFI"), &options, Progress::Quiet).unwrap();
+    let report = boot(&machine(Loader::Uefi { firmware: ovmf(), directory: disk.path().into() })).unwrap();
+    assert!(report.cmdline.ends_with(" way=uki"), "{}", report.cmdline);
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+/// A machine with a kexec tree of another system in `/kexec`, and a kexec beside it.
+fn with_tree(work: &Path, other: &Path) -> Machine {
+    let tree = work.join("tree-of-kexec");
+    kexec::tree(&Built::open(other).unwrap(), &tree).unwrap();
+    run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kexec-tools")).arg(&tree)).unwrap();
+    with_appended(&LINUX_6_1, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
+}
+
+#[test]
+fn kexec_boots_another_system() {
+    let work = tempfile::tempdir().unwrap();
+    let other = LINUX_6_12.build();
+    let mut machine = with_tree(work.path(), &other.directory);
+    machine.append("probe=kexec");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.kernel_release, other.manifest.kernel_release);
+    assert_eq!(report.cmdline, format!("{} panic=-1 probe=facts way=kexec", other.manifest.cmdline));
+    assert_eq!(report.boot["init"], other.manifest.init.as_str());
+}
+
+#[test]
+fn kexec_needs_memory() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_tree(work.path(), &LINUX_6_1.build().directory);
+    machine.memory_mib = 512;
+    machine.append("probe=kexec-refused");
+    let report = boot(&machine).unwrap();
+    let [fill, refused] = &*report.commands else { panic!("{:#?}", report.commands) };
+    assert_succeeded(fill);
+    assert_eq!(refused.status, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("MiB of memory are available and this takes"), "{refused:#?}");
+}
+
+#[test]
+fn a_foreign_reader_finds_what_a_unified_kernel_image_is_made_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = uki::Options { without_image: true, ..uki::Options::default() };
+    uki::image(&built(), directory.path(), &options, Progress::Quiet).unwrap();
+    let headers = run(Command::new("objdump").arg("-h").arg(directory.path().join("nixos.efi"))).unwrap();
+    for section in [".text", ".sbat", ".osrel", ".uname", ".cmdline", ".linux", ".initrd"] {
+        assert!(headers.contains(&format!(" {section} ")), "no {section} in {headers}");
+    }
+}
