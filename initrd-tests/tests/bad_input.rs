@@ -3,7 +3,7 @@
 //! The systems are store paths that a real Nix holds, each with something wrong.
 
 use firn::image::progress::Progress;
-use firn::image::{Contents, Format, Options, Packing, build};
+use firn::image::{Contents, Format, Options, Packing, build, ramdisk, store_image};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;
@@ -162,6 +162,30 @@ fn what_is_asked_for_is_in_the_store_image() {
     let contents = Contents { closure_info: info, excluded: vec![more.clone()], ..Contents::default() };
     let (count, names, registration) = build(contents);
     assert_eq!((count, names.contains(&name(&more)), registration.contains(&name(&more))), (1, false, false));
+}
+
+#[test]
+fn each_part_can_be_made_alone() {
+    let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    build(&options(&system, whole.path()), Progress::Quiet).unwrap();
+    let read = |path: PathBuf| fs::read(path).unwrap();
+
+    let files = store_image(&options(&system, parts.path()), Progress::Quiet).unwrap();
+    let image = parts.path().join(&files[0].name);
+    assert_eq!(files[0].name, "nix-store.squashfs");
+    assert!(read(image.clone()) == read(whole.path().join("nix-store.squashfs")));
+
+    let make = |name: &str, split| {
+        let out = parts.path().join(name);
+        ramdisk(&options(&system, &out), &image, split, Progress::Quiet).unwrap();
+        read(out)
+    };
+    let (ramdisk_of_build, split) = (read(whole.path().join("initrd")), make("split", true));
+    assert!(make("ramdisk", false) == ramdisk_of_build);
+    assert!(ramdisk_of_build.starts_with(&split) && split.len() % 4 == 0);
+
+    let error = ramdisk(&options(&system, parts.path()), Path::new("/etc/passwd"), true, Progress::Quiet).unwrap_err();
+    assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
 }
 
 #[test]

@@ -29,6 +29,23 @@ pub struct Directory {
     entries: Vec<Entry>,
 }
 
+/// Describes a file, by the last part of its path.
+///
+/// # Errors
+///
+/// A file that cannot be read.
+pub fn describe(path: &Path, progress: Progress) -> Result<Entry> {
+    let read = || -> io::Result<_> {
+        let file = File::open(path)?;
+        let step = progress.step("Taking the checksum", file.metadata()?.len());
+        let (bytes, sha256) = sha256(step.reading(file))?;
+        step.done();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Entry { name, bytes, sha256 })
+    };
+    read().with_context(|| format!("reading {}", path.display()))
+}
+
 /// A file that is being written, and described on the way.
 pub type Output = digest::Writer<BufWriter<File>>;
 
@@ -121,15 +138,7 @@ impl Directory {
     ///
     /// A file that cannot be read.
     pub fn add(&mut self, name: &str, progress: Progress) -> Result<Entry> {
-        let path = self.staged(name);
-        let describe = || -> io::Result<_> {
-            let file = File::open(&path)?;
-            let step = progress.step("Taking the checksum", file.metadata()?.len());
-            let (bytes, sha256) = sha256(step.reading(file))?;
-            step.done();
-            Ok(Entry { name: name.into(), bytes, sha256 })
-        };
-        let entry = describe().with_context(|| format!("reading {}", path.display()))?;
+        let entry = Entry { name: name.into(), ..describe(&self.staged(name), progress)? };
         self.entries.push(entry.clone());
         Ok(entry)
     }

@@ -40,7 +40,7 @@ pub fn check_size(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the ramdisk.
+/// Writes the ramdisk, with the store image or without.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn write(
     programs: &Programs,
     files: Vec<Packed>,
     plan: &Plan,
-    image: &Path,
+    image: Option<&Path>,
     progress: Progress,
 ) -> Result<()> {
     let step = progress.step("Packing the ramdisk", plan.image.bytes);
@@ -61,7 +61,10 @@ pub fn write(
     // The kernel looks for an uncompressed segment on multiples of four only and steps over zeros before it.
     let padding = cpio::padding(out.bytes());
     out.write_all(padding)?;
-    cpio::write_file(out, &plan.image.path, 0o444, plan.image.bytes, step.reading(File::open(image)?))?;
+    if let Some(image) = image {
+        let image = File::open(image).with_context(|| format!("opening {}", image.display()))?;
+        cpio::write_file(out, &plan.image.path, 0o444, plan.image.bytes, step.reading(image))?;
+    }
     step.done();
     Ok(())
 }
@@ -112,7 +115,9 @@ mod tests {
         };
         let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
         let mut output = Directory::create(directory.path()).unwrap();
-        output.write("initrd", |out| write(out, &programs, vec![module], &plan, &image, Progress::Quiet)).unwrap();
+        output
+            .write("initrd", |out| write(out, &programs, vec![module], &plan, Some(&image), Progress::Quiet))
+            .unwrap();
 
         let ramdisk = fs::read(output.staged("initrd")).unwrap();
         assert_eq!(ramdisk.len() % 4, 0, "something may be appended as it is");

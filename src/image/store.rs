@@ -4,10 +4,11 @@ use super::nix::{self, Registered};
 use super::progress::Progress;
 use super::{erofs, squashfs};
 use crate::plan::REGISTRATION;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -51,7 +52,32 @@ pub struct Packing {
 pub struct Compression(String);
 
 impl Format {
-    /// As the kernel, and the module, is called.
+    /// The image's name beside the ramdisk, and at the root of it. That of squashfs is nixpkgs'.
+    pub(super) fn file_name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "nix-store.squashfs",
+            Self::Erofs => "nix-store.erofs",
+        }
+    }
+
+    /// What an image is, by its magic number.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or one that is neither.
+    pub(super) fn of(image: &Path) -> Result<Self> {
+        let mut start = Vec::new();
+        let read = fs::File::open(image).and_then(|file| file.take(2048).read_to_end(&mut start));
+        read.with_context(|| format!("reading the store image {}", image.display()))?;
+        let begins = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+        match () {
+            () if begins(0, b"hsqs") => Ok(Self::Squashfs),
+            () if begins(1024, b"\xe2\xe1\xf5\xe0") => Ok(Self::Erofs),
+            () => bail!("{} is neither a squashfs nor an erofs; give what firn image made", image.display()),
+        }
+    }
+
+    /// As the file system, and its module, is called.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Squashfs => "squashfs",

@@ -5,19 +5,25 @@ mod build;
 mod cat;
 mod completions;
 mod diff;
+mod image;
 mod inspect;
 mod ipxe;
 mod kexec;
 mod ls;
 mod man;
+mod ramdisk;
 mod summary;
 mod tarball;
 mod text;
 mod uki;
 mod unpack;
 mod verify;
+mod words;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use firn::image::interrupt;
+use firn::image::progress::Progress;
 use std::process::ExitCode;
 
 /// Packs NixOS systems that run from memory, with a stage 1 that boots them; and looks into what was packed.
@@ -32,6 +38,10 @@ struct Cli {
 enum Command {
     /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
     Build(build::Build),
+    /// Make the store image alone
+    Image(image::Image),
+    /// Make the ramdisk alone, for a store image that was made before
+    Ramdisk(ramdisk::Ramdisk),
     /// Make a directory that machines with iPXE boot from: netboot.ipxe and all that it fetches
     Ipxe(ipxe::Ipxe),
     /// Make a directory that a running Linux boots a system from by kexec: bzImage, initrd.gz, kexec-boot
@@ -63,6 +73,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build(build) => build.run(),
+        Command::Image(image) => image.run(),
+        Command::Ramdisk(ramdisk) => ramdisk.run(),
         Command::Ipxe(ipxe) => ipxe.run(),
         Command::Kexec(kexec) => kexec.run(),
         Command::Tarball(tarball) => tarball.run(),
@@ -84,6 +96,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How progress is shown, for what takes long and is not to leave anything behind when it is interrupted.
+fn progress(quiet: bool) -> Result<Progress> {
+    interrupt::listen().context("catching the signals that interrupt")?;
+    Ok(if quiet { Progress::Quiet } else { Progress::for_stderr() })
 }
 
 #[cfg(test)]

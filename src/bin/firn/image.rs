@@ -1,0 +1,36 @@
+//! `firn image`: the store image alone.
+
+use crate::words::{PackingWords, StoreWords};
+use crate::{progress, summary};
+use anyhow::Result;
+use clap::Args;
+use firn::image::{self, Options};
+use std::path::PathBuf;
+
+/// The words of `firn image`.
+#[derive(Args)]
+pub struct Image {
+    #[command(flatten)]
+    store: StoreWords,
+
+    /// What is made: a file, or a directory for one with its usual name
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    #[command(flatten)]
+    packing: PackingWords,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Image {
+    /// Packs, and says what there is then.
+    pub fn run(self) -> Result<()> {
+        let progress = progress(self.quiet)?;
+        let options = Options { packing: self.packing.packing(), ..self.store.options(self.out) };
+        let files = image::store_image(&options, progress)?;
+        if self.quiet { Ok(()) } else { summary::print("Store image", &options.out, &files) }
+    }
+}

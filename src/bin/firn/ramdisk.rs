@@ -1,0 +1,45 @@
+//! `firn ramdisk`: the ramdisk alone.
+
+use crate::words::{RamdiskWords, StoreWords};
+use crate::{progress, summary};
+use anyhow::Result;
+use clap::Args;
+use firn::image;
+use std::path::PathBuf;
+
+/// The words of `firn ramdisk`. What is in the store image has to be said as it was to `firn image`: the Nix database follows
+/// from it.
+#[derive(Args)]
+pub struct Ramdisk {
+    #[command(flatten)]
+    store: StoreWords,
+
+    /// The store image, which firn image made
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+
+    /// What is made: a file, or a directory for one called initrd
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    /// Leave the store image out: the boot loader brings it, as another ramdisk with the image at its root
+    #[arg(long)]
+    split: bool,
+
+    #[command(flatten)]
+    parts: RamdiskWords,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Ramdisk {
+    /// Packs, and says what there is then.
+    pub fn run(self) -> Result<()> {
+        let progress = progress(self.quiet)?;
+        let options = self.parts.add_to(self.store.options(self.out))?;
+        let files = image::ramdisk(&options, &self.image, self.split, progress)?;
+        if self.quiet { Ok(()) } else { summary::print("Ramdisk", &options.out, &files) }
+    }
+}

@@ -1,0 +1,153 @@
+//! Words that several subcommands take.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use firn::image::{Compression, Contents, Database, Format, Options, Packing, Profile};
+use std::path::PathBuf;
+
+/// What is in the store image.
+#[derive(Args)]
+pub struct StoreWords {
+    /// The system: a NixOS toplevel in the Nix store, or a link to one such as ./result
+    toplevel: PathBuf,
+
+    /// Take the closure from this directory, which nixpkgs' closureInfo made, and ask no Nix database
+    #[arg(long, value_name = "DIR")]
+    closure_info: Option<PathBuf>,
+
+    /// Pack this store path with its closure, too; can be given several times
+    #[arg(long = "store-content", value_name = "PATH")]
+    added: Vec<PathBuf>,
+
+    /// Leave this store path out, and its registration; can be given several times
+    #[arg(long = "exclude", value_name = "PATH")]
+    excluded: Vec<PathBuf>,
+
+    /// Leave the system's kernel and its own ramdisk out of the store: the boot loader has them, or firn's
+    #[arg(long)]
+    without_kernel: bool,
+}
+
+/// How the store image is packed.
+#[derive(Args)]
+pub struct PackingWords {
+    /// The file system of the store image
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// What counts: the time of the build (dev) or the size of the image (release)
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+
+    /// How the store is compressed, in place of what the profile says: the compressor and its options in the words of
+    /// mksquashfs ("zstd -Xcompression-level 19") or of mkfs.erofs -z ("lz4hc,12"), or "none"
+    #[arg(long, value_name = "WORDS")]
+    compression: Option<Compression>,
+
+    /// How much is compressed at a time, 4K to 1M; squashfs has 1M and erofs 64K by default
+    #[arg(long, value_name = "SIZE", value_parser = block_size)]
+    block_size: Option<u32>,
+}
+
+/// What is in the ramdisk beside the store image.
+#[derive(Args)]
+pub struct RamdiskWords {
+    /// A kernel module that every boot loads, with all it needs; can be given several times
+    #[arg(long = "module", value_name = "NAME")]
+    modules: Vec<String>,
+
+    /// A kernel module that is loaded if a device of the machine asks for it; can be given several times
+    #[arg(long = "available-module", value_name = "NAME")]
+    available_modules: Vec<String>,
+
+    /// The firn-init to pack; without this the one that lies beside this program
+    #[arg(long, value_name = "FILE")]
+    firn_init: Option<PathBuf>,
+
+    /// Pack this static busybox: a boot that fails then offers a shell, if `boot.shell_on_fail` is on the command line
+    #[arg(long, value_name = "FILE")]
+    rescue_shell: Option<PathBuf>,
+
+    /// When the Nix database of the booted system is made
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    database: Database,
+
+    /// Have every boot read the whole store image and compare it with its SHA-256 before it is mounted
+    #[arg(long)]
+    verify: bool,
+}
+
+impl StoreWords {
+    /// The options that these words ask for, and no others.
+    pub fn options(self, out: PathBuf) -> Options {
+        let contents = Contents {
+            closure_info: self.closure_info,
+            added: self.added,
+            excluded: self.excluded,
+            without_kernel: self.without_kernel,
+        };
+        Options { contents, ..Options::new(self.toplevel, out, PathBuf::new()) }
+    }
+}
+
+impl PackingWords {
+    /// The packing that these words ask for.
+    pub fn packing(self) -> Packing {
+        Packing {
+            format: self.format,
+            profile: self.profile,
+            compression: self.compression,
+            block_size: self.block_size,
+        }
+    }
+}
+
+impl RamdiskWords {
+    /// Adds what these words ask for.
+    pub fn add_to(self, options: Options) -> Result<Options> {
+        Ok(Options {
+            firn_init: self.firn_init.map_or_else(beside_this_program, Ok)?,
+            modules: self.modules,
+            available_modules: self.available_modules,
+            rescue_shell: self.rescue_shell,
+            database: self.database,
+            verify: self.verify,
+            ..options
+        })
+    }
+}
+
+/// Reads a size such as `131072`, `128K` or `1M`, as mksquashfs takes it for its blocks.
+fn block_size(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1 << 10),
+        None => text.strip_suffix(['m', 'M']).map_or((text, 1), |number| (number, 1 << 20)),
+    };
+    let bytes = number.parse().ok().and_then(|number: u32| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
+        .ok_or_else(|| "it takes a power of two from 4K to 1M".into())
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let program =
+        std::env::current_exe().context("looking for firn-init beside this program; name it with --firn-init")?;
+    Ok(program.with_file_name("firn-init"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block_size;
+
+    #[test]
+    fn block_sizes() {
+        for (text, bytes) in
+            [("4096", 4096), ("128K", 131_072), ("128k", 131_072), ("1M", 1_048_576), ("1m", 1_048_576)]
+        {
+            assert_eq!(block_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "0", "1000", "2048", "2M", "9999999M", "1G", "-1", "1 M"] {
+            assert!(block_size(text).is_err(), "{text}");
+        }
+    }
+}
