@@ -51,6 +51,15 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
     (
         "register",
         &[
+            &[
+                "stat",
+                "--format",
+                "%a %u:%g %n",
+                "/nix/var/nix/db",
+                "/nix/var/nix/db/db.sqlite",
+                "/nix/var/nix/db/schema",
+            ],
+            &["cat", "/nix/var/nix/db/schema"],
             &["nix-store", "--dump-db"],
             &["sh", "-c", "nix-store --load-db < /nix/store/nix-path-registration"],
             &["touch", "/etc/NIXOS"],

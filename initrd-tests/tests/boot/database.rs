@@ -1,7 +1,8 @@
 //! The Nix database that the builder puts into the ramdisk, in the hands of the oldest and the newest Nix that Debian has.
 
 use super::LINUX_6_1;
-use super::fixture::{Build, boot, run, sorted_lines};
+use super::fixture::{Build, boot, run, sorted_lines, with_appended};
+use super::systemd::registration_changes_nothing;
 use qemu::Machine;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -146,15 +147,32 @@ fn works_with_it(nix: &dyn Fn(&str) -> Command) {
     assert_eq!(store.nix_store("--dump-db"), before);
 }
 
-/// What a boot did before there was such a database, and does with `firn build --database load`.
+/// As in each boot of a ramdisk that was built with `firn build --database load`.
 #[test]
 fn without_it_the_systems_own_nix_makes_one() {
-    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
-    machine.append("firn.register=load probe=register,nix");
+    // The database of the ramdisk is that of its own image, and firn.store= may name any.
+    for word in ["firn.register=load", "firn.store=/nix-store.squashfs"] {
+        let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+        machine.append(&format!("{word} probe=register"));
+        let report = boot(&machine).unwrap();
+        assert_eq!(report.boot["warnings"], serde_json::json!([]));
+        assert!(report.dmesg.iter().any(|line| line.text.contains("sw/bin/nix-store --load-db <")), "{word}");
+        registration_changes_nothing(&report);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_copied_leaves_nothing_behind() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_appended(&LINUX_6_1, work.path(), "mkdir -p firn/db.sqlite");
+    machine.append("probe=facts");
     let report = boot(&machine).unwrap();
-    assert_eq!(report.boot["warnings"], serde_json::json!([]));
-    assert!(report.dmesg.iter().any(|line| line.text.contains("sw/bin/nix-store --load-db <")));
-    super::systemd::registration_changes_nothing(&report);
-    let query = super::command(&report, &["nix-store", "--query", "--requisites", "/run/current-system"]);
-    assert_eq!(sorted_lines(&query.stdout), LINUX_6_1.build().closure);
+    let [warning] = report.boot["warnings"].as_array().unwrap().as_slice() else { panic!("{:#}", report.boot) };
+    let warning = warning.as_str().unwrap();
+    for words in
+        ["The store is not registered", "copying /firn/db.sqlite to ", "Is a directory", "nix-store --load-db <"]
+    {
+        assert!(warning.contains(words), "no {words:?} in: {warning}");
+    }
+    assert_eq!(report.paths["/nix/var/nix/db/db.sqlite"], None);
 }

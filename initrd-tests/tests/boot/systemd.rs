@@ -132,6 +132,11 @@ fn activated_by_stage_1(report: &Report) {
 
 /// The steps of NixOS' own register-nix-paths, after stage 1 has done the same.
 pub fn registration_changes_nothing(report: &Report) {
+    let database = ["/nix/var/nix/db", "/nix/var/nix/db/db.sqlite", "/nix/var/nix/db/schema"];
+    let modes = command(report, &[&["stat", "--format", "%a %u:%g %n"], database.as_slice()].concat());
+    let expected = ["755", "644", "644"].iter().zip(database).map(|(mode, path)| format!("{mode} 0:0 {path}\n"));
+    assert_eq!(modes.stdout, expected.collect::<String>());
+    assert_eq!(command(report, &["cat", "/nix/var/nix/db/schema"]).stdout, "10");
     for argv in [
         &["sh", "-c", "nix-store --load-db < /nix/store/nix-path-registration"][..],
         &["touch", "/etc/NIXOS"],
