@@ -46,7 +46,7 @@ pub fn make(root: &NewRoot, toplevel: &str, prebuilt: Option<&Database>) -> Resu
     })
 }
 
-/// Copies the ramdisk's. What else lies in the directory of a Nix that ran (`big-lock`, `reserved`) Nix makes when it first does.
+/// Copies the ramdisk's. What else lies in the directory of a Nix that ran (`big-lock`, `reserved`) it makes when it first does.
 fn copy(database: &Database, directory: &Path) -> Result<()> {
     log::info!("Registering the store: {} is its Nix database", database.path);
     make_directory(directory)?;

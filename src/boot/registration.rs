@@ -45,8 +45,8 @@ pub fn register(root: &NewRoot, system: &System, prebuilt: Option<&Database>, mo
         Err(error) if mode == Register::Required => Err(error.context("firn.register=required")),
         Err(error) => {
             log::error!(
-                "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it later: \
-                 nix-store --load-db < /nix/store/{REGISTRATION}"
+                "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
+                 later: nix-store --load-db < /nix/store/{REGISTRATION}"
             );
             Ok(())
         }

@@ -1,5 +1,5 @@
-//! The Nix database of the booted system, made here by a real Nix: for the machine that boots it is then the copy of a file, and
-//! not the largest cost of the whole boot (docs/boot.md, "What it costs").
+//! The Nix database of the booted system, made here by a real Nix: for the machine that boots it is then the copy of a file,
+//! and not the largest cost of the whole boot (docs/boot.md, "What it costs").
 
 use super::modules::Packed;
 use super::nix::{self, Registered};
@@ -32,7 +32,7 @@ pub enum Database {
     Load,
 }
 
-/// Makes the database of a closure, for the ramdisk. None if it is to be left to the boots or has to be; then `progress` says why.
+/// Makes the database of a closure, for the ramdisk. None if it is to be left to the boots, or has to be and `progress` says why.
 ///
 /// # Errors
 ///
@@ -60,8 +60,8 @@ pub fn make(
     };
     ensure!(
         output.status.success(),
-        "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or leave the database to \
-         the boots with --database load",
+        "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or leave the database \
+         to the boots with --database load",
         toplevel.display(),
         String::from_utf8_lossy(&output.stderr).trim()
     );
@@ -117,7 +117,7 @@ impl Store {
         nix_store
             .arg("--load-db")
             .env("NIX_REMOTE", format!("local?root={}", percent_encoded(&self.root)))
-            // Whatever this machine and this user have set for Nix stays out. It wants a user with a home, which a sandbox has not.
+            // Whatever this machine and this user have set for Nix stays out. A user with a home it wants, and a sandbox has none.
             .env("NIX_CONF_DIR", &self.root)
             .env("NIX_USER_CONF_FILES", "")
             .env_remove("NIX_CONFIG")
