@@ -12,7 +12,7 @@
 //! [`image`] runs on the build machine and makes what a machine boots; [`boot`] runs there as PID 1 of the initramfs.
 //! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads),
 //! [`modules`] (which kernel module needs which), [`kind`] and [`nixos_init`] (how a system wants to be started);
-//! `digest` takes checksums for both.
+//! `digest` takes checksums for both. [`inspect`] looks into what was made, by firn or by others.
 
 pub mod boot;
 #[cfg(feature = "builder")]

@@ -3,7 +3,7 @@
 
 use firn::inspect::ramdisk::read;
 use libfuzzer_sys::fuzz_target;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
 fuzz_target!(|ramdisk: &[u8]| {
     let mut members = 0;

@@ -37,6 +37,8 @@ pub struct Machine {
     pub kvm: Kvm,
     /// Whether it has a network card, behind QEMU's own NAT.
     pub net: bool,
+    /// A UEFI firmware in place of QEMU's BIOS.
+    pub efi: Option<PathBuf>,
 }
 
 /// When KVM is used.
@@ -73,6 +75,7 @@ impl Machine {
             memory: MEMORY.max((bytes >> 20) * 2 + 512),
             kvm: Kvm::Auto,
             net: false,
+            efi: None,
         })
     }
 
@@ -128,6 +131,9 @@ impl Machine {
             .map(Into::into)
             .collect();
         arguments.extend(["-kernel".into(), self.kernel.clone().into(), "-initrd".into(), self.initrd.clone().into()]);
+        if let Some(firmware) = &self.efi {
+            arguments.extend(["-bios".into(), firmware.clone().into()]);
+        }
         arguments
     }
 }

@@ -61,11 +61,7 @@ impl Ramdisk {
     ///
     /// As [`read`], with the name of the file.
     pub fn walk(&self, visit: Visit) -> Result<Vec<Segment>> {
-        let mut file = &self.file;
-        file.rewind()
-            .map_err(Into::into)
-            .and_then(|()| read(file, visit))
-            .with_context(|| self.path.display().to_string())
+        read(&self.file, visit).with_context(|| self.path.display().to_string())
     }
 }
 

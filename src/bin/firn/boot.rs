@@ -26,6 +26,10 @@ pub struct Boot {
     /// Give the machine a network card, behind QEMU's own NAT
     #[arg(long)]
     net: bool,
+
+    /// Boot it by a UEFI firmware, such as /usr/share/ovmf/OVMF.fd
+    #[arg(long, value_name = "FILE")]
+    efi: Option<PathBuf>,
 }
 
 impl Boot {
@@ -34,6 +38,7 @@ impl Boot {
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory = self.memory.unwrap_or(machine.memory);
         machine.net = self.net;
+        machine.efi = self.efi;
         machine.kvm = self.kvm;
         if let Some(words) = self.append {
             machine.cmdline = format!("{} {words}", machine.cmdline);
