@@ -154,6 +154,33 @@ fn unpacked_as_cpio_does() {
 }
 
 #[test]
+fn a_ramdisk_that_is_compressed_as_a_whole() {
+    // As nixpkgs makes it.
+    let work = TempDir::new().unwrap();
+    let initrd = work.path().join("initrd");
+    let small = &inspect(&demo().directory).ramdisk.segments[0];
+    shell(&format!(
+        "{{ head --bytes={} initrd | zstd --decompress; tail --bytes=+{} initrd; }} | zstd -1 > {}",
+        small.packed,
+        small.packed + 1,
+        initrd.display()
+    ));
+    let Summary::Ramdisk(whole) = Summary::of(&initrd).unwrap() else { panic!() };
+    let (whole_image, image) = (&whole.images[0], &inspect(&demo().directory).ramdisk.images[0]);
+    assert_eq!(whole.segments.len(), 1);
+    assert_eq!((whole_image.bytes, &whole_image.superblock), (image.bytes, &image.superblock));
+    assert!(whole_image.unknown.as_ref().unwrap().contains("take it out with firn cat"));
+    let error = format!("{:#}", difference::between(&initrd, &demo().directory).unwrap_err());
+    assert!(error.contains("cannot be compared"), "{error}");
+    // And that advice is good.
+    let alone = work.path().join("image");
+    let mut file = fs::File::create(&alone).unwrap();
+    unpack::cat(&Ramdisk::open(&initrd).unwrap(), Path::new(plan::IMAGE), &mut file).unwrap();
+    let unchanged = difference::between(&alone, &demo().directory.join("nix-store.squashfs")).unwrap();
+    assert_eq!(unchanged.store_bytes, (demo().manifest.store_bytes, demo().manifest.store_bytes));
+}
+
+#[test]
 fn what_two_builds_have_not_in_common() {
     let with_dummy = TempDir::new().unwrap();
     pack(&demo().toplevel, with_dummy.path(), &["dummy"]).unwrap();

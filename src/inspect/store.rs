@@ -57,26 +57,25 @@ impl Image {
 fn registration(file: &Path, offset: Option<u64>, format: &str) -> Result<String> {
     let offset =
         offset.context("the image is in a compressed segment; take it out with firn cat and look at that")?.to_string();
-    let mut command = if format == "squashfs" {
+    let (mut command, package) = if format == "squashfs" {
         let mut unsquashfs = Command::new("unsquashfs");
         unsquashfs.args(["-offset", &offset, "-cat"]).arg(file).arg(REGISTRATION);
-        unsquashfs
+        (unsquashfs, "squashfs-tools 4.5 or newer")
     } else {
         let mut dump = Command::new("dump.erofs");
         dump.args(["--cat", &format!("--offset={offset}"), &format!("--path=/{REGISTRATION}")]).arg(file);
-        dump
+        (dump, "erofs-utils 1.8.5 or newer")
     };
     let tool = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => anyhow::Error::new(error).context(format!(
-            "there is no {tool} on the PATH, which reads the image; install squashfs-tools (4.5) or erofs-utils (1.8)"
-        )),
+        ErrorKind::NotFound => anyhow::Error::new(error)
+            .context(format!("there is no {tool} on the PATH, which reads the image; install {package}")),
         _ => anyhow::Error::new(error).context(format!("running {tool}")),
     })?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success() && !output.stdout.is_empty(),
-        "{tool} finds no {REGISTRATION} in the image: {}",
+        "{tool} (of {package}) finds no {REGISTRATION} in the image: {}",
         errors.lines().next().unwrap_or("it is empty")
     );
     String::from_utf8(output.stdout).context("the registration is no UTF-8")
