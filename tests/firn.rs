@@ -75,11 +75,33 @@ fn a_store_image_of_3_gib_is_not_held_in_memory() {
 #[test]
 fn a_reader_that_goes_away() {
     let directory = tempfile::tempdir().unwrap();
-    printed(directory.path(), "touch {1..9999}; ls | cpio --create --format=newc --quiet > initrd");
-    for command in ["ls initrd", "ls --json initrd", "cat initrd initrd", "completions bash"] {
+    printed(
+        directory.path(),
+        "mkdir tree; cd tree; touch {1..9999}; head --bytes=300000 /dev/zero > large; \
+         ls | cpio --create --format=newc --quiet > ../initrd",
+    );
+    for command in ["ls initrd", "ls --json initrd", "cat initrd large", "completions bash"] {
         // head reads one byte, and what is left is more than a pipe holds
         printed(directory.path(), &format!("$firn {command} | head --bytes=1"));
     }
+}
+
+#[test]
+fn whoever_is_not_root_unpacks_what_is_no_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let members = [header("null", 0o020_666, 0), header("file", 0o104_755, 0), header("socket", 0o140_755, 0)];
+    fs::write(directory.path().join("initrd"), members.concat()).unwrap();
+    let output = printed(
+        directory.path(),
+        "cp $firn .; chmod 777 .; nobody=; ((EUID)) || nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'; \
+         $nobody ./firn unpack initrd out 2>&1; cd out; stat --format='%n %a' *",
+    );
+    assert_eq!(
+        output,
+        "firn: left out null: only root makes device nodes\n\
+         firn: left out socket: it is no kind of file that can be unpacked\n\
+         file 755\n"
+    );
 }
 
 #[test]

@@ -44,6 +44,15 @@ pub enum Kind {
     Unknown,
 }
 
+/// What a file was where it was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// Where its archive begins in the segment: the kernel forgets all others at the end of one, bytes.
+    pub archive: u64,
+    /// Its number, and the device it was on: major and minor number.
+    pub number: (u32, u32, u32),
+}
+
 /// A member of an archive, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
@@ -66,9 +75,9 @@ pub struct Entry {
     pub bytes: u64,
     /// For device nodes: major and minor number.
     pub device: (u32, u32),
-    /// Members with several links and the same one of this are one file: inode, then the device it was on.
+    /// Members of a segment that have several links and this in common are one file.
     #[serde(skip)]
-    pub inode: (u32, u32, u32),
+    pub inode: Inode,
     /// The segment of the ramdisk that has it, counted from 0.
     pub segment: usize,
     /// Where its contents are in the file, bytes; none in a compressed segment.
@@ -111,7 +120,7 @@ impl Entry {
             time,
             bytes: bytes.into(),
             device: (major, minor),
-            inode: (inode, on_major, on_minor),
+            inode: Inode { archive: 0, number: (inode, on_major, on_minor) },
             segment: 0,
             offset: None,
             target: None,
@@ -228,7 +237,7 @@ mod tests {
     fn headers() {
         let (entry, name) = Entry::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
         assert_eq!((entry.user, entry.group, entry.links, entry.time, entry.bytes), (1, 2, 3, 4, 5));
-        assert_eq!((entry.inode, entry.device, name), ((7, 8, 9), (10, 11), 12));
+        assert_eq!((entry.inode.number, entry.device, name), ((7, 8, 9), (10, 11), 12));
         assert_eq!(entry.kind, Kind::File);
         assert!(entry.is_linked());
     }

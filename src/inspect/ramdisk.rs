@@ -129,7 +129,7 @@ fn archive(source: &mut dyn Source, segment: usize, visit: Visit) -> Result<usiz
         else {
             return Ok(members);
         };
-        (entry.segment, entry.offset) = (segment, source.offset());
+        (entry.segment, entry.inode.archive, entry.offset) = (segment, start, source.offset());
         let here = format!("member {members}, {}, at byte {place} of the archive", entry.path.display());
         contents(source, &mut entry, visit).context(here)?;
         members += 1;

@@ -1,6 +1,6 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
-use super::newc::{Entry, Kind};
+use super::newc::{Entry, Inode, Kind};
 use super::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
@@ -16,23 +16,22 @@ use std::path::{Component, Path, PathBuf};
 ///
 /// A path that is not in the ramdisk or no regular file, those of reading and of writing.
 pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
-    let mut found: Option<Entry> = None;
+    let mut found = None;
     // Of a file with several links only one has the contents, mostly the last.
-    let mut filled: HashMap<_, usize> = HashMap::new();
+    let mut filled = HashMap::new();
     let mut number = 0;
-    let mut at = 0;
     ramdisk.walk(&mut |entry, _| {
         number += 1;
         if entry.is_linked() && entry.bytes > 0 {
             filled.insert((entry.segment, entry.inode), number);
         }
         if entry.is_at(path) {
-            (found, at) = (Some(entry.clone()), number);
+            found = Some((number, entry.clone()));
         }
         Ok(())
     })?;
     let name = format!("{} in {}", path.display(), ramdisk.path.display());
-    let entry = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
+    let (place, entry) = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
     match (entry.kind, &entry.target) {
         (Kind::File, _) => {}
         (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that", target.display()),
@@ -40,11 +39,10 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
         _ => bail!("{name} is no regular file and has no contents"),
     }
     let linked = filled.get(&(entry.segment, entry.inode)).filter(|_| entry.is_linked());
-    let wanted = linked.copied().unwrap_or(at);
-    number = 0;
+    let mut left: i64 = *linked.unwrap_or(&place);
     ramdisk.walk(&mut |_, contents| {
-        number += 1;
-        if number == wanted {
+        left -= 1;
+        if left == 0 {
             io::copy(contents, out)?;
         }
         Ok(())
@@ -87,7 +85,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Entr
 struct Target<'a> {
     directory: &'a Path,
     /// Files with several links: where the first one lies.
-    links: HashMap<(usize, (u32, u32, u32)), PathBuf>,
+    links: HashMap<(usize, Inode), PathBuf>,
     /// What directories are to become.
     directories: Vec<(PathBuf, Entry)>,
     root: bool,

@@ -1,6 +1,6 @@
 //! `firn ls`: the members of a ramdisk.
 
-use crate::text;
+use crate::text::{self, printable};
 use anyhow::Result;
 use clap::Args;
 use firn::inspect::newc::{Entry, Kind};
@@ -38,14 +38,14 @@ fn line(entry: &Entry) -> String {
         Kind::CharacterDevice | Kind::BlockDevice => format!("{}, {}", entry.device.0, entry.device.1),
         _ => entry.bytes.to_string(),
     };
-    let target = entry.target.as_ref().map(|target| format!(" -> {}", target.display()));
+    let target = entry.target.as_ref().map(|target| format!(" -> {}", printable(target)));
     format!(
         "{} {:>2} {:>4} {:>4} {size:>12} {}{}",
         entry.mode_letters(),
         entry.links,
         entry.user,
         entry.group,
-        entry.path.display(),
+        printable(&entry.path),
         target.unwrap_or_default()
     )
 }

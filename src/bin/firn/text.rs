@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
 
 /// Has `write` write to standard output. A reader that goes away has read enough: that is no error.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
@@ -24,6 +25,12 @@ fn went_away(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
+/// A path on one line: control characters, which a terminal would obey, are escaped.
+pub fn printable(path: &Path) -> String {
+    let escaped = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    path.to_string_lossy().chars().map(escaped).collect::<Vec<_>>().concat()
+}
+
 /// A size as people read it: bytes below 1 KiB, else with one decimal.
 pub fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
@@ -38,7 +45,13 @@ pub fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{printable, size};
+    use std::path::Path;
+
+    #[test]
+    fn paths_stay_on_their_line() {
+        assert_eq!(printable(Path::new("ä/b c\n\x1b[2J")), "ä/b c\\n\\u{1b}[2J");
+    }
 
     #[test]
     fn sizes() {

@@ -1,7 +1,9 @@
 //! `firn unpack`: all that is in a ramdisk.
 
+use crate::text::printable;
 use anyhow::Result;
 use clap::Args;
+use firn::inspect::newc::Kind;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
@@ -21,7 +23,11 @@ impl Unpack {
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
         unpack::unpack(&ramdisk, &self.directory, &mut |entry| {
-            eprintln!("firn: left out, since it is a {:?} and takes root: {}", entry.kind, entry.path.display());
+            let reason = match entry.kind {
+                Kind::CharacterDevice | Kind::BlockDevice => "only root makes device nodes",
+                _ => "it is no kind of file that can be unpacked",
+            };
+            eprintln!("firn: left out {}: {reason}", printable(&entry.path));
         })
     }
 }
