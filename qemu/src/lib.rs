@@ -69,8 +69,6 @@ pub enum Loader {
         script: String,
         /// A firmware for UEFI; without it, a PC's BIOS.
         firmware: Option<PathBuf>,
-        /// Another ROM than QEMU's own.
-        rom: Option<PathBuf>,
     },
     /// UEFI, from a disk.
     Uefi {
@@ -258,13 +256,13 @@ impl Machine {
                 }
                 arguments
             }
-            Loader::Ipxe { directory, script, firmware, rom } => {
+            Loader::Ipxe { directory, script, firmware } => {
                 let network = format!("user,id=network,tftp={},bootfile={script}", value(directory));
-                let rom = rom.as_ref().map(|rom| format!(",romfile={}", value(rom))).unwrap_or_default();
-                let card = format!("virtio-net-pci,netdev=network{rom}");
                 // Without graphics the BIOS shows what it says on the serial port.
                 let mut arguments: Vec<OsString> =
-                    ["-machine", "graphics=off", "-netdev", &network, "-device", &card].map(Into::into).into();
+                    ["-machine", "graphics=off", "-netdev", &network, "-device", "virtio-net-pci,netdev=network"]
+                        .map(Into::into)
+                        .into();
                 arguments.extend(firmware.iter().flat_map(|file| ["-bios".into(), file.clone().into_os_string()]));
                 arguments
             }

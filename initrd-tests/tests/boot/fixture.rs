@@ -72,7 +72,9 @@ pub fn boot(machine: &Machine) -> Result<Report> {
     let outcome = machine.run()?;
     let console = || format!("the console ends with:\n{}", outcome.last_words());
     ensure!(!outcome.report.is_empty(), "no report ({:?}); {}", outcome.exit, console());
-    let report = serde_json::from_slice(&outcome.report)
+    // A firmware for UEFI takes every serial port for a console, and clears the screen there.
+    let begin = outcome.report.iter().position(|byte| *byte == b'{').unwrap_or(0);
+    let report = serde_json::from_slice(&outcome.report[begin..])
         .with_context(|| format!("a broken report ({:?}); {}", outcome.exit, console()))?;
     ensure!(outcome.exit == Exit::Ended, "the machine wrote its report and did not switch itself off; {}", console());
     Ok(report)

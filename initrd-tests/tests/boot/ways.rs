@@ -65,7 +65,7 @@ fn machine(loader: Loader) -> Machine {
 }
 
 /// Boots by TFTP, a script that adds words, HTTP.
-fn by_ipxe(form: Form, firmware: Option<PathBuf>, rom: Option<PathBuf>) {
+fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let work = tempfile::tempdir().unwrap();
     let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
     ipxe::tree(&built(), &tree, form, None).unwrap();
@@ -73,7 +73,7 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>, rom: Option<PathBuf>) {
     let url = format!("http://10.0.2.2:{}/netboot.ipxe", server.port);
     fs::create_dir(&tftp).unwrap();
     fs::write(tftp.join("menu"), format!("#!ipxe\nset cmdline {WORDS} way=ipxe\nchain {url}\n")).unwrap();
-    let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware, rom };
+    let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware };
     let report = boot(&machine(loader)).unwrap();
     assert!(report.cmdline.ends_with(&format!(" {WORDS} way=ipxe")), "{}", report.cmdline);
     assert_eq!(report.boot["init"], LINUX_6_1.build().manifest.init.as_str());
@@ -82,17 +82,18 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>, rom: Option<PathBuf>) {
 
 #[test]
 fn ipxe_in_a_bios_boots_the_fat_form() {
-    by_ipxe(Form::Fat, None, None);
+    by_ipxe(Form::Fat, None);
 }
 
 #[test]
 fn ipxe_in_a_bios_boots_the_split_form() {
-    by_ipxe(Form::Split, None, None);
+    by_ipxe(Form::Split, None);
 }
 
 #[test]
 fn ipxe_in_uefi_boots_the_fat_form() {
-    by_ipxe(Form::Fat, Some(ovmf()), None);
+    // Not the split one: QEMU's own iPXE is of 2019 and hands UEFI kernels one file only.
+    by_ipxe(Form::Fat, Some(ovmf()));
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn kexec_needs_memory() {
     let work = tempfile::tempdir().unwrap();
     let mut machine = with_tree(work.path(), &LINUX_6_1.build().directory);
     machine.memory_mib = 512;
-    machine.append("probe=kexec-refused");
+    machine.append("probe=kexec-refused firn.root.size=90%");
     let report = boot(&machine).unwrap();
     let [fill, refused] = &*report.commands else { panic!("{:#?}", report.commands) };
     assert_succeeded(fill);
