@@ -3,7 +3,7 @@
 //! The systems are store paths that a real Nix holds, each with something wrong.
 
 use firn::image::progress::Progress;
-use firn::image::{Contents, Format, Options, Packing, build, ramdisk, store_image};
+use firn::image::{Contents, Format, Options, Packing, Segments, build, ramdisk, store_image};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;
@@ -183,6 +183,20 @@ fn each_part_can_be_made_alone() {
     let (ramdisk_of_build, split) = (read(whole.path().join("initrd")), make("split", true));
     assert!(make("ramdisk", false) == ramdisk_of_build);
     assert!(ramdisk_of_build.starts_with(&split) && split.len() % 4 == 0);
+
+    // Segments of somebody else's go before the own one and behind it, the image stays at the end, all on multiples of four.
+    let archive = parts.path().join("archive");
+    fs::write(&archive, b"0707not looked into").unwrap();
+    let with = |file: &Path| {
+        let segments = Segments { before: vec![file.into()], after: vec![file.into(), file.into()] };
+        let out = parts.path().join("more");
+        ramdisk(&Options { segments, ..options(&system, &out) }, &image, false, Progress::Quiet).map(|_| read(out))
+    };
+    let padded = b"0707not looked into\0";
+    let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
+    assert!(with(&archive).unwrap() == [padded, &*split, padded, padded, own].concat());
+    let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
+    assert!(error.contains("adding /etc/passwd to the ramdisk: it is no part of a ramdisk"), "{error}");
 
     let error = ramdisk(&options(&system, parts.path()), Path::new("/etc/passwd"), true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");

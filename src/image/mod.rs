@@ -25,6 +25,7 @@ pub use closure::Contents;
 pub use database::Database;
 pub use manifest::Manifest;
 pub use output::Entry;
+pub use ramdisk::Segments;
 pub use store::{Compression, Format, Packing, Profile};
 
 use crate::plan::{self, Image, Plan, VERSION};
@@ -56,6 +57,8 @@ pub struct Options {
     pub available_modules: Vec<String>,
     /// A static busybox for the menu of a boot that failed.
     pub rescue_shell: Option<PathBuf>,
+    /// Ready-made segments of the ramdisk.
+    pub segments: Segments,
     /// When the Nix database of the booted system is made.
     pub database: Database,
     /// Whether stage 1 compares the store image with its checksum at each boot.
@@ -76,6 +79,7 @@ impl Options {
             modules: Vec::new(),
             available_modules: Vec::new(),
             rescue_shell: None,
+            segments: Segments::default(),
             database: Database::default(),
             verify: false,
             packing: Packing::default(),
@@ -104,7 +108,9 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let plan = parts.plan(&system, options, output.add(name, progress)?, format, database.is_some());
     let Parts { programs, modules, closure } = parts;
     let files = modules.files.into_iter().chain(database).collect();
-    output.write("initrd", |out| ramdisk::write(out, &programs, files, &plan, Some(&image), progress))?;
+    output.write("initrd", |out| {
+        ramdisk::write(out, &programs, files, &plan, &options.segments, Some(&image), progress)
+    })?;
     output.copy("bzImage", &system.kernel)?;
     let script = ipxe::script(&system.cmdline(), None, "");
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
@@ -148,7 +154,7 @@ pub fn ramdisk(options: &Options, image: &Path, split: bool, progress: Progress)
     let Parts { programs, modules, .. } = parts;
     let files = modules.files.into_iter().chain(database).collect();
     let image = (!split).then_some(image);
-    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, image, progress))?;
+    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, &options.segments, image, progress))?;
     output.publish()
 }
 

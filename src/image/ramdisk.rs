@@ -7,11 +7,12 @@ use super::cpio::{self, Node, Tree};
 use super::modules::Packed;
 use super::output::Output;
 use super::progress::Progress;
+use crate::inspect::compression::Compression;
 use crate::plan::{PATH, Plan};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 
 /// zstd level of the first segment; it is 3 MB before and there is time.
 const LEVEL: i32 = 19;
@@ -22,6 +23,15 @@ pub struct Programs {
     pub firn_init: Vec<u8>,
     /// A busybox for a boot that failed.
     pub rescue_shell: Option<Vec<u8>>,
+}
+
+/// Ready-made segments of somebody else's: archives, compressed or not.
+#[derive(Debug, Default)]
+pub struct Segments {
+    /// Before firn's own: a processor's microcode, say, which the kernel looks for at the front.
+    pub before: Vec<PathBuf>,
+    /// After it, so that their files take the place of firn's; the store image stays the last.
+    pub after: Vec<PathBuf>,
 }
 
 /// Makes sure that a store image fits into a ramdisk.
@@ -50,23 +60,48 @@ pub fn write(
     programs: &Programs,
     files: Vec<Packed>,
     plan: &Plan,
+    segments: &Segments,
     image: Option<&Path>,
     progress: Progress,
 ) -> Result<()> {
     let step = progress.step("Packing the ramdisk", plan.image.bytes);
     let tree = first_segment(programs, files, plan)?;
+    for segment in &segments.before {
+        copy(out, segment)?;
+    }
     let mut compressed = zstd::Encoder::new(&mut *out, LEVEL)?;
     tree.write(&mut compressed)?;
     compressed.finish()?;
-    // The kernel looks for an uncompressed segment on multiples of four only and steps over zeros before it.
-    let padding = cpio::padding(out.bytes());
-    out.write_all(padding)?;
+    pad(out)?;
+    for segment in &segments.after {
+        copy(out, segment)?;
+    }
     if let Some(image) = image {
         let image = File::open(image).with_context(|| format!("opening {}", image.display()))?;
         cpio::write_file(out, &plan.image.path, 0o444, plan.image.bytes, step.reading(image))?;
     }
     step.done();
     Ok(())
+}
+
+/// Copies a segment.
+fn copy(out: &mut Output, path: &Path) -> Result<()> {
+    let mut copy = || -> Result<()> {
+        let mut file = BufReader::new(File::open(path)?);
+        ensure!(
+            Compression::of(file.fill_buf()?).is_some(),
+            "it is no part of a ramdisk: neither a cpio archive (newc) nor one that is compressed in a way that the kernel knows"
+        );
+        io::copy(&mut file, out)?;
+        pad(out)
+    };
+    copy().with_context(|| format!("adding {} to the ramdisk", path.display()))
+}
+
+/// The kernel looks for an uncompressed segment on multiples of four only, and steps over zeros before it.
+fn pad(out: &mut Output) -> Result<()> {
+    let padding = cpio::padding(out.bytes());
+    Ok(out.write_all(padding)?)
 }
 
 /// Everything but the store image.
@@ -116,7 +151,9 @@ mod tests {
         let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
         let mut output = Directory::create(directory.path()).unwrap();
         output
-            .write("initrd", |out| write(out, &programs, vec![module], &plan, Some(&image), Progress::Quiet))
+            .write("initrd", |out| {
+                write(out, &programs, vec![module], &plan, &Segments::default(), Some(&image), Progress::Quiet)
+            })
             .unwrap();
 
         let ramdisk = fs::read(output.staged("initrd")).unwrap();

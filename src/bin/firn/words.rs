@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::{Compression, Contents, Database, Format, Options, Packing, Profile};
+use firn::image::{Compression, Contents, Database, Format, Options, Packing, Profile, Segments};
 use std::path::PathBuf;
 
 /// What is in the store image.
@@ -68,6 +68,15 @@ pub struct RamdiskWords {
     #[arg(long, value_name = "FILE")]
     rescue_shell: Option<PathBuf>,
 
+    /// Put this ready-made segment (a cpio archive, compressed or not) before firn's own, such as a processor's microcode; can
+    /// be given several times
+    #[arg(long = "prepend", value_name = "FILE")]
+    before: Vec<PathBuf>,
+
+    /// Put this ready-made segment after firn's own, whose files it may replace; can be given several times
+    #[arg(long = "append", value_name = "FILE")]
+    after: Vec<PathBuf>,
+
     /// When the Nix database of the booted system is made
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     database: Database,
@@ -110,6 +119,7 @@ impl RamdiskWords {
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
+            segments: Segments { before: self.before, after: self.after },
             database: self.database,
             verify: self.verify,
             ..options
