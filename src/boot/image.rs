@@ -3,6 +3,7 @@
 use super::memory;
 use super::plan::Image;
 use crate::digest::sha256;
+use crate::magic;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -78,51 +79,15 @@ fn check_sum(image: &Image) -> Result<()> {
 /// is not. Of what nobody knows the kernel shall say so.
 fn file_system(path: &str) -> Result<&'static str> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(2048).read_to_end(&mut start));
+    let read = File::open(path).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
     read.with_context(|| format!("reading {path}"))?;
-    match recognize(&start) {
-        None | Some("a squashfs") => Ok("squashfs"),
-        Some("an erofs") => Ok("erofs"),
-        Some(kind) => {
+    match magic::recognize(&start) {
+        None => Ok("squashfs"),
+        Some(magic::File::Image(file_system)) => Ok(file_system),
+        Some(magic::File::Other(kind)) => {
             bail!(
                 "the store image {path} is {kind}, and firn-init mounts squashfs and erofs; build the image with firn"
             )
-        }
-    }
-}
-
-/// What begins like this: magic numbers at their offsets (`man 5 magic`).
-fn recognize(start: &[u8]) -> Option<&'static str> {
-    const TYPES: [(usize, &[u8], &str); 9] = [
-        (0, b"hsqs", "a squashfs"),
-        (0x400, b"\xe2\xe1\xf5\xe0", "an erofs"),
-        (0x438, b"\x53\xef", "an ext2, ext3 or ext4"),
-        (0, b"XFSB", "an xfs"),
-        (0, b"070701", "a cpio archive"),
-        (0, b"\x28\xb5\x2f\xfd", "compressed (zstd)"),
-        (0, b"\xfd7zXZ\0", "compressed (xz)"),
-        (0, b"\x1f\x8b", "compressed (gzip)"),
-        (0, b"\x7fELF", "a program"),
-    ];
-    let begins = |(offset, magic): (usize, &[u8])| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
-    TYPES.iter().find(|(offset, magic, _)| begins((*offset, magic))).map(|(_, _, kind)| *kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types() {
-        let mut erofs = vec![0; 2048];
-        erofs[0x400..0x404].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
-        for (start, expected) in [
-            (&erofs[..], Some("an erofs")),
-            (b"hsqs and so on", Some("a squashfs")),
-            (b"", None),
-            (b"\x28\xb5\x2f\xfd", Some("compressed (zstd)")),
-        ] {
-            assert_eq!(recognize(start), expected);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::nix::{self, Registered};
 use super::progress::Progress;
 use super::{erofs, squashfs};
+use crate::magic;
 use crate::plan::REGISTRATION;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -67,13 +68,12 @@ impl Format {
     /// A file that cannot be read, or one that is neither.
     pub(super) fn of(image: &Path) -> Result<Self> {
         let mut start = Vec::new();
-        let read = fs::File::open(image).and_then(|file| file.take(2048).read_to_end(&mut start));
+        let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
         read.with_context(|| format!("reading the store image {}", image.display()))?;
-        let begins = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
-        match () {
-            () if begins(0, b"hsqs") => Ok(Self::Squashfs),
-            () if begins(1024, b"\xe2\xe1\xf5\xe0") => Ok(Self::Erofs),
-            () => bail!("{} is neither a squashfs nor an erofs; give what firn image made", image.display()),
+        match magic::recognize(&start) {
+            Some(magic::File::Image("squashfs")) => Ok(Self::Squashfs),
+            Some(magic::File::Image("erofs")) => Ok(Self::Erofs),
+            _ => bail!("{} is neither a squashfs nor an erofs; give what firn image made", image.display()),
         }
     }
 
