@@ -188,7 +188,8 @@ fn each_part_can_be_made_alone() {
     let archive = parts.path().join("archive");
     fs::write(&archive, b"0707not looked into").unwrap();
     let with = |file: &Path| {
-        let segments = Segments { before: vec![file.into()], after: vec![file.into(), file.into()] };
+        let segments =
+            Segments { before: vec![file.into()], after: vec![file.into(), file.into()], ..Segments::default() };
         let out = parts.path().join("more");
         ramdisk(&Options { segments, ..options(&system, &out) }, &image, false, Progress::Quiet).map(|_| read(out))
     };

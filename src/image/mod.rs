@@ -2,6 +2,7 @@
 
 pub mod built;
 mod closure;
+mod compressor;
 pub(crate) mod cpio;
 mod database;
 mod erofs;
@@ -22,6 +23,7 @@ mod toplevel;
 pub mod uki;
 
 pub use closure::Contents;
+pub use compressor::Compressor;
 pub use database::Database;
 pub use manifest::Manifest;
 pub use output::Entry;
@@ -57,7 +59,7 @@ pub struct Options {
     pub available_modules: Vec<String>,
     /// A static busybox for the menu of a boot that failed.
     pub rescue_shell: Option<PathBuf>,
-    /// Ready-made segments of the ramdisk.
+    /// The segments of the ramdisk beside the store image.
     pub segments: Segments,
     /// When the Nix database of the booted system is made.
     pub database: Database,

@@ -3,6 +3,7 @@
 //! The image is compressed inside. Compressing it once more gains half a percent of its size and costs the booting machine
 //! more time than all of stage 1 (docs/boot.md).
 
+use super::compressor::Compressor;
 use super::cpio::{self, Node, Tree};
 use super::modules::Packed;
 use super::output::Output;
@@ -14,9 +15,6 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-/// zstd level of the first segment; it is 3 MB before and there is time.
-const LEVEL: i32 = 19;
-
 /// What is executed in the ramdisk.
 pub struct Programs {
     /// PID 1.
@@ -25,10 +23,13 @@ pub struct Programs {
     pub rescue_shell: Option<Vec<u8>>,
 }
 
-/// Ready-made segments of somebody else's: archives, compressed or not.
+/// The segments beside the store image.
 #[derive(Debug, Default)]
 pub struct Segments {
-    /// Before firn's own: a processor's microcode, say, which the kernel looks for at the front.
+    /// How firn's own is compressed.
+    pub compressor: Compressor,
+    /// Ready-made ones of somebody else's, archives that are compressed or not, before firn's own: a processor's microcode,
+    /// say, which the kernel looks for at the front.
     pub before: Vec<PathBuf>,
     /// After it, so that their files take the place of firn's; the store image stays the last.
     pub after: Vec<PathBuf>,
@@ -69,9 +70,13 @@ pub fn write(
     for segment in &segments.before {
         copy(out, segment)?;
     }
-    let mut compressed = zstd::Encoder::new(&mut *out, LEVEL)?;
-    tree.write(&mut compressed)?;
-    compressed.finish()?;
+    let mut archive = Vec::new();
+    tree.write(&mut archive)?;
+    segments.compressor.compress(&archive, &mut *out)?;
+    if segments.compressor == Compressor::Lz4 {
+        // A block of no size ends it, from Linux 5.14 on; otherwise the kernel takes the next segment for one more block.
+        out.write_all(&[0; 4])?;
+    }
     pad(out)?;
     for segment in &segments.after {
         copy(out, segment)?;

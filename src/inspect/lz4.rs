@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 pub const MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 
 /// Each block but the last one of a frame unpacks to this many bytes.
-const BLOCK: usize = 8 << 20;
+pub const BLOCK: usize = 8 << 20;
 
 /// The largest that a packed block can be (`LZ4_COMPRESSBOUND`).
 const LARGEST: usize = BLOCK + BLOCK / 255 + 16;

@@ -5,7 +5,7 @@
 
 pub mod compression;
 pub mod difference;
-mod lz4;
+pub(crate) mod lz4;
 pub mod machine;
 pub mod manifest;
 pub mod newc;

@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, boot, pack_with};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
-use firn::image::{Format, Options, Packing, Profile};
+use firn::image::{Compressor, Format, Options, Packing, Profile, Segments};
 use qemu::Machine;
 use std::path::Path;
 
@@ -31,4 +31,18 @@ fn an_erofs_by_a_loop_device() {
 fn an_erofs_from_its_file() {
     erofs(&LINUX_6_12, "/nix-store.erofs");
     erofs(&LINUX_7, "/nix-store.erofs");
+}
+
+#[test]
+fn ramdisks_of_every_compressor() {
+    for compressor in [Compressor::Xz, Compressor::Gzip, Compressor::Lz4, Compressor::None] {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-compressor");
+        let segments = Segments { compressor, ..Segments::default() };
+        let toplevel = &LINUX_6_1.build().manifest.toplevel;
+        let build = pack_with(toplevel, directory, |options| Options { segments, ..options }).unwrap();
+        let mut machine = Machine::of_build(&build.directory).unwrap();
+        machine.append("firn.register=none probe=facts");
+        let report = boot(&machine).unwrap_or_else(|error| panic!("{compressor:?}: {error:#}"));
+        assert_eq!(report.boot["warnings"], serde_json::json!([]), "{compressor:?}");
+    }
 }

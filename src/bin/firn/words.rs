@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::{Compression, Contents, Database, Format, Options, Packing, Profile, Segments};
+use firn::image::{Compression, Compressor, Contents, Database, Format, Options, Packing, Profile, Segments};
 use std::path::PathBuf;
 
 /// What is in the store image.
@@ -68,6 +68,10 @@ pub struct RamdiskWords {
     #[arg(long, value_name = "FILE")]
     rescue_shell: Option<PathBuf>,
 
+    /// How firn's own segment is compressed, which is everything but the store image
+    #[arg(long, value_enum, default_value_t)]
+    compressor: Compressor,
+
     /// Put this ready-made segment (a cpio archive, compressed or not) before firn's own, such as a processor's microcode; can
     /// be given several times
     #[arg(long = "prepend", value_name = "FILE")]
@@ -119,7 +123,7 @@ impl RamdiskWords {
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
-            segments: Segments { before: self.before, after: self.after },
+            segments: Segments { compressor: self.compressor, before: self.before, after: self.after },
             database: self.database,
             verify: self.verify,
             ..options
