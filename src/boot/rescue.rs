@@ -9,7 +9,7 @@ use crate::plan;
 use anyhow::{Error, Result};
 use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many of the warnings and of the kernel's errors there is room for: a VGA screen has 25 lines.
 const LAST: usize = 4;
@@ -64,7 +64,7 @@ fn ending(options: &Options, panics: bool) -> OnFailure {
     options.on_failure.unwrap_or(OnFailure { action, seconds: 0 })
 }
 
-/// Counts down. True if a key was pressed before the end.
+/// Waits as long as was asked for. True if a key was pressed before the end.
 fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
     let what = match action {
         Action::Menu => return true,
@@ -80,7 +80,7 @@ fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
         return false;
     }
     console::say(&format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n"));
-    Keyboards::listen().key(Duration::from_secs(seconds)).is_some()
+    key(Some(Duration::from_secs(seconds))).is_some()
 }
 
 /// Asks what to do, until the answer is to go on.
@@ -92,7 +92,7 @@ fn menu(shell_allowed: bool, onward: Option<&str>) {
     };
     loop {
         console::say(&choices(no_shell, onward));
-        let (key, terminal) = key();
+        let Some((key, terminal)) = key(None) else { continue };
         log::info!("Somebody at {terminal} chose {:?}", char::from(key));
         let shell = match key {
             b'r' => {
@@ -121,22 +121,25 @@ fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
     format!("\n{shell}\n  r  reboot\n{onward}\n")
 }
 
-/// Waits for a key that a person may have meant: noise on a serial line is no answer, nor is half of an arrow key.
-/// Meanwhile processes without a parent are buried, as their new parent has to.
-fn key() -> (u8, String) {
+/// Waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an
+/// arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
+fn key(limit: Option<Duration>) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
-    let mut keyboards = Keyboards::listen();
-    loop {
+    let (mut keyboards, start) = (Keyboards::listen(), Instant::now());
+    while limit.is_none_or(|limit| start.elapsed() < limit) {
         processes::bury_the_dead();
         match keyboards.key(Duration::from_secs(1)) {
             Some((ESCAPE, _)) => {
                 std::thread::sleep(Duration::from_millis(50));
                 keyboards.flush();
             }
-            Some((key, terminal)) if key.is_ascii_graphic() || key.is_ascii_whitespace() => return (key, terminal),
+            Some((key, terminal)) if key.is_ascii_graphic() || key.is_ascii_whitespace() => {
+                return Some((key, terminal));
+            }
             _ => {}
         }
     }
+    None
 }
 
 /// Switches the machine off or starts it again. What was written to a disk gets there.

@@ -227,6 +227,8 @@ fn a_registration_that_has_no_room() {
 fn a_countdown() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("init=relative panic=0 firn.on_failure=poweroff,2");
+    // Noise on the line does not stop it.
+    machine.when("is switched off in 2 s", "\x01\x7f");
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::Ended);
     for word in ["the path is relative", "is switched off in 2 s, as the command line asks", "reboot: Power down"] {
