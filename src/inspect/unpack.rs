@@ -271,6 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn links_end_with_their_archive() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("initrd");
+        let archive = |name: &str| linked(name, 0o100_644, 2, name) + &member("TRAILER!!!", 0, "");
+        fs::write(&path, zstd::encode_all((archive("one") + &archive("two")).as_bytes(), 1).unwrap()).unwrap();
+        let (ramdisk, out) = (Ramdisk::open(&path).unwrap(), directory.path().join("out"));
+        unpack(&ramdisk, &out, &mut |_| ()).unwrap();
+        for name in ["one", "two"] {
+            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), name);
+            assert_eq!(text(&ramdisk, name).unwrap(), name);
+        }
+    }
+
+    #[test]
     fn everything_is_as_it_was() {
         let (directory, ramdisk) = ramdisk(
             "mkdir d; echo x > d/one; ln d/one d/two; ln -s /nowhere d/link; mkfifo p; chmod 4711 d/one; touch -d @99 d/one d; \
