@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! build   system closure ─► store image ─┐
-//!         kernel modules ─► load order ──┼─► plan + ramdisk ─► netboot.ipxe, manifest.json
+//!         kernel modules ─► load order ──┼─► plan + ramdisk ─► netboot.ipxe, manifest.json ─► iPXE, kexec, UKI
 //!         firn-init (static) ────────────┘        │
 //!                                              [`plan`]
 //!                                                 │

@@ -50,7 +50,7 @@ pub enum Stop {
     Start,
     /// After the modules, before the root.
     Devices,
-    /// Before the hand-over.
+    /// Before the activation and the hand-over.
     Mounts,
 }
 
