@@ -1,6 +1,7 @@
 //! The kinds of systems: what one expects of stage 1 between the mounts and its init.
 //!
-//! Both halves look at the toplevel: the builder to refuse what cannot start, stage 1 since `init=` may name another system.
+//! Both halves look at the toplevel: the builder to refuse what cannot start and to write down what stage 1 need not read,
+//! stage 1 since `init=` may name another system.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,14 @@ impl Kind {
         }
     }
 
+    /// The interpreter that a script names in its first line, as the kernel finds it (`fs/binfmt_script.c`); none of a program.
+    #[must_use]
+    pub fn interpreter(init: &[u8]) -> Option<String> {
+        let line = init.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        let word = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).find(|word| !word.is_empty())?;
+        Some(String::from_utf8_lossy(word).into_owned())
+    }
+
     /// The kind and how it shows, to end a sentence that begins with what is started.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -55,6 +64,22 @@ mod tests {
             (false, b"", Kind::NixosInit),
         ] {
             assert_eq!(Kind::of_toplevel(has_prepare_root, init), kind);
+        }
+    }
+    #[test]
+    fn interpreters() {
+        for (start, expected) in [
+            (&b"#!/bin/sh\n"[..], Some("/bin/sh")),
+            (b"#! /bin/sh -e\necho", Some("/bin/sh")),
+            (b"#!\t/usr/bin/env\tbash", Some("/usr/bin/env")),
+            (b"#!/bin/sh", Some("/bin/sh")),
+            (b"#!/bin/sh\0x\n", Some("/bin/sh")),
+            (b"#!\n/bin/sh", None),
+            (b"#!", None),
+            (b"\x7fELF", None),
+            (b"", None),
+        ] {
+            assert_eq!(Kind::interpreter(start).as_deref(), expected, "{}", String::from_utf8_lossy(start));
         }
     }
 }

@@ -12,7 +12,8 @@
 //! [`image`] runs on the build machine and makes what a machine boots; [`boot`] runs there as PID 1 of the initramfs.
 //! Neither uses the other. What both must agree on is in [`plan`] (the file that one writes and the other reads),
 //! [`modules`] (which kernel module needs which), [`kind`] and [`nixos_init`] (how a system wants to be started);
-//! `digest` takes checksums for both, and `magic` tells store images from other files. [`inspect`] looks into what was made, by
+//! `digest` takes checksums for both, `magic` tells store images from other files, [`newc`] reads the headers of a ramdisk, and
+//! [`release`] the version of a kernel. [`inspect`] looks into what was made, by
 //! firn or by others.
 
 pub mod boot;
@@ -26,5 +27,7 @@ pub mod inspect;
 pub mod kind;
 mod magic;
 pub mod modules;
+pub mod newc;
 pub mod nixos_init;
 pub mod plan;
+pub mod release;

@@ -3,6 +3,7 @@
 //!
 //! Every recent NixOS system has it, whatever it is started by: the parts of an `/etc` that is an overlay are found here, too.
 
+use crate::release::at_least;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
@@ -98,11 +99,7 @@ pub fn missing(toplevel: &str) -> String {
 /// other layer refers to (`lowerdir=metadata::contents`, Linux 6.6). Of a release of another form only the kernel knows.
 #[must_use]
 pub fn kernel_has_etc_overlay(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 6),
-        _ => true,
-    }
+    at_least(release, (6, 6)).unwrap_or(true)
 }
 
 #[cfg(test)]

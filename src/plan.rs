@@ -3,16 +3,33 @@
 //! It is the one contract between the two halves, a small JSON document at [`PATH`]. Everything that only the build
 //! machine can know cheaply is decided there and written down here, so that PID 1 has nothing to search for.
 
+use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Where the plan lies in the ramdisk.
 pub const PATH: &str = "/firn/plan.json";
 
 /// The format of the plan. A reader refuses any other version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where the store image lies in the ramdisk, with a plan or without: nixpkgs' name, `installer/netboot/netboot.nix`.
 pub const IMAGE: &str = "/nix-store.squashfs";
+
+/// The directory of the ramdisk in which store images lie that are not to be unpacked. No ramdisk has it, so the kernel steps
+/// over what lies in it (`do_name`, init/initramfs.c), and stage 1 mounts the image where the boot loader put it.
+pub const RETAINED: &str = "/firn-retained";
+
+/// Kernel word with which that memory stays as it is, and is [`INITRD`].
+pub const RETAIN_WORD: &str = "retain_initrd";
+
+/// The ramdisk as the boot loader put it into memory, if [`RETAIN_WORD`] is on the command line (Linux 6.8,
+/// `do_populate_rootfs` in init/initramfs.c).
+pub const INITRD: &str = "/sys/firmware/initrd";
+
+/// How many store images there can be: the kernel takes 255 bytes for an option of a mount (`fsconfig`, fs/fsopen.c), which is
+/// room for the paths of so many layers.
+pub const MAX_IMAGES: usize = 15;
 
 /// What lies below this directory of the ramdisk is copied into the root of the system.
 pub const FILES: &str = "/firn/root";
@@ -35,7 +52,10 @@ pub const PREFIX: &str = "firn.";
 
 /// firn's own words, each with what it takes and does, as the README has them.
 pub const WORDS: &[(&str, &str)] = &[
-    ("firn.store", "another path of the store image in the ramdisk"),
+    (
+        "firn.store",
+        "another path of the store image in the ramdisk, or several with commas between, the lowest layer first",
+    ),
     (
         "firn.modules",
         "modules of the ramdisk to load, too: names or aliases with commas between; several such words add up",
@@ -75,14 +95,17 @@ pub struct Plan {
     pub kernel_release: String,
     /// The init of the system that starts when the command line has no `init=`.
     pub init: String,
+    /// How that init is started.
+    #[serde(default)]
+    pub start: Option<Start>,
     /// Kernel modules as absolute paths in the ramdisk, in load order, decompressed.
     pub modules: Vec<String>,
-    /// The store image in the ramdisk.
-    pub image: Image,
-    /// The Nix database of the image, if there is one.
+    /// The store images in the ramdisk, one to [`MAX_IMAGES`], the lowest layer first. The last one has the registration of all.
+    pub images: Vec<Image>,
+    /// The Nix database of the images, if there is one.
     #[serde(default)]
     pub database: Option<Database>,
-    /// Whether stage 1 compares the image with its checksum at each boot.
+    /// Whether stage 1 compares the images with their checksums at each boot.
     #[serde(default)]
     pub verify: bool,
     /// The system's host id as `networking.hostId` has it, eight hexadecimal digits.
@@ -90,10 +113,19 @@ pub struct Plan {
     pub host_id: Option<String>,
 }
 
+/// How an init is started: what stage 1 would otherwise have to read in the store image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What its system expects of stage 1.
+    pub kind: Kind,
+    /// The program that executes it, if it is a script.
+    pub interpreter: Option<String>,
+}
+
 /// A store image as the ramdisk holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Absolute path in the ramdisk; may be a symlink.
+    /// Absolute path in the ramdisk; may be a symlink. Below [`RETAINED`] it is not unpacked.
     pub path: String,
     /// Size in bytes. Anything else at boot means that the ramdisk did not unpack whole.
     pub bytes: u64,
@@ -116,6 +148,18 @@ struct Version {
 }
 
 impl Plan {
+    /// The size of all store images, bytes.
+    #[must_use]
+    pub fn image_bytes(&self) -> u64 {
+        self.images.iter().map(|image| image.bytes).sum()
+    }
+
+    /// Whether store images stay where the boot loader puts them.
+    #[must_use]
+    pub fn is_retained(&self) -> bool {
+        self.images.iter().any(|image| Path::new(&image.path).starts_with(RETAINED))
+    }
+
     /// The plan as it stands in the ramdisk.
     ///
     /// # Errors
@@ -151,8 +195,9 @@ mod tests {
             version: VERSION,
             kernel_release: "6.1.0-cloud".into(),
             init: "/nix/store/x/init".into(),
+            start: Some(Start { kind: Kind::Classic, interpreter: Some("/nix/store/bash/bin/bash".into()) }),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
-            image: Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) },
+            images: vec![Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) }],
             database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,
             host_id: Some("4e98920d".into()),

@@ -177,7 +177,7 @@ fn each_part_can_be_made_alone() {
 
     let make = |name: &str, split| {
         let out = parts.path().join(name);
-        ramdisk(&options(&system, &out), &image, split, Progress::Quiet).unwrap();
+        ramdisk(&options(&system, &out), std::slice::from_ref(&image), split, Progress::Quiet).unwrap();
         read(out)
     };
     let (ramdisk_of_build, split) = (read(whole.path().join("initrd")), make("split", true));
@@ -191,7 +191,8 @@ fn each_part_can_be_made_alone() {
         let segments =
             Segments { before: vec![file.into()], after: vec![file.into(), file.into()], ..Segments::default() };
         let out = parts.path().join("more");
-        ramdisk(&Options { segments, ..options(&system, &out) }, &image, false, Progress::Quiet).map(|_| read(out))
+        ramdisk(&Options { segments, ..options(&system, &out) }, std::slice::from_ref(&image), false, Progress::Quiet)
+            .map(|_| read(out))
     };
     let padded = b"0707not looked into\0";
     let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
@@ -199,7 +200,7 @@ fn each_part_can_be_made_alone() {
     let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
     assert!(error.contains("adding /etc/passwd to the ramdisk: it is no part of a ramdisk"), "{error}");
 
-    let error = ramdisk(&options(&system, parts.path()), Path::new("/etc/passwd"), true, Progress::Quiet).unwrap_err();
+    let error = ramdisk(&options(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
 }
 

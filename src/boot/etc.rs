@@ -4,7 +4,7 @@
 //! What the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` of NixOS' own initrd do
 //! (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`), to the letter of the options.
 
-use super::loop_device;
+use super::loop_device::{self, Source};
 use super::mount::{Filesystem, make_directory};
 use super::options::Etc;
 use super::plan::kernel_release;
@@ -38,7 +38,7 @@ pub fn mount(root: &NewRoot, config: &Config, etc: Etc) -> Result<()> {
 
 fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     let locked = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let device = loop_device::attach(&overlay.metadata_image)?;
+    let device = loop_device::attach(&Source::open(&overlay.metadata_image)?)?;
     let metadata = Filesystem {
         kind: "erofs",
         source: &device.path,

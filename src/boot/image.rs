@@ -1,71 +1,106 @@
-//! The store image before it is mounted: whole, and what it should be.
+//! The store images before they are mounted: whole, and what they should be.
 
-use super::memory;
+use super::loop_device::Source;
 use super::plan::Image;
+use super::{memory, retained};
 use crate::digest::sha256;
 use crate::magic;
+use crate::plan::RETAINED;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::linux::fs::MetadataExt;
+use std::path::Path;
 
-/// Makes sure that the image arrived whole, and with `verify` that it is the one of the plan; and returns its file system,
-/// squashfs or erofs.
-///
-/// A ramdisk that is cut short or does not fit into the memory is only a line in the kernel log; the boot goes on with a
-/// file that is missing, or that has its full length from the start (`do_name`, init/initramfs.c) and a hole where its data
-/// ought to be. A hole has no blocks.
+/// A store image that can be mounted.
+pub struct Found {
+    /// Its path in the ramdisk.
+    pub path: String,
+    /// What it is in.
+    pub source: Source,
+    /// Its file system, squashfs or erofs.
+    pub file_system: &'static str,
+}
+
+/// Makes sure that every image arrived whole, and with `verify` that it is the one of the plan.
 ///
 /// # Errors
 ///
 /// No image, one that is not whole, or another one than the plan's.
-pub fn check(image: &Image, verify: bool) -> Result<&'static str> {
-    let path = &image.path;
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let advice = match image.bytes {
-                Some(bytes) => not_whole(bytes),
-                None => "put it there, or name another path with firn.store=".into(),
-            };
-            return Err(error).with_context(|| format!("there is no store image {path} in the ramdisk: {advice}"));
-        }
-        other => other.with_context(|| format!("looking at the store image {path}"))?,
+pub fn find(images: &[Image], verify: bool) -> Result<Vec<Found>> {
+    ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
+    images.iter().map(|image| find_one(image, verify)).collect()
+}
+
+fn find_one(image: &Image, verify: bool) -> Result<Found> {
+    let source = match unpacked(image)? {
+        Some(source) => source,
+        None => retained::find(image)?,
     };
-    ensure!(metadata.is_file(), "the store image {path} is no regular file; name another path with firn.store=");
-    let expected = image.bytes.unwrap_or(metadata.len());
+    if verify {
+        check_sum(image, &source)?;
+    }
+    let file_system = file_system(&image.path, &source)?;
+    Ok(Found { path: image.path.clone(), source, file_system })
+}
+
+/// The image as a file of the initramfs, if the kernel unpacked it there. One that it was not to unpack may still be at the
+/// root, where boot loaders put images that are files of their own.
+///
+/// A ramdisk that is cut short or does not fit into the memory is only a line in the kernel log; the boot goes on with a
+/// file that is missing, or that has its full length from the start (`do_name`, init/initramfs.c) and a hole where its data
+/// ought to be. A hole has no blocks.
+fn unpacked(image: &Image) -> Result<Option<Source>> {
+    let at_the_root = Path::new(&image.path).strip_prefix(RETAINED).ok().map(|name| Path::new("/").join(name));
+    let places = [Some(Path::new(&image.path)), at_the_root.as_deref()];
+    for path in places.into_iter().flatten() {
+        let path = path.to_string_lossy();
+        let file = match File::open(&*path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.with_context(|| format!("opening the store image {path}"))?,
+        };
+        let metadata = file.metadata().with_context(|| format!("looking at the store image {path}"))?;
+        ensure!(metadata.is_file(), "the store image {path} is no regular file; name another path with firn.store=");
+        check_size(&path, &metadata, image.bytes)?;
+        return Ok(Some(Source { file, path: path.into_owned(), part: None }));
+    }
+    Ok(None)
+}
+
+fn check_size(path: &str, metadata: &fs::Metadata, expected: Option<u64>) -> Result<()> {
+    let expected = expected.unwrap_or(metadata.len());
     let arrived = metadata.len().min(metadata.st_blocks() * 512);
     if arrived < expected {
         bail!("the store image {path} is not whole, {arrived} of {expected} bytes are there: {}", not_whole(expected));
     }
     if metadata.len() != expected {
-        bail!(
-            "the store image {path} has {} bytes and the plan is for one of {expected}: they are of different builds; take \
-             both from the same",
-            metadata.len()
-        );
+        bail!("the store image {path} has {} bytes and {}", metadata.len(), of_another_build(expected));
     }
-    if verify {
-        check_sum(image)?;
-    }
-    file_system(path)
+    Ok(())
 }
 
-fn not_whole(bytes: u64) -> String {
+/// What may have happened to an image that is not there, or not all of it.
+pub fn not_whole(bytes: u64) -> String {
     format!(
         "the boot loader handed over a part of the ramdisk, or the kernel had no room to unpack all of it (\"Initramfs \
          unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory; {}",
-        memory::sentence(Some(bytes))
+        memory::sentence(Some(memory::needed(bytes, false)))
     )
 }
 
+/// The end of a sentence about an image that does not have its size.
+pub fn of_another_build(expected: u64) -> String {
+    format!("the plan is for one of {expected}: they are of different builds; take both from the same")
+}
+
 /// Compares the image with its checksum: that finds what memory, disk or network did to it on its way.
-fn check_sum(image: &Image) -> Result<()> {
+fn check_sum(image: &Image, source: &Source) -> Result<()> {
     let Some(expected) = &image.sha256 else {
         log::warn!("The store image is not verified: no plan says what its SHA-256 is");
         return Ok(());
     };
     log::info!("Verifying {}", image.path);
-    let (_, found) = File::open(&image.path).and_then(sha256).with_context(|| format!("reading {}", image.path))?;
+    let (_, found) = source.read().and_then(sha256).with_context(|| format!("reading {}", image.path))?;
     ensure!(
         found == *expected,
         "the store image {} is damaged: its SHA-256 is {found} and that of the plan {expected}; load the initrd again, and \
@@ -77,9 +112,9 @@ fn check_sum(image: &Image) -> Result<()> {
 
 /// The file system of an image, by its magic number. One that is none of firn's is named: the kernel would only say what it
 /// is not. Of what nobody knows the kernel shall say so.
-fn file_system(path: &str) -> Result<&'static str> {
+fn file_system(path: &str, source: &Source) -> Result<&'static str> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
+    let read = source.read().and_then(|image| image.take(magic::LENGTH).read_to_end(&mut start));
     read.with_context(|| format!("reading {path}"))?;
     match magic::recognize(&start) {
         None => Ok("squashfs"),

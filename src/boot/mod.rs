@@ -33,6 +33,7 @@ mod processes;
 mod program;
 mod registration;
 pub mod rescue;
+mod retained;
 mod root;
 mod shell;
 mod step;
@@ -78,10 +79,10 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     steps.run_or_skip("modules", || modules.load_all(&plan, &options));
     steps.run_or_skip("devices", || coldplug::run(&mut modules));
     rescue::stop(&options, Stop::Devices);
-    let file_system = steps.run("image", || image::check(&plan.image, plan.verify || options.verify))?;
+    let images = steps.run("image", || image::find(&plan.images, plan.verify || options.verify))?;
     let root = steps.run("root", || root::create(early, &words, &options.root, &mut modules))?;
-    let root = steps.run("store", || store::assemble(root, &plan.image.path, file_system, &options.rw_store))?;
-    let system = steps.run("system", || system::find(&root, &words, plan.init.as_deref()))?;
+    let root = steps.run("store", || store::assemble(root, &images, &options.rw_store))?;
+    let system = steps.run("system", || system::find(&root, &words, &plan))?;
     steps.run("etc", || etc::mount(&root, &system.config, options.etc))?;
     let database = plan.database.as_ref();
     steps.run_or_skip("registration", || registration::register(&root, &system, database, options.register));
@@ -89,6 +90,6 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     rescue::stop(&options, Stop::Mounts);
     steps.run_or_skip("activation", || activation::activate(&root, &system));
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
-    telemetry::write(steps, &plan, &system, memory);
+    telemetry::write(steps, &images, &system, memory);
     Ok(switched)
 }

@@ -8,15 +8,15 @@
 use super::cmdline::Words;
 use super::kmsg;
 use super::values::{Action, OnFailure, flag, host_id, number, size};
-use crate::plan::{PREFIX, WORDS};
+use crate::plan::{MAX_IMAGES, PREFIX, WORDS};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
 
 /// What the administrator asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The store image in the ramdisk, in place of the plan's.
-    pub image: Option<String>,
+    /// The store images in the ramdisk, in place of the plan's, the lowest layer first.
+    pub images: Vec<String>,
     /// Modules to load beside the plan's: names or aliases.
     pub modules: Vec<String>,
     /// Limits of the tmpfs that is the root.
@@ -137,8 +137,10 @@ impl Options {
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "firn.store" => {
-                ensure!(value.starts_with('/'), "it takes an absolute path in the ramdisk");
-                self.image = Some(value.into());
+                let paths: Vec<_> = value.split(',').map(String::from).collect();
+                ensure!(paths.iter().all(|path| path.starts_with('/')), "it takes absolute paths in the ramdisk");
+                ensure!(paths.len() <= MAX_IMAGES, "it takes at most {MAX_IMAGES} paths");
+                self.images = paths;
             }
             "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
             "firn.modules.skip" => {} // one of several such words, which the loader knows
@@ -230,12 +232,12 @@ mod tests {
 
     #[test]
     fn every_word_is_understood() {
-        let line = "quiet firn.store=/other.squashfs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
+        let line = "quiet firn.store=/other.squashfs,/more.erofs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
                     firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
                     firn.register=required firn.etc=immutable firn.verify=full firn.hostid=0000beef \
                     firn.on_failure=reboot,30 firn.log=warn";
         let options = Options {
-            image: Some("/other.squashfs".into()),
+            images: vec!["/other.squashfs".into(), "/more.erofs".into()],
             modules: ["a", "b", "c"].map(Into::into).into(),
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },
             rw_store: Limits { size: Some("4G".into()), inodes: Some("100k".into()) },
@@ -276,7 +278,8 @@ mod tests {
             ("firn.rw-store.inodes=999999999999g", "it takes a number"),
             ("firn.rw-store.inodes=18446744073709551615", "it takes a number"),
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
-            ("firn.store=image", "absolute path"),
+            ("firn.store=/image,other", "absolute paths"),
+            ("firn.store=/1,/2,/3,/4,/5,/6,/7,/8,/9,/10,/11,/12,/13,/14,/15,/16", "at most 15 paths"),
             ("firn.etc=ro", "it takes mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),
             ("firn.verify=maybe", "size or full"),

@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::values;
 use crate::modules::{Index, Texts};
-use crate::plan::{Database, IMAGE, PATH, REQUIRED_MODULES};
+use crate::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::ErrorKind;
@@ -12,17 +12,19 @@ use std::io::ErrorKind;
 pub struct Plan {
     /// The init of the default system.
     pub init: Option<String>,
+    /// How that init is started, where the builder wrote it down.
+    pub start: Option<Start>,
     /// Module files in load order.
     pub modules: Vec<String>,
     /// Where the ramdisk has what modules it has, these and others.
     pub module_directory: String,
     /// What the ramdisk's own `modules.*` say of them. A ramdisk whose modules are all in the plan has none.
     pub module_texts: Texts,
-    /// Where the store image is and what is known about it.
-    pub image: Image,
-    /// The Nix database of that image.
+    /// Where the store images are and what is known about them, the lowest layer first.
+    pub images: Vec<Image>,
+    /// The Nix database of these images.
     pub database: Option<Database>,
-    /// Whether the image is compared with its checksum at each boot.
+    /// Whether the images are compared with their checksums at each boot.
     pub verify: bool,
     /// The system's host id.
     pub host_id: Option<u32>,
@@ -45,7 +47,7 @@ impl Image {
     }
 }
 
-/// Reads the plan, with the store image that the command line names in place of its own. A ramdisk without one is a foreign one
+/// Reads the plan, with the store images that the command line names in place of its own. A ramdisk without one is a foreign one
 /// that firn-init was dropped into: there the image has nixpkgs' name, and the modules are those that its `modules.dep` knows.
 ///
 /// # Errors
@@ -53,9 +55,11 @@ impl Image {
 /// A plan that cannot be read or parsed, or that was made for another kernel.
 pub fn read(options: &Options) -> Result<Plan> {
     let mut plan = read_file()?;
-    if let Some(path) = &options.image {
-        plan.image = Image::at(path);
-        plan.database = None; // of another image
+    if !options.images.is_empty() {
+        plan.images = options.images.iter().map(|path| Image::at(path)).collect();
+        // of other images
+        plan.database = None;
+        plan.start = None;
     }
     Ok(plan)
 }
@@ -79,13 +83,13 @@ fn read_file() -> Result<Plan> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("No plan at {PATH}: going by the defaults");
             let modules = required_modules(&module_directory, &module_texts);
-            let image = Image::at(IMAGE);
             return Ok(Plan {
                 init: None,
+                start: None,
                 modules,
                 module_directory,
                 module_texts,
-                image,
+                images: vec![Image::at(IMAGE)],
                 database: None,
                 verify: false,
                 host_id: None,
@@ -104,14 +108,18 @@ fn read_file() -> Result<Plan> {
     }
     let host_id =
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
-    let image =
-        Image { path: plan.image.path, bytes: Some(plan.image.bytes), sha256: Some(plan.image.sha256.to_lowercase()) };
+    let known = |image: crate::plan::Image| Image {
+        path: image.path,
+        bytes: Some(image.bytes),
+        sha256: Some(image.sha256.to_lowercase()),
+    };
     Ok(Plan {
         init: Some(plan.init),
+        start: plan.start,
         modules: plan.modules,
         module_directory,
         module_texts,
-        image,
+        images: plan.images.into_iter().map(known).collect(),
         database: plan.database,
         verify: plan.verify,
         host_id,

@@ -153,8 +153,9 @@ fn end(mode: RebootMode) {
 fn screen(error: &Error) -> String {
     let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
     let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
-    let image = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
-    let memory = line("memory", &memory::sentence(image.map(|plan| plan.image.bytes)));
+    let plan = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
+    let memory =
+        line("memory", &memory::sentence(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
     let said = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
     format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{said}", reasons.collect::<String>())
 }

@@ -1,5 +1,6 @@
-//! The store: the image as lower layer, a tmpfs as upper layer, an overlay of both on `/nix/store`.
+//! The store: the images as lower layers, a tmpfs as upper layer, an overlay of all on `/nix/store`.
 
+use super::image::Found;
 use super::loop_device;
 use super::mount::{Filesystem, make_directory};
 use super::options::Limits;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 use rustix::mount::MountAttrFlags;
 use std::path::Path;
 
-/// The read-only lower layer.
+/// The read-only lower layer; or the directory of several, each at its number.
 const LOWER: &str = "/nix/.ro-store";
 /// The tmpfs of the upper layer.
 const WRITABLE: &str = "/nix/.rw-store";
@@ -28,13 +29,18 @@ impl std::ops::Deref for NewRoot {
     }
 }
 
-/// Mounts the store image, the writable layer with its limits, and the overlay of both.
+/// Mounts the store images, the writable layer with its limits, and the overlay of all.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn assemble(root: Root, image: &str, file_system: &str, limits: &Limits) -> Result<NewRoot> {
-    mount_image(image, file_system, &root.at(LOWER)).with_context(|| format!("mounting the store image {image}"))?;
+pub fn assemble(root: Root, images: &[Found], limits: &Limits) -> Result<NewRoot> {
+    let mut layers = Vec::new();
+    for (number, image) in images.iter().enumerate() {
+        let place = if images.len() == 1 { LOWER.to_owned() } else { format!("{LOWER}/{number}") };
+        mount_image(image, &root.at(&place)).with_context(|| format!("mounting the store image {}", image.path))?;
+        layers.insert(0, place); // the overlay wants the uppermost first
+    }
     Filesystem::tmpfs(&limits.options()).mount(&root.at(WRITABLE))?;
     make_directory(root.at(UPPER))?;
     make_directory(root.at(WORK))?;
@@ -43,7 +49,7 @@ pub fn assemble(root: Root, image: &str, file_system: &str, limits: &Limits) -> 
         kind: "overlay",
         source: "overlay",
         attributes: MountAttrFlags::empty(),
-        options: &[("lowerdir", LOWER), ("upperdir", UPPER), ("workdir", WORK)],
+        options: &[("lowerdir", &layers.join(":")), ("upperdir", UPPER), ("workdir", WORK)],
         wishes: &[],
     };
     // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
@@ -51,20 +57,21 @@ pub fn assemble(root: Root, image: &str, file_system: &str, limits: &Limits) -> 
     Ok(NewRoot { root })
 }
 
-/// Mounts the image: an erofs as the file that it is where the kernel can do that, anything else by a loop device.
-fn mount_image(image: &str, kind: &str, target: &Path) -> Result<()> {
+/// Mounts an image: an erofs as the file that it is where the kernel can do that, anything else by a loop device.
+fn mount_image(image: &Found, target: &Path) -> Result<()> {
+    let kind = image.file_system;
     let lower = |source, wishes| {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
         Filesystem { kind, source, attributes, options: &[], wishes }.mount(target)
     };
-    if kind == "erofs" {
+    if kind == "erofs" && image.source.part.is_none() {
         // 6.12 with EROFS_FS_BACKED_BY_FILE, and not from a tmpfs
-        match lower(image, &[]) {
+        match lower(&image.source.path, &[]) {
             Ok(()) => return Ok(()),
             Err(error) => log::info!("This kernel mounts no erofs from a file, trying a loop device ({error:#})"),
         }
     }
-    let device = loop_device::attach(image)?;
+    let device = loop_device::attach(&image.source)?;
     // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
     let wishes: &[_] = if kind == "squashfs" { &[("threads", "multi")] } else { &[] };
     // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).

@@ -1,10 +1,12 @@
 //! Which system to start.
 
 use super::cmdline::Words;
+use super::plan::Plan;
 use super::root::Root;
 use super::store::NewRoot;
 use crate::kind::Kind;
 use crate::nixos_init::{self, Config};
+use crate::plan::Start;
 use anyhow::{Context, Result, bail};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -34,53 +36,51 @@ pub struct System {
 /// # Errors
 ///
 /// No init asked for, none there, one that cannot be executed, or a system that does not say what it expects.
-pub fn find(root: &NewRoot, words: &Words, default: Option<&str>) -> Result<System> {
+pub fn find(root: &NewRoot, words: &Words, plan: &Plan) -> Result<System> {
+    let default = plan.init.as_deref();
     let asked = words.value("init").filter(|init| !init.is_empty());
     let init = asked.or(default).context(
         "no init: the ramdisk has no plan and so no default system; put init=<toplevel>/init on the command line",
     )?;
-    let start =
-        executable(root, init).with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
     let own = toplevel_of(root, init);
-    let kind = match &own {
-        Some(toplevel) => {
-            Kind::of_toplevel(open(root, &format!("{toplevel}/prepare-root"), OFlags::PATH).is_ok(), &start)
-        }
-        None => Kind::None,
-    };
-    log::info!("Starting {init} {}", kind.reason());
-    let config = match (&own, kind) {
-        (Some(toplevel), Kind::PrepareRoot | Kind::NixosInit) => config(root, toplevel, kind)?,
+    // What the builder wrote down need not be read: that would decompress a whole block of the image.
+    let known = plan.start.as_ref().filter(|_| default == Some(init));
+    let start = executable(root, init, own.as_deref(), known)
+        .with_context(|| format!("looking for the init {init}; {}", systems_in_image(root)))?;
+    log::info!("Starting {init} {}", start.kind.reason());
+    let config = match (&own, start.kind) {
+        (Some(toplevel), Kind::PrepareRoot | Kind::NixosInit) => config(root, toplevel, start.kind)?,
         _ => Config::default(),
     };
     let toplevel = own.or_else(|| toplevel_of(root, default?));
-    Ok(System { init: init.to_owned(), toplevel, kind, config })
+    Ok(System { init: init.to_owned(), toplevel, kind: start.kind, config })
 }
 
-/// Makes sure that the kernel can execute `init`, and returns how the file begins.
-fn executable(root: &Root, init: &str) -> Result<Vec<u8>> {
+/// Makes sure that the kernel can execute `init`, and tells how it is started.
+fn executable(root: &Root, init: &str, toplevel: Option<&str>, known: Option<&Start>) -> Result<Start> {
     if !init.starts_with('/') {
         bail!("the path is relative; init= takes an absolute one");
     }
     check_executable(root, init)?;
-    let mut start = Vec::new();
-    File::from(open(root, init, OFlags::RDONLY)?).take(SCRIPT_START).read_to_end(&mut start)?;
-    if let Some(interpreter) = interpreter(&start) {
-        check_executable(root, &interpreter)
+    let start = known.cloned().map_or_else(|| read_start(root, init, toplevel), Ok)?;
+    if let Some(interpreter) = &start.interpreter {
+        check_executable(root, interpreter)
             .with_context(|| format!("it is a script for {interpreter}; pack the whole closure of the system"))?;
     }
     Ok(start)
 }
 
+fn read_start(root: &Root, init: &str, toplevel: Option<&str>) -> Result<Start> {
+    let mut start = Vec::new();
+    File::from(open(root, init, OFlags::RDONLY)?).take(SCRIPT_START).read_to_end(&mut start)?;
+    let kind = toplevel.map_or(Kind::None, |toplevel| {
+        Kind::of_toplevel(open(root, &format!("{toplevel}/prepare-root"), OFlags::PATH).is_ok(), &start)
+    });
+    Ok(Start { kind, interpreter: Kind::interpreter(&start) })
+}
+
 /// How much of a script the kernel reads to find its interpreter, bytes (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
 const SCRIPT_START: u64 = 256;
-
-/// The interpreter that a script names in its first line, as the kernel finds it (`fs/binfmt_script.c`).
-fn interpreter(start: &[u8]) -> Option<String> {
-    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let word = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).find(|word| !word.is_empty())?;
-    Some(String::from_utf8_lossy(word).into_owned())
-}
 
 fn check_executable(root: &Root, path: &str) -> Result<()> {
     let status = fstat(open(root, path, OFlags::PATH)?)?;
@@ -142,27 +142,5 @@ fn systems_in_image(root: &Root) -> String {
     match systems.as_slice() {
         [] => "the store image holds no NixOS system".into(),
         systems => format!("the store image holds {}", systems.join(" ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::interpreter;
-
-    #[test]
-    fn interpreters() {
-        for (start, expected) in [
-            (&b"#!/bin/sh\n"[..], Some("/bin/sh")),
-            (b"#! /bin/sh -e\necho", Some("/bin/sh")),
-            (b"#!\t/usr/bin/env\tbash", Some("/usr/bin/env")),
-            (b"#!/bin/sh", Some("/bin/sh")),
-            (b"#!/bin/sh\0x\n", Some("/bin/sh")),
-            (b"#!\n/bin/sh", None),
-            (b"#!", None),
-            (b"\x7fELF", None),
-            (b"", None),
-        ] {
-            assert_eq!(interpreter(start).as_deref(), expected, "{}", String::from_utf8_lossy(start));
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the boot was like, for the running system to read: [`PATH`].
 
-use super::plan::{self, Plan};
+use super::image::Found;
+use super::plan;
 use super::step::Steps;
 use super::system::System;
 use super::{kmsg, memory};
@@ -23,8 +24,8 @@ struct Report<'a> {
     hand_over: Kind,
     /// `uname -r`.
     kernel_release: Option<String>,
-    /// The store image's path in the initramfs.
-    image: &'a str,
+    /// The store images.
+    images: Vec<Image<'a>>,
     steps: &'a Steps,
     /// `MemAvailable`, kB, before the first module was loaded and after the initramfs was emptied.
     memory_before: Option<u64>,
@@ -33,15 +34,24 @@ struct Report<'a> {
     warnings: Vec<String>,
 }
 
+/// A store image.
+#[derive(Serialize)]
+struct Image<'a> {
+    /// Its path in the ramdisk.
+    path: &'a str,
+    /// The file that it was mounted from.
+    source: &'a str,
+}
+
 /// Writes the report. One that cannot be written is a warning and nothing more.
-pub fn write(steps: &Steps, plan: &Plan, system: &System, memory_before: Option<u64>) {
+pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Option<u64>) {
     let report = Report {
         firn: env!("CARGO_PKG_VERSION"),
         init: &system.init,
         toplevel: system.toplevel.as_deref(),
         hand_over: system.kind,
         kernel_release: plan::kernel_release().ok(),
-        image: &plan.image.path,
+        images: images.iter().map(|image| Image { path: &image.path, source: &image.source.path }).collect(),
         steps,
         memory_before,
         memory_after: memory::available(),

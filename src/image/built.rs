@@ -5,7 +5,8 @@ use super::manifest::Manifest;
 use super::output::{Directory, Entry};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A directory that `firn build` made.
@@ -57,28 +58,26 @@ impl Built {
         self.whole("initrd")
     }
 
-    /// The ramdisk without the store image, which is the last that it has: stage 1 then finds it where the boot loader puts it.
+    /// The ramdisk without the store images, which are the last that it has: stage 1 then finds them where the boot loader puts
+    /// them.
     ///
     /// # Errors
     ///
-    /// As above, and a ramdisk that ends in something else.
-    pub fn ramdisk_without_image(&self) -> Result<Part> {
-        let Part { path, bytes } = self.ramdisk()?;
-        let begin = bytes.checked_sub(cpio::file_size(&self.manifest.image, self.entry(&self.manifest.image)?.bytes));
+    /// As above, and a ramdisk in which they are not where the manifest says.
+    pub fn ramdisk_without_images(&self) -> Result<Part> {
+        let Part { path, .. } = self.ramdisk()?;
+        let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
-            let Some(begin) = begin else { return Ok(false) };
-            let mut file = File::open(&path)?;
-            file.seek(SeekFrom::Start(begin))?;
             let mut magic = [0; 6];
-            file.read_exact(&mut magic)?;
+            File::open(&path)?.read_exact_at(&mut magic, begin)?;
             Ok(magic == *cpio::MAGIC)
         };
         ensure!(
             found().with_context(|| format!("reading {}", path.display()))?,
-            "{} does not end with the store image: was something appended to it? Build it again",
+            "{} does not have the store image where the manifest says: was something put into it? Build it again",
             path.display()
         );
-        Ok(Part { path, bytes: begin.unwrap_or_default() })
+        Ok(Part { path, bytes: begin })
     }
 
     /// Gives files of it the same names in another directory.
@@ -158,7 +157,10 @@ pub(super) mod tests {
     pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> Built {
         let mut initrd = ramdisk.as_bytes().to_vec();
         initrd.extend(cpio::padding(initrd.len() as u64));
-        cpio::write_file(&mut initrd, "/nix-store.squashfs", 0o444, 8, &b"an image"[..]).unwrap();
+        let before = initrd.len();
+        let mut archive = cpio::Archive::new(&mut initrd);
+        archive.file("/nix-store.squashfs", 0o444, false, 8, &b"an image"[..]).unwrap();
+        archive.finish().unwrap();
         let files: Vec<_> = [("nix-store.squashfs", &b"an image"[..]), ("initrd", &initrd), ("bzImage", b"kernel")]
             .map(|(name, contents)| {
                 fs::write(directory.join(name), contents).unwrap();
@@ -168,7 +170,8 @@ pub(super) mod tests {
         let manifest = serde_json::json!({
             "firn": "1", "label": label, "system": "x86_64-linux", "toplevel": "/nix/store/x", "init": "/nix/store/x/init",
             "hand_over": "classic", "cmdline": cmdline, "kernel_release": "6.9", "modules": [], "store_paths": 1,
-            "store_bytes": 1, "image": "nix-store.squashfs", "files": files
+            "store_bytes": 1, "images": [{"file": "nix-store.squashfs", "path": "/nix-store.squashfs"}],
+            "before_images": before, "files": files
         });
         fs::write(directory.join("manifest.json"), manifest.to_string()).unwrap();
         Built::open(directory).unwrap()
@@ -179,14 +182,14 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let built = sample(directory.path(), "", "", "firn-init");
         let mut small = Vec::new();
-        built.ramdisk_without_image().unwrap().copy(&mut small).unwrap();
+        built.ramdisk_without_images().unwrap().copy(&mut small).unwrap();
         assert_eq!(small, b"firn-init\0\0\0");
 
         let initrd = directory.path().join("initrd");
         let contents = fs::read(&initrd).unwrap();
         fs::write(&initrd, [&contents[4..], b"more"].concat()).unwrap();
-        let error = built.ramdisk_without_image().unwrap_err().to_string();
-        assert!(error.contains("does not end with the store image") && error.contains("Build it again"), "{error}");
+        let error = built.ramdisk_without_images().unwrap_err().to_string();
+        assert!(error.contains("does not have the store image") && error.contains("Build it again"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How the ramdisk's own segment is compressed. The kernel takes each of these, if it is configured with it (`CONFIG_RD_…`).
 
+use super::store::Profile;
 use crate::inspect::lz4;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -9,7 +10,7 @@ use liblzma::stream::{Check, Stream};
 use liblzma::write::XzEncoder;
 use std::io::Write;
 
-/// A compressor, at its highest level: the segment is small, and there is time.
+/// A compressor.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compressor {
     /// From Linux 5.9 on; unpacked fast
@@ -26,22 +27,48 @@ pub enum Compressor {
 }
 
 impl Compressor {
-    /// Compresses `input` to `out`.
+    /// The level to compress with: the one that is asked for, or what a profile wants, a fast one or the best.
+    ///
+    /// # Errors
+    ///
+    /// A level that the compressor does not have.
+    pub fn level(self, asked: Option<u32>, profile: Profile) -> Result<u32> {
+        let (name, levels, fast) = match self {
+            Self::Zstd => ("zstd", 1..=19, 3),
+            Self::Xz => ("xz", 0..=9, 1),
+            Self::Gzip => ("gzip", 1..=9, 1),
+            Self::Lz4 | Self::None => {
+                ensure!(asked.is_none(), "lz4 and none have no levels; leave out --compressor-level");
+                return Ok(0);
+            }
+        };
+        let of_profile = if profile == Profile::Dev { fast } else { *levels.end() };
+        let level = asked.unwrap_or(of_profile);
+        ensure!(
+            levels.contains(&level),
+            "{name} has no level {level}; give --compressor-level {} to {}",
+            levels.start(),
+            levels.end()
+        );
+        Ok(level)
+    }
+
+    /// Compresses `input` to `out`, with a [`level`](Self::level) that it has.
     ///
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn compress(self, input: &[u8], mut out: impl Write) -> Result<()> {
+    pub fn compress(self, level: u32, input: &[u8], mut out: impl Write) -> Result<()> {
         match self {
-            Self::Zstd => zstd::stream::copy_encode(input, out, 19)?,
+            Self::Zstd => zstd::stream::copy_encode(input, out, level.try_into()?)?,
             Self::Xz => {
                 // Of the checks that xz has, the kernel knows this one.
-                let mut encoder = XzEncoder::new_stream(out, Stream::new_easy_encoder(9, Check::Crc32)?);
+                let mut encoder = XzEncoder::new_stream(out, Stream::new_easy_encoder(level, Check::Crc32)?);
                 encoder.write_all(input)?;
                 encoder.finish()?;
             }
             Self::Gzip => {
-                let mut encoder = GzEncoder::new(out, Compression::best());
+                let mut encoder = GzEncoder::new(out, Compression::new(level));
                 encoder.write_all(input)?;
                 encoder.finish()?;
             }
@@ -65,6 +92,22 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    fn levels() {
+        for (compressor, asked, profile, expected) in [
+            (Compressor::Zstd, None, Profile::Release, Some(19)),
+            (Compressor::Zstd, None, Profile::Dev, Some(3)),
+            (Compressor::Zstd, Some(7), Profile::Dev, Some(7)),
+            (Compressor::Zstd, Some(20), Profile::Dev, None),
+            (Compressor::Xz, Some(0), Profile::Release, Some(0)),
+            (Compressor::Gzip, Some(0), Profile::Release, None),
+            (Compressor::None, None, Profile::Release, Some(0)),
+            (Compressor::Lz4, Some(1), Profile::Release, None),
+        ] {
+            assert_eq!(compressor.level(asked, profile).ok(), expected, "{compressor:?} {asked:?}");
+        }
+    }
+
+    #[test]
     fn foreign_readers_read_them() {
         let input: Vec<u8> = (0..3_000_000_u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
         for (compressor, reader) in [
@@ -75,7 +118,8 @@ mod tests {
             (Compressor::None, "cat"),
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
-            compressor.compress(&input, file.reopen().unwrap()).unwrap();
+            let level = compressor.level(None, Profile::Dev).unwrap();
+            compressor.compress(level, &input, file.reopen().unwrap()).unwrap();
             let mut words = reader.split(' ');
             let mut command = Command::new(words.next().unwrap());
             let output = command.args(words).stdin(file.reopen().unwrap()).stderr(Stdio::inherit()).output().unwrap();

@@ -3,6 +3,7 @@
 //! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
 //! chosen, so that the same input gives the same bytes.
 
+use crate::newc::{LONGEST_NAME, TRAILER};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -16,11 +17,11 @@ pub const MAGIC: &[u8; 6] = b"070701";
 /// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
 pub const ALIGNMENT: u64 = 4;
 
-/// The size of a header without the name that follows.
-const HEADER: u64 = 110;
+/// The size of a page of memory, on every machine that firn knows.
+pub const PAGE: u64 = 4096;
 
-/// The name of the member that ends an archive.
-const TRAILER: &str = "TRAILER!!!";
+/// The size of a header without the name that follows.
+const HEADER: u64 = crate::newc::HEADER as u64;
 
 const MODE_DIRECTORY: u32 = 0o040_755;
 const MODE_FILE: u32 = 0o100_000;
@@ -91,42 +92,47 @@ impl Tree {
     }
 }
 
-/// Writes an archive of one regular file, read from `contents`, `size` bytes long.
-///
-/// # Errors
-///
-/// Those of reading and writing, a file that is too large for the format, or one that ends early.
-pub fn write_file(out: impl Write, path: &str, mode: u32, size: u64, contents: impl Read) -> Result<()> {
-    let mut archive = Archive::new(out);
-    archive.member(path.trim_start_matches('/'), MODE_FILE | mode, (0, 0), size, contents)?;
-    archive.finish()
-}
-
-/// The size of such an archive.
-pub fn file_size(path: &str, size: u64) -> u64 {
-    let header = |name: &str| (HEADER + name.len() as u64 + 1).next_multiple_of(ALIGNMENT);
-    header(path.trim_start_matches('/')) + size.next_multiple_of(ALIGNMENT) + header(TRAILER)
-}
-
-struct Archive<W> {
+/// An archive that is being written.
+pub struct Archive<W> {
     out: W,
     inode: u32,
+    bytes: u64,
 }
 
 impl<W: Write> Archive<W> {
-    fn new(out: W) -> Self {
-        Self { out, inode: 0 }
+    /// An empty one.
+    pub fn new(out: W) -> Self {
+        Self { out, inode: 0, bytes: 0 }
+    }
+
+    /// Adds a regular file, read from `contents`, `size` bytes long. With `page`, the contents begin on a page if the archive
+    /// and the files before do: the kernel takes NULs behind the name for a part of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing, a file that is too large for the format, or one that ends early.
+    pub fn file(&mut self, path: &str, mode: u32, page: bool, size: u64, contents: impl Read) -> Result<()> {
+        let path = path.trim_start_matches('/');
+        let name = path.len() as u64 + 1;
+        let begin = self.bytes + HEADER + name;
+        let to_page = begin.next_multiple_of(PAGE) - begin;
+        let spare = if page && name + to_page <= LONGEST_NAME.into() { to_page } else { 0 };
+        self.inode += 1;
+        let record = self.record(path, spare, self.inode, MODE_FILE | mode, (0, 0), size, contents);
+        record.with_context(|| format!("packing {path}"))
     }
 
     /// Root's, at time 0. Members have inodes of their own, since the kernel takes equal ones for hard links.
     fn member(&mut self, path: &str, mode: u32, device: (u32, u32), size: u64, contents: impl Read) -> Result<()> {
         self.inode += 1;
-        self.record(path, self.inode, mode, device, size, contents).with_context(|| format!("packing {path}"))
+        self.record(path, 0, self.inode, mode, device, size, contents).with_context(|| format!("packing {path}"))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a header has so many fields")]
     fn record(
         &mut self,
         name: &str,
+        spare: u64,
         inode: u32,
         mode: u32,
         (major, minor): (u32, u32),
@@ -137,23 +143,30 @@ impl<W: Write> Archive<W> {
             size <= MAX_MEMBER,
             "{size} bytes are more than the {MAX_MEMBER} that a member of a cpio archive can have"
         );
-        let name_size = name.len() + 1;
+        let name_size = name.len() as u64 + 1 + spare;
         let (links, owner, group, time, device, check) = (1, 0, 0, 0, 0, 0);
         write!(
             self.out,
             "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
              {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
         )?;
-        let header = HEADER + name_size as u64;
+        io::copy(&mut io::repeat(0).take(spare), &mut self.out)?;
+        let header = HEADER + name_size;
         self.out.write_all(padding(header))?;
         let copied = io::copy(&mut contents.take(size), &mut self.out)?;
         anyhow::ensure!(copied == size, "the file ends after {copied} of {size} bytes");
         self.out.write_all(padding(size))?;
+        self.bytes += header.next_multiple_of(ALIGNMENT) + size.next_multiple_of(ALIGNMENT);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<()> {
-        self.record(TRAILER, 0, 0, (0, 0), 0, io::empty())
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn finish(mut self) -> Result<()> {
+        self.record(TRAILER, 0, 0, 0, (0, 0), 0, io::empty())
     }
 }
 
@@ -182,12 +195,24 @@ mod tests {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    fn file(size: u64, contents: &[u8], page: bool) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut archive = Archive::new(&mut bytes);
+        archive.file("/x", 0o444, page, size, contents)?;
+        archive.file("/directory/y", 0o444, page, 1, &b"y"[..])?;
+        archive.finish()?;
+        Ok(bytes)
+    }
+
     #[test]
-    fn sizes_are_known_before() {
-        for (path, contents) in [("/a", ""), ("/nix-store.squashfs", "abc"), ("/name", "0123"), ("/x", "01234")] {
-            let mut archive = Vec::new();
-            write_file(&mut archive, path, 0o444, contents.len() as u64, contents.as_bytes()).unwrap();
-            assert_eq!(file_size(path, contents.len() as u64), archive.len() as u64, "{path}");
+    fn contents_can_begin_on_a_page() {
+        for length in [0, 1, 4096, 5000] {
+            let contents = vec![b'x'; length];
+            let archive = file(length as u64, &contents, true).unwrap();
+            assert_eq!(&archive[4096..4096 + length], contents, "{length}");
+            let second = (4096 + length + 200).next_multiple_of(4096);
+            assert_eq!(archive[second], b'y', "{length}");
+            assert!(listed(&archive).contains(" x\n") && listed(&archive).ends_with(" directory/y\n"), "{length}");
         }
     }
 
@@ -219,8 +244,7 @@ mod tests {
     fn files_of_any_length_are_padded() {
         for length in 0..9_u8 {
             let contents: Vec<u8> = (0..length).collect();
-            let mut archive = Vec::new();
-            write_file(&mut archive, "/x", 0o444, length.into(), contents.as_slice()).unwrap();
+            let archive = file(length.into(), &contents, false).unwrap();
             assert_eq!(archive.len() % 4, 0, "{length}");
             assert!(listed(&archive).contains(&format!(" {length} Jan")), "{length}");
         }
@@ -228,9 +252,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let error = write_file(io::sink(), "/x", 0, MAX_MEMBER + 1, io::empty()).unwrap_err();
+        let error = file(MAX_MEMBER + 1, b"", false).unwrap_err();
         assert!(format!("{error:#}").contains("more than the 4294967295"), "{error:#}");
-        let error = write_file(io::sink(), "/x", 0, 5, &b"1234"[..]).unwrap_err();
+        let error = file(5, b"1234", false).unwrap_err();
         assert!(format!("{error:#}").contains("ends after 4 of 5"), "{error:#}");
     }
 }

@@ -1,6 +1,7 @@
 //! What iPXE boots from: the script, and the files beside it.
 
 use super::built::Built;
+use super::manifest::StoreImage;
 use super::output::Entry;
 use anyhow::{Result, ensure};
 use std::io::Write;
@@ -23,35 +24,37 @@ pub enum Form {
 /// A base URL that is none, a build that is not whole, and those of writing.
 pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>) -> Result<Vec<Entry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
-    let image = built.manifest.image.as_str();
+    let images = if form == Form::Split { built.manifest.images.as_slice() } else { &[] };
     let mut output = match form {
         Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")])?,
         Form::Split => {
-            let mut output = built.output(out, &[("bzImage", "bzImage"), (image, image)])?;
-            output.write("initrd", |out| built.ramdisk_without_image()?.copy(out))?;
+            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| image.file.as_str())).collect();
+            let mut output = built.output(out, &files.into_iter().map(|name| (name, name)).collect::<Vec<_>>())?;
+            output.write("initrd", |out| built.ramdisk_without_images()?.copy(out))?;
             output
         }
     };
-    let script = script(&built.manifest.cmdline, (form == Form::Split).then_some(image), &base);
+    let script = script(&built.manifest.cmdline, images, &base);
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
     output.publish()
 }
 
-/// A script with the words `cmdline` for the kernel. iPXE puts the file `image` into the ramdisk, if there is one.
+/// A script with the words `cmdline` for the kernel. iPXE puts the files of `images` into the ramdisk, if there are any.
 ///
 /// `initrd=initrd` names the ramdisk to the EFI stub of the kernel, which finds it by that name; `initrd.magic` is the name of
 /// everything that iPXE has put together. From Linux 5.7 on the stub finds that without being told, too. `${cmdline}` is for
 /// whoever chain-loads the script and has words to add.
-pub(super) fn script(cmdline: &str, image: Option<&str>, base: &str) -> String {
-    let name = if image.is_some() { "initrd.magic" } else { "initrd" };
+pub(super) fn script(cmdline: &str, images: &[StoreImage], base: &str) -> String {
+    let name = if images.is_empty() { "initrd" } else { "initrd.magic" };
     // iPXE makes an archive of a file that has a path after it (https://ipxe.org/cmd/initrd).
-    let image = image.map_or(String::new(), |image| format!("initrd {base}{image} /{image} mode=444\n"));
+    let line = |image: &StoreImage| format!("initrd {base}{} {} mode=444\n", image.file, image.path);
+    let images: String = images.iter().map(line).collect();
     format!(
         "#!ipxe\n\
          # Made by firn. Set the variable cmdline before chain-loading this to add words to the kernel's command line.\n\
          kernel {base}bzImage {cmdline} initrd={name} ${{cmdline}}\n\
          initrd {base}initrd\n\
-         {image}boot\n"
+         {images}boot\n"
     )
 }
 
@@ -77,16 +80,19 @@ mod tests {
     #[test]
     fn the_kernel_line_carries_everything() {
         assert_eq!(
-            lines(&script("init=/nix/store/x/init quiet", None, "")),
+            lines(&script("init=/nix/store/x/init quiet", &[], "")),
             ["#!ipxe", "kernel bzImage init=/nix/store/x/init quiet initrd=initrd ${cmdline}", "initrd initrd", "boot"]
         );
+        let image = |file: &str, path: &str| StoreImage { file: file.into(), path: path.into() };
+        let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/firn-retained/b.squashfs")];
         assert_eq!(
-            lines(&script("quiet", Some("nix-store.squashfs"), "http://a/")),
+            lines(&script("quiet", &images, "http://a/")),
             [
                 "#!ipxe",
                 "kernel http://a/bzImage quiet initrd=initrd.magic ${cmdline}",
                 "initrd http://a/initrd",
-                "initrd http://a/nix-store.squashfs /nix-store.squashfs mode=444",
+                "initrd http://a/a.squashfs /a.squashfs mode=444",
+                "initrd http://a/b.squashfs /firn-retained/b.squashfs mode=444",
                 "boot"
             ]
         );

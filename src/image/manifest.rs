@@ -33,10 +33,21 @@ pub struct Manifest {
     pub store_paths: usize,
     /// The size of these paths, bytes, as NARs.
     pub store_bytes: u64,
-    /// The store image, which has this name in the directory and at the root of the ramdisk.
-    pub image: String,
+    /// The store images, the lowest layer first.
+    pub images: Vec<StoreImage>,
+    /// How much of `initrd` comes before the store images, bytes: a ramdisk without them.
+    pub before_images: u64,
     /// Every other file of the directory, by name.
     pub files: Vec<Entry>,
+}
+
+/// A store image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreImage {
+    /// Its name in the directory.
+    pub file: String,
+    /// Where stage 1 looks for it in the ramdisk.
+    pub path: String,
 }
 
 impl Manifest {
@@ -51,7 +62,16 @@ impl Manifest {
 }
 
 /// Describes a build of which `files` were made.
-pub fn describe(system: &System, plan: &Plan, closure: &[Registered], files: &[Entry]) -> Manifest {
+pub fn describe(
+    system: &System,
+    cmdline: String,
+    plan: &Plan,
+    before_images: u64,
+    closure: &[Registered],
+    files: &[Entry],
+) -> Manifest {
+    let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let images = plan.images.iter().map(|image| StoreImage { file: file(&image.path), path: image.path.clone() });
     Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),
@@ -59,12 +79,13 @@ pub fn describe(system: &System, plan: &Plan, closure: &[Registered], files: &[E
         toplevel: system.toplevel.to_string_lossy().into_owned(),
         init: system.init.clone(),
         hand_over: system.kind,
-        cmdline: system.cmdline(),
+        cmdline,
         kernel_release: system.kernel_release.clone(),
         modules: plan.modules.clone(),
         store_paths: closure.len(),
         store_bytes: closure.iter().map(|path| path.nar_size).sum(),
-        image: plan.image.path.trim_start_matches('/').into(),
+        images: images.collect(),
+        before_images,
         files: files.to_vec(),
     }
 }

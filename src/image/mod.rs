@@ -9,10 +9,12 @@ mod erofs;
 pub mod interrupt;
 pub mod ipxe;
 pub mod kexec;
+mod layers;
 mod manifest;
 mod modules;
 mod nix;
 mod output;
+mod placement;
 mod program;
 pub mod progress;
 mod ramdisk;
@@ -25,13 +27,15 @@ pub mod uki;
 pub use closure::Contents;
 pub use compressor::Compressor;
 pub use database::Database;
+pub use layers::Layers;
 pub use manifest::Manifest;
 pub use output::Entry;
+pub use placement::Placement;
 pub use ramdisk::Segments;
 pub use store::{Compression, Format, Packing, Profile};
 
-use crate::plan::{self, Image, Plan, VERSION};
-use anyhow::Result;
+use crate::plan::{self, Image, MAX_IMAGES, Plan, RETAINED, Start, VERSION};
+use anyhow::{Result, bail, ensure};
 use modules::{Modules, Packed};
 use nix::Registered;
 use output::Directory;
@@ -40,6 +44,9 @@ use ramdisk::Programs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use toplevel::System;
+
+/// From this size on, bytes, there are firmwares and boot loaders that fail with a ramdisk (nixpkgs issues 203593, 73588).
+const LARGE: u64 = 1 << 30;
 
 /// What to build, from what, to where.
 #[derive(Debug)]
@@ -67,6 +74,10 @@ pub struct Options {
     pub verify: bool,
     /// How the store is packed.
     pub packing: Packing,
+    /// Whether parts of the store are kept for the next build.
+    pub layers: Option<Layers>,
+    /// Where stage 1 has the store images.
+    pub placement: Placement,
 }
 
 impl Options {
@@ -85,6 +96,8 @@ impl Options {
             database: Database::default(),
             verify: false,
             packing: Packing::default(),
+            layers: None,
+            placement: Placement::default(),
         }
     }
 }
@@ -101,29 +114,47 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let parts = Parts::collect(&system, format, options)?;
 
     let mut output = Directory::create(&options.out)?;
-    let name = format.file_name();
-    let image = output.staged(name);
     let database = parts.database(&system, options, output.scratch(), progress)?;
-    store::make(&parts.closure, &image, &options.packing, output.scratch(), progress)?;
-    ramdisk::check_size(&image)?;
+    let entries = store::make(
+        &parts.closure,
+        output.scratch(),
+        format.file_name(),
+        &options.packing,
+        options.layers.as_ref(),
+        progress,
+    )?;
+    let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
+    output.add(&entries);
 
-    let plan = parts.plan(&system, options, output.add(name, progress)?, format, database.is_some());
-    let Parts { programs, modules, closure } = parts;
+    let plan = parts.plan(&system, options, entries, database.is_some());
+    let Parts { programs, modules, closure, retain } = parts;
     let files = modules.files.into_iter().chain(database).collect();
-    output.write("initrd", |out| {
-        ramdisk::write(out, &programs, files, &plan, &options.segments, Some(&image), progress)
-    })?;
+    let before_images = output
+        .write("initrd", |out| ramdisk::write(out, &programs, files, &plan, &options.segments, &images, progress))?;
+    advise(output.entries().last(), progress);
     output.copy("bzImage", &system.kernel)?;
-    let script = ipxe::script(&system.cmdline(), None, "");
+    let cmdline = system.cmdline(retain);
+    let script = ipxe::script(&cmdline, &[], "");
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
 
-    let manifest = manifest::describe(&system, &plan, &closure, output.entries());
+    let manifest = manifest::describe(&system, cmdline, &plan, before_images, &closure, output.entries());
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;
     output.publish()?;
     Ok(manifest)
 }
 
-/// Makes the store image alone, as the file `options.out`.
+/// Says what may be ahead of a large ramdisk.
+fn advise(ramdisk: Option<&Entry>, progress: Progress) {
+    if let Some(Entry { bytes, .. }) = ramdisk.filter(|ramdisk| ramdisk.bytes > LARGE) {
+        progress.say(&format!(
+            "The ramdisk has {bytes} bytes. Firmware and boot loaders are known to fail with more than 1 GiB in one file: if yours \
+             does, try firn ipxe --split, or pack less"
+        ));
+    }
+}
+
+/// Makes the store image alone, as the file `options.out`; if it takes several, the others are beside it with a number in their
+/// names.
 ///
 /// # Errors
 ///
@@ -132,31 +163,41 @@ pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> 
     let system = toplevel::read(&options.toplevel)?;
     let closure = options.contents.collect(&system)?;
     let (mut output, name) = Directory::of_file(&options.out, options.packing.format.file_name())?;
-    store::make(&closure, &output.staged(&name), &options.packing, output.scratch(), progress)?;
-    output.add(&name, progress)?;
+    let images = store::make(&closure, output.scratch(), &name, &options.packing, options.layers.as_ref(), progress)?;
+    output.add(&images);
     output.publish()
 }
 
-/// Makes the ramdisk alone, as the file `options.out`, for a store image that was made before. With `split` the image is
-/// not in it: it has to come from the boot loader, as another one.
+/// Makes the ramdisk alone, as the file `options.out`, for store images that were made before, the lowest layer first. With
+/// `split` they are not in it: they have to come from the boot loader, as other ramdisks.
 ///
 /// # Errors
 ///
 /// As above, and an image that is none.
-pub fn ramdisk(options: &Options, image: &Path, split: bool, progress: Progress) -> Result<Vec<Entry>> {
+pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Progress) -> Result<Vec<Entry>> {
     let system = toplevel::read(&options.toplevel)?;
-    let format = Format::of(image)?;
-    if !split {
-        ramdisk::check_size(image)?;
+    let Some(first) = images.first() else { bail!("there is no store image; give what firn image made with --image") };
+    let format = Format::of(first)?;
+    for image in images {
+        ensure!(
+            Format::of(image)? == format,
+            "{} and {} are of different formats; pack both the same way",
+            first.display(),
+            image.display()
+        );
     }
+    ensure!(images.len() <= MAX_IMAGES, "stage 1 stacks at most {MAX_IMAGES} store images; pack the store as fewer");
     let parts = Parts::collect(&system, format, options)?;
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
     let database = parts.database(&system, options, output.scratch(), progress)?;
-    let plan = parts.plan(&system, options, output::describe(image, progress)?, format, database.is_some());
+    let names = (0..images.len()).map(|number| store::numbered(format.file_name(), number));
+    let described = names.zip(images).map(|(name, image)| Ok(Entry { name, ..output::describe(image, progress)? }));
+    let plan = parts.plan(&system, options, described.collect::<Result<_>>()?, database.is_some());
     let Parts { programs, modules, .. } = parts;
     let files = modules.files.into_iter().chain(database).collect();
-    let image = (!split).then_some(image);
-    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, &options.segments, image, progress))?;
+    let images = if split { &[] } else { images };
+    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, &options.segments, images, progress))?;
+    advise(output.entries().last(), progress);
     output.publish()
 }
 
@@ -165,6 +206,8 @@ struct Parts {
     programs: Programs,
     modules: Modules,
     closure: Vec<Registered>,
+    /// Whether the images stay where the boot loader puts them.
+    retain: bool,
 }
 
 impl Parts {
@@ -172,10 +215,13 @@ impl Parts {
         let shell =
             options.rescue_shell.as_ref().map(|path| program::rescue_shell(path, &system.platform)).transpose()?;
         let firn_init = program::firn_init(&options.firn_init, &system.platform)?;
+        // Said now and not after the store is packed.
+        options.segments.compressor.level(options.segments.level, options.segments.profile)?;
         Ok(Self {
             programs: Programs { firn_init, rescue_shell: shell },
             modules: modules::collect(system, format, &options.modules, &options.available_modules)?,
             closure: options.contents.collect(system)?,
+            retain: options.placement.retains(&system.kernel_release)?,
         })
     }
 
@@ -189,13 +235,16 @@ impl Parts {
         database::make(options.database, &self.closure, &system.toplevel, scratch, progress)
     }
 
-    fn plan(&self, system: &System, options: &Options, image: Entry, format: Format, database: bool) -> Plan {
+    fn plan(&self, system: &System, options: &Options, images: Vec<Entry>, database: bool) -> Plan {
+        let directory = if self.retain { RETAINED } else { "" };
+        let image = |Entry { name, bytes, sha256 }| Image { path: format!("{directory}/{name}"), bytes, sha256 };
         Plan {
             version: VERSION,
             kernel_release: system.kernel_release.clone(),
             init: system.init.clone(),
+            start: Some(Start { kind: system.kind, interpreter: system.interpreter.clone() }),
             modules: self.modules.load.clone(),
-            image: Image { path: format!("/{}", format.file_name()), bytes: image.bytes, sha256: image.sha256 },
+            images: images.into_iter().map(image).collect(),
             database: database.then(|| plan::Database { path: plan::DATABASE.into(), schema: database::SCHEMA }),
             verify: options.verify,
             host_id: system.host_id.clone(),

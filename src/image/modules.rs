@@ -140,6 +140,7 @@ mod tests {
             platform: String::new(),
             host_id: None,
             kind: Kind::NixosInit,
+            interpreter: None,
             etc_overlay: false,
         }
     }

@@ -46,6 +46,15 @@ pub fn describe(path: &Path, progress: Progress) -> Result<Entry> {
     read().with_context(|| format!("reading {}", path.display()))
 }
 
+/// Gives a file a second name, or copies it where the file system knows no second name.
+///
+/// # Errors
+///
+/// Those of copying.
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}
+
 /// A file that is being written, and described on the way.
 pub type Output = digest::Writer<BufWriter<File>>;
 
@@ -88,22 +97,23 @@ impl Directory {
         self.staging.path()
     }
 
-    /// Writes the file that will be called `name`.
+    /// Writes the file that will be called `name`, and returns what `write` does.
     ///
     /// # Errors
     ///
     /// Those of `write` and of writing.
-    pub fn write(&mut self, name: &str, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<()> {
+    pub fn write<T>(&mut self, name: &str, write: impl FnOnce(&mut Output) -> Result<T>) -> Result<T> {
         let path = self.staged(name);
         let pack = || -> Result<_> {
             let mut output = digest::Writer::new(BufWriter::new(File::create(&path)?));
-            write(&mut output)?;
+            let value = write(&mut output)?;
             let (file, bytes, sha256) = output.finish();
             file.into_inner()?.sync_all()?;
-            Ok(Entry { name: name.into(), bytes, sha256 })
+            Ok((value, Entry { name: name.into(), bytes, sha256 }))
         };
-        self.entries.push(pack().with_context(|| format!("writing {}", self.path.join(name).display()))?);
-        Ok(())
+        let (value, entry) = pack().with_context(|| format!("writing {}", self.path.join(name).display()))?;
+        self.entries.push(entry);
+        Ok(value)
     }
 
     /// Copies a file, not its mode: what lies in the store is read-only.
@@ -132,15 +142,9 @@ impl Directory {
         Ok(())
     }
 
-    /// Describes the file that another program wrote where `name` is [`staged`](Self::staged).
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read.
-    pub fn add(&mut self, name: &str, progress: Progress) -> Result<Entry> {
-        let entry = Entry { name: name.into(), ..describe(&self.staged(name), progress)? };
-        self.entries.push(entry.clone());
-        Ok(entry)
+    /// Takes files in that were written and described where their names are [`staged`](Self::staged).
+    pub fn add(&mut self, entries: &[Entry]) {
+        self.entries.extend_from_slice(entries);
     }
 
     /// The files so far, in order.
@@ -190,7 +194,7 @@ mod tests {
         let mut directory = Directory::create(&out).unwrap();
         directory.write("a", new).unwrap();
         fs::write(directory.staged("b"), "new").unwrap();
-        directory.add("b", Progress::Quiet).unwrap();
+        directory.add(&[describe(&directory.staged("b"), Progress::Quiet).unwrap()]);
         let [a, b] = directory.entries() else { panic!("{directory:?}") };
         assert_eq!((a.bytes, &a.sha256), (b.bytes, &b.sha256));
         directory.publish().unwrap();

@@ -1,6 +1,6 @@
-//! The ramdisk: a small compressed segment for firn-init, and the store image in an uncompressed one.
+//! The ramdisk: a small compressed segment for firn-init, and the store images in an uncompressed one.
 //!
-//! The image is compressed inside. Compressing it once more gains half a percent of its size and costs the booting machine
+//! The images are compressed inside. Compressing them once more gains half a percent of their size and costs the booting machine
 //! more time than all of stage 1 (docs/boot.md).
 
 use super::compressor::Compressor;
@@ -8,11 +8,12 @@ use super::cpio::{self, Node, Tree};
 use super::modules::Packed;
 use super::output::Output;
 use super::progress::Progress;
+use super::store::Profile;
 use crate::inspect::compression::Compression;
 use crate::plan::{PATH, Plan};
 use anyhow::{Context, Result, ensure};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What is executed in the ramdisk.
@@ -28,65 +29,63 @@ pub struct Programs {
 pub struct Segments {
     /// How firn's own is compressed.
     pub compressor: Compressor,
+    /// At which level; if none is given, what counts decides.
+    pub level: Option<u32>,
+    /// What counts.
+    pub profile: Profile,
     /// Ready-made ones of somebody else's, archives that are compressed or not, before firn's own: a processor's microcode,
     /// say, which the kernel looks for at the front.
     pub before: Vec<PathBuf>,
-    /// After it, so that their files take the place of firn's; the store image stays the last.
+    /// After it, so that their files take the place of firn's; the store images stay the last.
     pub after: Vec<PathBuf>,
 }
 
-/// Makes sure that a store image fits into a ramdisk.
+/// Writes the ramdisk, and returns how much of it comes before the store images, bytes. They are the last of it, and may be
+/// left to the boot loader.
 ///
 /// # Errors
 ///
-/// An image that is too large to be a member of the archive.
-pub fn check_size(image: &Path) -> Result<()> {
-    let size = fs::metadata(image).with_context(|| format!("looking at {}", image.display()))?.len();
-    ensure!(
-        size <= cpio::MAX_MEMBER,
-        "the store image has {size} bytes and a file in a ramdisk at most {} (4 GiB - 1, the cpio format): take packages out \
-         of the system, or compress it better (--compression \"zstd -Xcompression-level 22\")",
-        cpio::MAX_MEMBER
-    );
-    Ok(())
-}
-
-/// Writes the ramdisk, with the store image or without.
-///
-/// # Errors
-///
-/// Those of reading the image and of writing.
+/// Those of reading the images and of writing.
 pub fn write(
     out: &mut Output,
     programs: &Programs,
     files: Vec<Packed>,
     plan: &Plan,
     segments: &Segments,
-    image: Option<&Path>,
+    images: &[PathBuf],
     progress: Progress,
-) -> Result<()> {
-    let step = progress.step("Packing the ramdisk", plan.image.bytes);
+) -> Result<u64> {
+    let step = progress.step("Packing the ramdisk", plan.image_bytes());
     let tree = first_segment(programs, files, plan)?;
     for segment in &segments.before {
         copy(out, segment)?;
     }
     let mut archive = Vec::new();
     tree.write(&mut archive)?;
-    segments.compressor.compress(&archive, &mut *out)?;
+    let level = segments.compressor.level(segments.level, segments.profile)?;
+    segments.compressor.compress(level, &archive, &mut *out)?;
     if segments.compressor == Compressor::Lz4 {
         // A block of no size ends it, from Linux 5.14 on; otherwise the kernel takes the next segment for one more block.
         out.write_all(&[0; 4])?;
     }
-    pad(out)?;
+    pad(out, cpio::ALIGNMENT)?;
     for segment in &segments.after {
         copy(out, segment)?;
     }
-    if let Some(image) = image {
-        let image = File::open(image).with_context(|| format!("opening {}", image.display()))?;
-        cpio::write_file(out, &plan.image.path, 0o444, plan.image.bytes, step.reading(image))?;
+    if plan.is_retained() {
+        pad(out, cpio::PAGE)?;
+    }
+    let before = out.bytes();
+    if !images.is_empty() {
+        let mut archive = cpio::Archive::new(&mut *out);
+        for (image, file) in plan.images.iter().zip(images) {
+            let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+            archive.file(&image.path, 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
+        }
+        archive.finish()?;
     }
     step.done();
-    Ok(())
+    Ok(before)
 }
 
 /// Copies a segment.
@@ -98,15 +97,16 @@ fn copy(out: &mut Output, path: &Path) -> Result<()> {
             "it is no part of a ramdisk: neither a cpio archive (newc) nor one that is compressed in a way that the kernel knows"
         );
         io::copy(&mut file, out)?;
-        pad(out)
+        pad(out, cpio::ALIGNMENT)
     };
     copy().with_context(|| format!("adding {} to the ramdisk", path.display()))
 }
 
 /// The kernel looks for an uncompressed segment on multiples of four only, and steps over zeros before it.
-fn pad(out: &mut Output) -> Result<()> {
-    let padding = cpio::padding(out.bytes());
-    Ok(out.write_all(padding)?)
+fn pad(out: &mut Output, alignment: u64) -> Result<()> {
+    let zeros = out.bytes().next_multiple_of(alignment) - out.bytes();
+    io::copy(&mut io::repeat(0).take(zeros), out)?;
+    Ok(())
 }
 
 /// Everything but the store image.
@@ -134,6 +134,7 @@ mod tests {
 
     use crate::image::output::Directory;
     use crate::plan::{IMAGE, Image, VERSION};
+    use std::fs;
     use std::process::{Command, Stdio};
 
     /// What foreign tools find in a ramdisk: the names in its compressed segment, and those in the one after it.
@@ -147,8 +148,9 @@ mod tests {
             version: VERSION,
             kernel_release: "6.9".into(),
             init: "/init".into(),
+            start: None,
             modules: vec![module.path.clone()],
-            image: Image { path: IMAGE.into(), bytes: 8, sha256: String::new() },
+            images: vec![Image { path: IMAGE.into(), bytes: 8, sha256: String::new() }],
             database: None,
             verify: false,
             host_id: None,
@@ -157,7 +159,7 @@ mod tests {
         let mut output = Directory::create(directory.path()).unwrap();
         output
             .write("initrd", |out| {
-                write(out, &programs, vec![module], &plan, &Segments::default(), Some(&image), Progress::Quiet)
+                write(out, &programs, vec![module], &plan, &Segments::default(), &[image], Progress::Quiet)
             })
             .unwrap();
 
@@ -184,15 +186,5 @@ mod tests {
         );
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
         assert_eq!(list("cpio --extract --to-stdout --quiet", &ramdisk[second..]), "an image");
-    }
-
-    #[test]
-    fn the_largest_image() {
-        let image = tempfile::NamedTempFile::new().unwrap();
-        image.as_file().set_len(cpio::MAX_MEMBER).unwrap();
-        check_size(image.path()).unwrap();
-        image.as_file().set_len(cpio::MAX_MEMBER + 1).unwrap();
-        let error = check_size(image.path()).unwrap_err().to_string();
-        assert!(error.contains("4294967296 bytes") && error.contains("take packages out"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::bzimage;
 use crate::kind::Kind;
 use crate::nixos_init::{self, Config, kernel_has_etc_overlay};
-use crate::plan::RAMFS_WORD;
+use crate::plan::{RAMFS_WORD, RETAIN_WORD, Start};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
@@ -37,17 +37,22 @@ pub struct System {
     pub host_id: Option<String>,
     /// What it expects of stage 1.
     pub kind: Kind,
+    /// What executes its init, if that is a script.
+    pub interpreter: Option<String>,
     /// Whether its `/etc` is an overlay on an erofs image.
     pub etc_overlay: bool,
 }
 
 impl System {
-    /// The words that the boot loader gives to the kernel.
-    pub fn cmdline(&self) -> String {
+    /// The words that the boot loader gives to the kernel, with `retain` the one that keeps the ramdisk.
+    pub fn cmdline(&self, retain: bool) -> String {
         let mut words = vec![format!("init={}", self.init)];
         words.extend(self.kernel_params.iter().cloned());
         if !self.kernel_params.iter().any(|word| word.starts_with("rootfstype=")) {
             words.push(RAMFS_WORD.into());
+        }
+        if retain && !self.kernel_params.iter().any(|word| word == RETAIN_WORD) {
+            words.push(RETAIN_WORD.into());
         }
         words.join(" ")
     }
@@ -60,7 +65,7 @@ impl System {
 /// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
 pub fn read(path: &Path) -> Result<System> {
     let toplevel = in_store(path)?;
-    let kind = kind(&toplevel)?;
+    let Start { kind, interpreter } = start(&toplevel)?;
     let spec = bootspec(&toplevel)?;
     let image = fs::read(&spec.kernel).with_context(|| {
         format!(
@@ -93,13 +98,14 @@ pub fn read(path: &Path) -> Result<System> {
         platform: spec.system,
         host_id: host_id(&toplevel)?,
         kind,
+        interpreter,
         etc_overlay,
         toplevel,
     })
 }
 
-/// What the system is made for.
-fn kind(toplevel: &Path) -> Result<Kind> {
+/// What the system is made for, and how its init is executed.
+fn start(toplevel: &Path) -> Result<Start> {
     let init = fs::read(toplevel.join("init")).with_context(|| {
         format!(
             "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
@@ -107,7 +113,8 @@ fn kind(toplevel: &Path) -> Result<Kind> {
             toplevel.display()
         )
     })?;
-    Ok(Kind::of_toplevel(toplevel.join("prepare-root").exists(), &init))
+    let kind = Kind::of_toplevel(toplevel.join("prepare-root").exists(), &init);
+    Ok(Start { kind, interpreter: Kind::interpreter(&init) })
 }
 
 /// Whether stage 1 will have an overlay to mount on `/etc`: the bootspec says so to nixos-init.
@@ -231,14 +238,21 @@ mod tests {
             platform: String::new(),
             host_id: None,
             kind: Kind::Classic,
+            interpreter: None,
             etc_overlay: false,
         }
     }
 
     #[test]
     fn command_lines() {
-        assert_eq!(system(&["quiet", "panic=1"]).cmdline(), "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs");
-        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(), "init=/nix/store/x/init rootfstype=tmpfs");
+        assert_eq!(
+            system(&["quiet", "panic=1"]).cmdline(false),
+            "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs"
+        );
+        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(false), "init=/nix/store/x/init rootfstype=tmpfs");
+        for params in [&[][..], &["retain_initrd"]] {
+            assert_eq!(system(params).cmdline(true).matches(" retain_initrd").count(), 1);
+        }
     }
 
     #[test]

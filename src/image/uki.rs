@@ -46,7 +46,7 @@ pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -
     let (mut output, name) = Directory::of_file(out, "nixos.efi")?;
     let stub = stub(options, &built.manifest.system)?;
     let kernel = built.kernel()?;
-    let ramdisk = if options.without_image { built.ramdisk_without_image()? } else { built.ramdisk()? };
+    let ramdisk = if options.without_image { built.ramdisk_without_images()? } else { built.ramdisk()? };
     let cmdline = format!("{} {}", built.manifest.cmdline, options.append);
     let (cmdline, os_release) = (cmdline.trim_end().as_bytes(), os_release(&built.manifest));
     let release = built.manifest.kernel_release.as_bytes();

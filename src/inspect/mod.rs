@@ -8,7 +8,6 @@ pub mod difference;
 pub(crate) mod lz4;
 pub mod machine;
 pub mod manifest;
-pub mod newc;
 pub mod ramdisk;
 pub mod store;
 pub mod summary;

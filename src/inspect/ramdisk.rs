@@ -4,7 +4,7 @@
 //! It is read as a stream. Contents that nobody asks for are stepped over where they are not compressed.
 
 use super::compression::{self, Compression};
-use super::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
+use crate::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -307,7 +307,7 @@ fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::cpio::{Node, Tree, write_file};
+    use crate::image::cpio::{Archive, Node, Tree};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::io::{Cursor, Write};
@@ -328,7 +328,9 @@ mod tests {
 
     fn file(path: &str, contents: &[u8]) -> Vec<u8> {
         let mut archive = Vec::new();
-        write_file(&mut archive, path, 0o644, contents.len() as u64, contents).unwrap();
+        let mut members = Archive::new(&mut archive);
+        members.file(path, 0o644, false, contents.len() as u64, contents).unwrap();
+        members.finish().unwrap();
         archive
     }
 

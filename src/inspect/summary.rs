@@ -1,12 +1,12 @@
 //! What something is, in one value: a whole build, a ramdisk, a store image or a kernel.
 
 use super::manifest::{self, Manifest};
-use super::newc::{Entry, Kind};
 use super::ramdisk::{Ramdisk, Segment};
 use super::store::Image;
 use super::superblock::{self, recognize};
 use crate::bzimage;
 use crate::modules::without_suffix;
+use crate::newc::{Entry, Kind};
 use crate::plan::{self, Plan};
 use anyhow::{Context, Result};
 use serde::Serialize;

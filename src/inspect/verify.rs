@@ -30,7 +30,7 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let mut findings: Vec<_> =
         manifest.files.iter().map(|file| finding(file.name.clone(), matches(directory, file, progress))).collect();
     findings
-        .push(finding("the store image that the ramdisk's plan names".into(), image(directory, &manifest, progress)));
+        .push(finding("the store image that the ramdisk's plan names".into(), images(directory, &manifest, progress)));
     findings.push(finding("the kernel release".into(), release(directory, &manifest)));
     Ok(findings)
 }
@@ -48,29 +48,30 @@ fn matches(directory: &Path, described: &Described, progress: Progress) -> Resul
     Ok(differs(&found, described.bytes, &described.sha256, "manifest.json"))
 }
 
-fn image(directory: &Path, manifest: &Manifest, progress: Progress) -> Result<Option<String>> {
+fn images(directory: &Path, manifest: &Manifest, progress: Progress) -> Result<Option<String>> {
     let ramdisk = Ramdisk::open(directory)?;
-    let Plan { image, kernel_release, .. } = plan_of(&ramdisk)?;
-    if kernel_release != manifest.kernel_release {
+    let plan = plan_of(&ramdisk)?;
+    if plan.kernel_release != manifest.kernel_release {
         return Ok(Some(format!(
-            "the ramdisk is for Linux {kernel_release} and manifest.json says {}",
-            manifest.kernel_release
+            "the ramdisk is for Linux {} and manifest.json says {}",
+            plan.kernel_release, manifest.kernel_release
         )));
     }
-    let step = progress.step("Comparing the store image", image.bytes);
-    let mut found = None;
+    let step = progress.step("Comparing the store image", plan.image_bytes());
+    let mut found = vec![None; plan.images.len()];
     ramdisk.walk(&mut |entry, contents| {
-        if entry.is_at(Path::new(&image.path)) {
-            found = Some(sha256(step.reading(contents))?);
+        let image = plan.images.iter().zip(&mut found).find(|(image, _)| entry.is_at(Path::new(&image.path)));
+        if let Some((_, found)) = image {
+            *found = Some(sha256(step.reading(contents))?);
         }
         Ok(())
     })?;
     step.done();
-    Ok(match found {
-        Some(found) => differs(&found, image.bytes, &image.sha256, "the plan"),
-        None if is_beside(&image, manifest) => None,
+    Ok(plan.images.iter().zip(&found).find_map(|(image, found)| match found {
+        Some(found) => differs(found, image.bytes, &image.sha256, "the plan"),
+        None if is_beside(image, manifest) => None,
         None => Some(format!("{} is not in the ramdisk, and no file beside it is the image", image.path)),
-    })
+    }))
 }
 
 /// Whether another file of the build is the image, for a boot loader that adds it to the ramdisk.

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use firn::image::progress::Progress;
 use firn::image::{self, Manifest, Packing};
+use firn::plan;
 use initrd_tests::Report;
 use qemu::{Exit, Machine};
 use std::env;
@@ -48,6 +49,11 @@ impl Fixture {
         let build = self.build.get_or_init(|| build(self.kind, self.kernel));
         let name = || format!("{} system with kernel {}", self.kind, self.kernel);
         build.as_ref().unwrap_or_else(|error| panic!("building the {}: {error:#}", name()))
+    }
+
+    /// Whether the store image stays where the boot loader puts it.
+    pub fn is_retained(&self) -> bool {
+        self.build().manifest.images[0].path.starts_with(plan::RETAINED)
     }
 
     /// What the system says of itself after a boot in which the commands of its probe ran. Panics if there is no report.

@@ -1,17 +1,19 @@
 //! Store images of other kinds than the one that most tests boot.
 
-use super::fixture::{Fixture, boot, pack_with};
+use super::fixture::{Build, Fixture, boot, pack_with, run};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
-use firn::image::{Compressor, Format, Options, Packing, Profile, Segments};
+use firn::image::{Compressor, Contents, Format, Layers, Options, Packing, Placement, Profile, Segments};
 use qemu::Machine;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Boots the system of a fixture with its store in an erofs. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` from 6.12 on.
-fn erofs(fixture: &Fixture, source: &str) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-erofs-{}", fixture.kernel));
+fn erofs(fixture: &Fixture, placement: Placement, source: &str) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-erofs-{}-{placement:?}", fixture.kernel));
     let packing = Packing { format: Format::Erofs, profile: Profile::Dev, ..Packing::default() };
-    let build =
-        pack_with(&fixture.build().manifest.toplevel, directory, |options| Options { packing, ..options }).unwrap();
+    let toplevel = &fixture.build().manifest.toplevel;
+    let build = pack_with(toplevel, directory, |options| Options { packing, placement, ..options }).unwrap();
     let mut machine = Machine::of_build(&build.directory).unwrap();
     machine.append("probe=verify");
     let report = boot(&machine).unwrap();
@@ -24,13 +26,94 @@ fn erofs(fixture: &Fixture, source: &str) {
 
 #[test]
 fn an_erofs_by_a_loop_device() {
-    erofs(&LINUX_6_1, "/dev/loop0");
+    erofs(&LINUX_6_1, Placement::Copy, "/dev/loop0");
 }
 
 #[test]
 fn an_erofs_from_its_file() {
-    erofs(&LINUX_6_12, "/nix-store.erofs");
-    erofs(&LINUX_7, "/nix-store.erofs");
+    erofs(&LINUX_6_12, Placement::Copy, "/nix-store.erofs");
+    erofs(&LINUX_7, Placement::Copy, "/nix-store.erofs");
+}
+
+#[test]
+fn an_erofs_that_stays_where_the_boot_loader_put_it() {
+    erofs(&LINUX_6_12, Placement::ZeroCopy, "/dev/loop0");
+}
+
+/// Boots the system of a fixture with its store in several images.
+fn layers(fixture: &Fixture) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-layers-{}", fixture.kernel));
+    let toplevel = &fixture.build().manifest.toplevel;
+    let build = pack_with(toplevel, directory, |options| {
+        let packing = Packing { max_image: 24 << 20, ..options.packing.clone() };
+        Options { packing, verify: true, ..options }
+    })
+    .unwrap();
+    let images = &build.manifest.images;
+    assert!((3..=5).contains(&images.len()), "{images:?}");
+    assert!(images[1].path.ends_with("/nix-store-2.squashfs"), "{images:?}");
+    for image in images {
+        let bytes = fs::metadata(build.directory.join(&image.file)).unwrap().len();
+        assert!((1 << 20..=24 << 20).contains(&bytes), "{bytes}");
+    }
+
+    let mut machine = Machine::of_build(&build.directory).unwrap();
+    machine.append("probe=verify");
+    let report = boot(&machine).unwrap();
+    let lower: Vec<_> = (0..images.len()).map(|number| format!("/nix/.ro-store/{number}")).collect();
+    for place in &lower {
+        assert_eq!(report.mounts.iter().filter(|mount| mount.target == *place).count(), 1, "{place}");
+    }
+    let overlay = report.mounts.iter().find(|mount| mount.kind == "overlay").unwrap();
+    let uppermost_first = lower.into_iter().rev().collect::<Vec<_>>().join(":");
+    assert!(overlay.super_options.starts_with(&format!("rw,lowerdir={uppermost_first},")), "{overlay:?}");
+    let [verify] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert!(verify.status == Some(0) && !verify.stderr.contains("/nix/store/"), "{verify:#?}");
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn layers_of_the_build_before() {
+    let work = tempfile::tempdir().unwrap();
+    let toplevel = &LINUX_6_12.build().manifest.toplevel;
+    let build = |name: &str, added: &[PathBuf]| {
+        let layers = Some(Layers { cache: work.path().join("cache"), count: 4 });
+        let contents = Contents { added: added.to_vec(), ..Contents::default() };
+        pack_with(toplevel, work.path().join(name), |options| Options { contents, layers, ..options }).unwrap()
+    };
+    let hashes = |build: &Build| {
+        let of = |file: &str| build.manifest.files.iter().find(|entry| entry.name == file).unwrap().sha256.clone();
+        build.manifest.images.iter().map(|image| of(&image.file)).collect::<Vec<_>>()
+    };
+    let file = work.path().join("small");
+    fs::write(&file, "changed").unwrap();
+    let small = run(Command::new("nix-store").arg("--add").arg(&file)).unwrap();
+
+    let first = hashes(&build("first", &[]));
+    let again = build("again", &[]);
+    let changed = build("changed", &[small.trim().into()]);
+    assert_eq!((first.len(), &first), (4, &hashes(&again)));
+    let other = hashes(&changed);
+    assert_eq!(first[..3], other[..3]);
+    assert_ne!(first[3], other[3]);
+    let initrd = |build: &Build| fs::read(build.directory.join("initrd")).unwrap();
+    assert!(initrd(&again) == fs::read(work.path().join("first/initrd")).unwrap());
+
+    let mut machine = Machine::of_build(&changed.directory).unwrap();
+    machine.append("probe=verify");
+    let report = boot(&machine).unwrap();
+    let [verify] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert!(verify.status == Some(0) && !verify.stderr.contains("/nix/store/"), "{verify:#?}");
+}
+
+#[test]
+fn several_images_copied() {
+    layers(&LINUX_6_1);
+}
+
+#[test]
+fn several_images_that_stay_where_the_boot_loader_put_them() {
+    layers(&LINUX_6_12);
 }
 
 #[test]

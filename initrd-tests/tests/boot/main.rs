@@ -14,10 +14,12 @@ mod modules;
 mod odd;
 mod persistence;
 mod rescue;
+mod retained;
 mod systemd;
 mod ways;
 mod words;
 
+use firn::plan;
 use fixture::{Fixture, boot, sorted_lines};
 use initrd_tests::{Command, Report};
 use qemu::Machine;
@@ -163,18 +165,22 @@ fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {
     // What is left of it is the store image, which has no name any more and which the loop device reads.
     let report = fixture.report();
     let loop_files: Vec<_> = report.loop_files.iter().map(|(device, file)| (device.as_str(), file.as_str())).collect();
-    assert_eq!(loop_files, [("loop0", "/nix-store.squashfs (deleted)")]);
+    let retained = fixture.is_retained();
+    // Of /sys, which was mounted before there was a root to see it in.
+    let file = if retained { "/firmware/initrd" } else { "/nix-store.squashfs (deleted)" };
+    assert_eq!(loop_files, [("loop0", file)]);
 
     // A ramfs cannot be paged out: what the initramfs still holds is in this sum, and nothing else is as long as nobody
     // locks memory. A quarter of a MiB is for pages that are on their way to the counter; the smallest thing that could be
     // left, firn-init, has more than one.
     let image = fixture.build().manifest.files.iter().find(|file| file.name == "nix-store.squashfs").unwrap();
-    let (image, held) = (image.bytes / 1024, report.meminfo["Unevictable"]);
+    let image = if retained { 0 } else { image.bytes / 1024 };
+    let held = report.meminfo["Unevictable"];
     assert!(held.abs_diff(image) <= 256, "{held} kB are held and the store image has {image} kB");
 
-    // And the kernel gave the memory back into which the boot loader had put the ramdisk.
+    // And the kernel gave the memory back into which the boot loader had put the ramdisk, unless the image is still there.
     let freed = report.dmesg.iter().any(|line| line.text.starts_with("Freeing initrd memory: "));
-    assert!(freed, "the kernel did not free the ramdisk");
+    assert_eq!(freed, !retained);
 }
 
 fn the_kernel_is_the_systems(fixture: &Fixture) {
@@ -188,7 +194,9 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
     assert_eq!(boot["toplevel"], manifest.toplevel.as_str());
     assert_eq!(boot["hand_over"], "classic");
     assert_eq!(boot["kernel_release"], manifest.kernel_release.as_str());
-    assert_eq!(boot["image"], "/nix-store.squashfs");
+    let path = manifest.images[0].path.as_str();
+    let source = if fixture.is_retained() { plan::INITRD } else { path };
+    assert_eq!(boot["images"], serde_json::json!([{"path": path, "source": source}]));
     assert_eq!(boot["warnings"], serde_json::json!([]));
     let memory = |key: &str| boot[key].as_u64().unwrap_or_else(|| panic!("{key} of {boot:#}"));
     for key in ["memory_before", "memory_after"] {

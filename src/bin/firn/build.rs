@@ -4,7 +4,7 @@ use crate::words::{PackingWords, RamdiskWords, StoreWords};
 use crate::{progress, summary};
 use anyhow::Result;
 use clap::Args;
-use firn::image::{self, Options};
+use firn::image;
 use std::path::PathBuf;
 
 /// The words of `firn build`.
@@ -32,8 +32,7 @@ impl Build {
     /// Builds, and says what there is then.
     pub fn run(self) -> Result<()> {
         let progress = progress(self.quiet)?;
-        let options = self.ramdisk.add_to(self.store.options(self.out))?;
-        let options = Options { packing: self.packing.packing(), ..options };
+        let options = self.packing.add_to(self.ramdisk.add_to(self.store.options(self.out))?);
         let manifest = image::build(&options, progress)?;
         if self.quiet { Ok(()) } else { summary::print(&manifest.label, &options.out, &manifest.files) }
     }

@@ -4,7 +4,7 @@ use crate::words::{PackingWords, StoreWords};
 use crate::{progress, summary};
 use anyhow::Result;
 use clap::Args;
-use firn::image::{self, Options};
+use firn::image;
 use std::path::PathBuf;
 
 /// The words of `firn image`.
@@ -29,7 +29,7 @@ impl Image {
     /// Packs, and says what there is then.
     pub fn run(self) -> Result<()> {
         let progress = progress(self.quiet)?;
-        let options = Options { packing: self.packing.packing(), ..self.store.options(self.out) };
+        let options = self.packing.add_to(self.store.options(self.out));
         let files = image::store_image(&options, progress)?;
         if self.quiet { Ok(()) } else { summary::print("Store image", &options.out, &files) }
     }

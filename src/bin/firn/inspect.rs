@@ -70,7 +70,9 @@ fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  starts: {}", plan.init)?;
             let modules: Vec<_> = plan.modules.iter().map(|path| module_name(path)).collect();
             writeln!(out, "  loads: {}", modules.join(" "))?;
-            writeln!(out, "  mounts: {}, {}, SHA-256 {}", plan.image.path, size(plan.image.bytes), plan.image.sha256)?;
+            for image in &plan.images {
+                writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.path, size(image.bytes), image.sha256)?;
+            }
         }
         (None, Some(reason)) => writeln!(out, "  a plan that cannot be read: {reason}")?,
         (None, None) => writeln!(out, "  no plan: not made by firn")?,

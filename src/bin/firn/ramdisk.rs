@@ -14,15 +14,15 @@ pub struct Ramdisk {
     #[command(flatten)]
     store: StoreWords,
 
-    /// The store image, which firn image made
-    #[arg(long, value_name = "FILE")]
-    image: PathBuf,
+    /// The store image, which firn image made; if it made several, in the order of their numbers
+    #[arg(long = "image", value_name = "FILE", required = true)]
+    images: Vec<PathBuf>,
 
     /// What is made: a file, or a directory for one called initrd
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Leave the store image out: the boot loader brings it, as another ramdisk with the image at its root
+    /// Leave the store image out: the boot loader brings it, as another ramdisk with the image at its place
     #[arg(long)]
     split: bool,
 
@@ -39,7 +39,7 @@ impl Ramdisk {
     pub fn run(self) -> Result<()> {
         let progress = progress(self.quiet)?;
         let options = self.parts.add_to(self.store.options(self.out))?;
-        let files = image::ramdisk(&options, &self.image, self.split, progress)?;
+        let files = image::ramdisk(&options, &self.images, self.split, progress)?;
         if self.quiet { Ok(()) } else { summary::print("Ramdisk", &options.out, &files) }
     }
 }

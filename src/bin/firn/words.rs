@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::{Compression, Compressor, Contents, Database, Format, Options, Packing, Profile, Segments};
+use firn::image::{
+    Compression, Compressor, Contents, Database, Format, Layers, Options, Packing, Placement, Profile, Segments,
+};
 use std::path::PathBuf;
 
 /// What is in the store image.
@@ -47,6 +49,20 @@ pub struct PackingWords {
     /// How much is compressed at a time, 4K to 1M; squashfs has 1M and erofs 64K by default
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     block_size: Option<u32>,
+
+    /// The largest that a store image may be, such as 2G; a store that takes more is packed as several images, which stage 1 stacks.
+    /// By default 4 GiB less a byte, the most that a ramdisk can have
+    #[arg(long, value_name = "SIZE", value_parser = image_size)]
+    max_image: Option<u64>,
+
+    /// Keep what is large in this directory, as store images that the next build takes from there if their store paths are
+    /// still the same: it packs again only what has changed
+    #[arg(long, value_name = "DIR")]
+    layer_cache: Option<PathBuf>,
+
+    /// How many store images there are then at most, 1 to 15; with 1 nothing is kept
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, requires = "layer_cache", value_parser = clap::value_parser!(u8).range(1..=15))]
+    layers: u8,
 }
 
 /// What is in the ramdisk beside the store image.
@@ -72,6 +88,10 @@ pub struct RamdiskWords {
     #[arg(long, value_enum, default_value_t)]
     compressor: Compressor,
 
+    /// At which level: zstd has 1 to 19, xz 0 to 9, gzip 1 to 9. By default the highest, and a fast one with --profile dev
+    #[arg(long, value_name = "LEVEL")]
+    compressor_level: Option<u32>,
+
     /// Put this ready-made segment (a cpio archive, compressed or not) before firn's own, such as a processor's microcode; can
     /// be given several times
     #[arg(long = "prepend", value_name = "FILE")]
@@ -84,6 +104,11 @@ pub struct RamdiskWords {
     /// When the Nix database of the booted system is made
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     database: Database,
+
+    /// Where stage 1 has the store image: with auto it stays where the boot loader put it, if the kernel is 6.8 or newer, which
+    /// takes half of the memory
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
+    image_placement: Placement,
 
     /// Have every boot read the whole store image and compare it with its SHA-256 before it is mounted
     #[arg(long)]
@@ -104,14 +129,18 @@ impl StoreWords {
 }
 
 impl PackingWords {
-    /// The packing that these words ask for.
-    pub fn packing(self) -> Packing {
-        Packing {
+    /// Adds what these words ask for.
+    pub fn add_to(self, options: Options) -> Options {
+        let packing = Packing {
             format: self.format,
             profile: self.profile,
             compression: self.compression,
             block_size: self.block_size,
-        }
+            max_image: self.max_image.unwrap_or(Packing::default().max_image),
+        };
+        let layers = self.layer_cache.map(|cache| Layers { cache, count: self.layers.into() });
+        let segments = Segments { profile: self.profile, ..options.segments };
+        Options { packing, layers, segments, ..options }
     }
 }
 
@@ -123,9 +152,16 @@ impl RamdiskWords {
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
-            segments: Segments { compressor: self.compressor, before: self.before, after: self.after },
+            segments: Segments {
+                compressor: self.compressor,
+                level: self.compressor_level,
+                before: self.before,
+                after: self.after,
+                ..options.segments
+            },
             database: self.database,
             verify: self.verify,
+            placement: self.image_placement,
             ..options
         })
     }
@@ -133,14 +169,30 @@ impl RamdiskWords {
 
 /// Reads a size such as `131072`, `128K` or `1M`, as mksquashfs takes it for its blocks.
 fn block_size(text: &str) -> Result<u32, String> {
-    let (number, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(number) => (number, 1 << 10),
-        None => text.strip_suffix(['m', 'M']).map_or((text, 1), |number| (number, 1 << 20)),
-    };
-    let bytes = number.parse().ok().and_then(|number: u32| number.checked_mul(unit));
+    let bytes = bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
         .ok_or_else(|| "it takes a power of two from 4K to 1M".into())
+}
+
+/// Reads the largest size of a store image.
+fn image_size(text: &str) -> Result<u64, String> {
+    let most = Packing::default().max_image;
+    bytes(text)
+        .filter(|bytes| (1 << 20..=most).contains(bytes))
+        .ok_or_else(|| format!("it takes 1M to {most} bytes, for which there is a file in a ramdisk"))
+}
+
+/// A number, with K, M or G for so many KiB, MiB or GiB.
+fn bytes(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(text);
+    let unit: u64 = match text[number.len()..].to_ascii_lowercase().as_str() {
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => 1,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn beside_this_program() -> Result<PathBuf> {
@@ -151,7 +203,7 @@ fn beside_this_program() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::block_size;
+    use super::{block_size, image_size};
 
     #[test]
     fn block_sizes() {
@@ -162,6 +214,16 @@ mod tests {
         }
         for text in ["", "M", "0", "1000", "2048", "2M", "9999999M", "1G", "-1", "1 M"] {
             assert!(block_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn image_sizes() {
+        for (text, bytes) in [("1M", 1 << 20), ("2g", 2 << 30), ("4294967295", 4_294_967_295)] {
+            assert_eq!(image_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "4G", "100", "99999999999G", "1T"] {
+            assert!(image_size(text).is_err(), "{text}");
         }
     }
 }

@@ -1,0 +1,128 @@
+//! Store images that stay where the boot loader put them, when it did so in another way than firn's, or not at all.
+
+use super::failures::{fails, with_ramdisk};
+use super::fixture::{boot, run};
+use super::{LINUX_6_1, LINUX_6_12};
+use firn::plan::RETAIN_WORD;
+use qemu::Machine;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The parts of a ramdisk: what comes before the store images, and an archive of these.
+fn parts() -> (Vec<u8>, Vec<u8>) {
+    let build = LINUX_6_12.build();
+    let mut before = fs::read(build.directory.join("initrd")).unwrap();
+    let images = before.split_off(usize::try_from(build.manifest.before_images).unwrap());
+    (before, images)
+}
+
+fn machine(directory: &Path, ramdisk: &[u8]) -> Machine {
+    let initrd = directory.join("initrd");
+    fs::write(&initrd, ramdisk).unwrap();
+    Machine { initrd: Some(initrd), ..Machine::of_build(&LINUX_6_12.build().directory).unwrap() }
+}
+
+#[test]
+fn an_image_between_other_segments_is_found() {
+    let work = tempfile::tempdir().unwrap();
+    let (before, images) = parts();
+    let file = work.path().join("of-this-host");
+    fs::write(&file, "a file").unwrap();
+    let archive = |script: &str| run(Command::new("sh").args(["-euc", script]).current_dir(work.path())).unwrap();
+    archive("echo of-this-host | cpio --create --format=newc --quiet > plain; xz --check=crc32 --keep plain");
+    let [plain, compressed] = ["plain", "plain.xz"].map(|name| fs::read(work.path().join(name)).unwrap());
+    let zeros = |length: usize| vec![0; length.next_multiple_of(4) - length];
+    // No longer on a page.
+    let first = [&plain[..], &compressed, &zeros(compressed.len())].concat();
+    let mut machine = machine(work.path(), &[&first[..], &images, &before, &compressed].concat());
+    machine.append("firn.verify=full probe=facts");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.loop_files["loop0"], "/firmware/initrd");
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+/// As a script of iPXE puts it there that knows nothing of where the image should be.
+#[test]
+fn an_image_at_the_root_of_the_ramdisk_is_copied() {
+    let work = tempfile::tempdir().unwrap();
+    let (mut ramdisk, _) = parts();
+    let image = LINUX_6_12.build().directory.join("nix-store.squashfs");
+    let archive = Command::new("cpio")
+        .args(["--create", "--format=newc", "--quiet", "--dereference", "--file"])
+        .arg(work.path().join("image"))
+        .current_dir(image.parent().unwrap())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .and_then(|mut cpio| {
+            std::io::Write::write_all(&mut cpio.stdin.take().unwrap(), b"nix-store.squashfs\n")?;
+            cpio.wait()
+        });
+    assert!(archive.unwrap().success());
+    ramdisk.extend(fs::read(work.path().join("image")).unwrap());
+    let mut machine = machine(work.path(), &ramdisk);
+    machine.cmdline = machine.cmdline.replace(RETAIN_WORD, "probe=facts");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.loop_files["loop0"], "/nix-store.squashfs (deleted)");
+}
+
+#[test]
+fn a_command_line_without_the_word() {
+    let mut machine = Machine::of_build(&LINUX_6_12.build().directory).unwrap();
+    assert!(machine.cmdline.contains(RETAIN_WORD));
+    machine.cmdline = machine.cmdline.replace(RETAIN_WORD, "");
+    fails(
+        &machine,
+        &[
+            "in the step  image",
+            "the store image /firn-retained/nix-store.squashfs was to stay where the boot loader put it",
+            "retain_initrd is missing on the command line",
+            "or build with --image-placement copy",
+        ],
+    );
+}
+
+#[test]
+fn a_kernel_that_keeps_no_ramdisk() {
+    let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
+    machine.append("firn.store=/firn-retained/nix-store.squashfs,/firn-retained/other retain_initrd");
+    // The first one is at the root.
+    fails(
+        &machine,
+        &["the store image /firn-retained/other was to stay", "this kernel, 6.1.", "does not keep the ramdisk"],
+    );
+}
+
+#[test]
+fn a_ramdisk_without_the_image() {
+    let work = tempfile::tempdir().unwrap();
+    let (before, _) = parts();
+    fails(
+        &machine(work.path(), &before),
+        &[
+            "there is no store image /firn-retained/nix-store.squashfs, neither unpacked nor in the",
+            "give it the whole initrd",
+        ],
+    );
+}
+
+#[test]
+fn a_ramdisk_that_is_cut_off() {
+    let work = tempfile::tempdir().unwrap();
+    let machine = with_ramdisk(&LINUX_6_12, work.path(), |ramdisk| ramdisk.truncate(ramdisk.len() / 2));
+    fails(
+        &machine,
+        &["in the step  image", "is not whole", "bytes are there: the boot loader handed over a part of it"],
+    );
+}
+
+#[test]
+fn an_image_with_a_flipped_bit() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_ramdisk(&LINUX_6_12, work.path(), |ramdisk| {
+        let middle = ramdisk.len() / 2;
+        ramdisk[middle] ^= 1;
+    });
+    machine.append("firn.verify=full");
+    fails(&machine, &["in the step  image", "is damaged: its SHA-256 is "]);
+}
