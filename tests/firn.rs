@@ -144,3 +144,21 @@ fn what_cannot_be_looked_at() {
         refused(directory.path(), &format!("$firn {command}"), words);
     }
 }
+
+#[test]
+fn a_machine_ends_with_firn() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = r#"{"system": "x86_64-linux", "cmdline": "", "kernel_release": "6.9", "files": []}"#;
+    fs::write(directory.path().join("manifest.json"), manifest).unwrap();
+    // A QEMU that runs until it is asked to end.
+    let said = printed(
+        directory.path(),
+        "mkdir bin; touch initrd
+         printf '#!/bin/sh\ntrap \"touch ended; exit\" TERM\ntouch started\nwhile :; do sleep 0.1; done\n' > bin/qemu-system-x86_64
+         chmod +x bin/qemu-system-x86_64
+         PATH=$PWD/bin:$PATH $firn boot --kvm off . 2> errors & firn=$!
+         until [[ -e started ]]; do sleep 0.1; done
+         kill $firn; wait $firn || echo $?; cat errors; ls ended",
+    );
+    assert_eq!(said, "1\nfirn: waiting for qemu-system-x86_64: interrupted\nended\n");
+}

@@ -1,13 +1,16 @@
 //! A build under QEMU, on this terminal: whether it boots, before it goes to a server.
 
 use super::manifest;
+use crate::image::interrupt;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -84,7 +87,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// No QEMU, or one that fails. How the boot goes is no error: it is on the console.
+    /// No QEMU, one that fails, or a signal to this process. How the boot goes is no error: it is on the console.
     pub fn run(&self) -> Result<()> {
         let terminal = io::stdin().is_terminal();
         if terminal {
@@ -112,11 +115,13 @@ impl Machine {
     }
 
     fn start(&self, terminal: bool, kvm: bool) -> Result<ExitStatus> {
-        self.command(terminal, kvm).status().map_err(|error| match error.kind() {
+        let spawned = self.command(terminal, kvm).spawn();
+        let mut child = spawned.map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow::Error::new(error)
                 .context(format!("there is no {QEMU} on the PATH; install QEMU (Debian: apt install qemu-system-x86)")),
             _ => anyhow::Error::new(error).context(format!("running {QEMU}")),
-        })
+        })?;
+        wait(&mut child).with_context(|| format!("waiting for {QEMU}"))
     }
 
     fn arguments(&self, terminal: bool, kvm: bool) -> Vec<OsString> {
@@ -135,6 +140,23 @@ impl Machine {
             arguments.extend(["-bios".into(), firmware.clone().into()]);
         }
         arguments
+    }
+}
+
+/// Waits for the end of the machine, and brings it about when this process is asked to end. QEMU is asked, too: it leaves
+/// the terminal as it found it.
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    let mut asked = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            interrupt::check()?;
+            return Ok(status);
+        }
+        if interrupt::check().is_err() && !asked {
+            kill_process(Pid::from_child(child), Signal::TERM)?;
+            asked = true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

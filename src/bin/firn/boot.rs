@@ -1,7 +1,8 @@
 //! `firn boot`: a build under QEMU.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use firn::image::interrupt;
 use firn::inspect::machine::{Kvm, Machine};
 use std::path::PathBuf;
 
@@ -35,6 +36,7 @@ pub struct Boot {
 impl Boot {
     /// Boots it, until it switches itself off.
     pub fn run(self) -> Result<()> {
+        interrupt::listen().context("catching the signals that interrupt")?;
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory = self.memory.unwrap_or(machine.memory);
         machine.net = self.net;
