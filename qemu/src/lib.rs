@@ -6,6 +6,7 @@
 
 mod accel;
 pub mod steps;
+pub mod uefi;
 
 use accel::Accel;
 use anyhow::{Context, Result, bail};
@@ -74,8 +75,17 @@ pub enum Loader {
     Uefi {
         /// The firmware, such as OVMF.
         firmware: PathBuf,
-        /// What is on the disk; it starts `EFI/BOOT/BOOTX64.EFI` there.
+        /// What is on the disk; it starts `EFI/BOOT/BOOTX64.EFI` there, or `startup.nsh` in its shell.
         directory: PathBuf,
+        /// Whether there is a network card, too, without a ROM.
+        network: bool,
+    },
+    /// UEFI, from a web server.
+    Http {
+        /// The code of a firmware whose variables are a file of their own, such as `OVMF_CODE.fd`.
+        firmware: PathBuf,
+        /// Its variables, as [`uefi::variables`] makes them. They stay as they are.
+        variables: PathBuf,
     },
 }
 
@@ -266,9 +276,22 @@ impl Machine {
                 arguments.extend(firmware.iter().flat_map(|file| ["-bios".into(), file.clone().into_os_string()]));
                 arguments
             }
-            Loader::Uefi { firmware, directory } => {
+            Loader::Uefi { firmware, directory, network } => {
                 let disk = format!("if=virtio,format=raw,readonly=on,file=fat:{}", value(directory));
-                vec!["-bios".into(), firmware.clone().into_os_string(), "-drive".into(), disk.into()]
+                let mut arguments: Vec<OsString> =
+                    vec!["-bios".into(), firmware.clone().into(), "-drive".into(), disk.into()];
+                if *network {
+                    arguments.extend(uefi::CARD.map(Into::into));
+                }
+                arguments
+            }
+            Loader::Http { firmware, variables } => {
+                let flash =
+                    |file: &Path, mode: &str| format!("if=pflash,format=raw,{mode},file={}", value(file)).into();
+                let mut arguments: Vec<OsString> = uefi::CARD.map(Into::into).into();
+                arguments.extend(["-drive".into(), flash(firmware, "readonly=on")]);
+                arguments.extend(["-drive".into(), flash(variables, "snapshot=on")]);
+                arguments
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The ways into a machine: each boots the demo system for real, with what the builder makes for it.
 
-use crate::fixture::{boot, run, with_appended};
+use crate::fixture::{Build, boot, run, with_appended};
 use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
 use firn::image::built::Built;
 use firn::image::ipxe::{self, Form};
 use firn::image::progress::Progress;
 use firn::image::{kexec, uki};
-use qemu::{Loader, Machine};
+use initrd_tests::Report;
+use qemu::{Loader, Machine, uefi};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -76,8 +77,7 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware };
     let report = boot(&machine(loader)).unwrap();
     assert!(report.cmdline.ends_with(&format!(" {WORDS} way=ipxe")), "{}", report.cmdline);
-    assert_eq!(report.boot["init"], LINUX_6_1.build().manifest.init.as_str());
-    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    runs(&report, LINUX_6_1.build());
 }
 
 #[test]
@@ -96,6 +96,26 @@ fn ipxe_in_uefi_boots_the_fat_form() {
     by_ipxe(Form::Fat, Some(ovmf()));
 }
 
+/// This system runs, and stage 1 is content.
+fn runs(report: &Report, build: &Build) {
+    assert_eq!(report.kernel_release, build.manifest.kernel_release);
+    assert_eq!(report.boot["init"], build.manifest.init.as_str());
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn uefi_starts_the_kernel_by_itself() {
+    let disk = tempfile::tempdir().unwrap();
+    let build = LINUX_6_1.build();
+    for file in ["bzImage", "initrd"] {
+        fs::copy(build.directory.join(file), disk.path().join(file)).unwrap();
+    }
+    let line = format!("fs0:\\bzImage initrd=\\initrd {} {WORDS}\r\n", build.manifest.cmdline);
+    fs::write(disk.path().join("startup.nsh"), line).unwrap();
+    let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
+    runs(&boot(&machine(loader)).unwrap(), build);
+}
+
 #[test]
 fn uefi_boots_a_unified_kernel_image() {
     let disk = tempfile::tempdir().unwrap();
@@ -103,9 +123,26 @@ fn uefi_boots_a_unified_kernel_image() {
     fs::create_dir_all(&directory).unwrap();
     let options = uki::Options { append: format!("{WORDS} way=uki"), ..uki::Options::default() };
     uki::image(&built(), &directory.join("BOOTX64.EFI"), &options, Progress::Quiet).unwrap();
-    let report = boot(&machine(Loader::Uefi { firmware: ovmf(), directory: disk.path().into() })).unwrap();
+    let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
+    let report = boot(&machine(loader)).unwrap();
     assert!(report.cmdline.ends_with(" way=uki"), "{}", report.cmdline);
-    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    runs(&report, LINUX_6_1.build());
+}
+
+#[test]
+fn uefi_fetches_a_unified_kernel_image() {
+    let work = tempfile::tempdir().unwrap();
+    let options = uki::Options { append: format!("{WORDS} way=http"), ..uki::Options::default() };
+    uki::image(&built(), &work.path().join("nixos.efi"), &options, Progress::Quiet).unwrap();
+    let server = Server::new(work.path());
+    let empty = installed("FIRN_OVMF_VARS", "/usr/share/OVMF/OVMF_VARS.fd");
+    let url = format!("http://10.0.2.2:{}/nixos.efi", server.port);
+    let variables = work.path().join("variables");
+    fs::write(&variables, uefi::variables(&empty, &url).unwrap()).unwrap();
+    let firmware = installed("FIRN_OVMF_CODE", "/usr/share/OVMF/OVMF_CODE.fd");
+    let report = boot(&machine(Loader::Http { firmware, variables })).unwrap();
+    assert!(report.cmdline.ends_with(" way=http"), "{}", report.cmdline);
+    runs(&report, LINUX_6_1.build());
 }
 
 /// A machine with a kexec tree of another system in `/kexec`, and a kexec beside it.
