@@ -7,13 +7,24 @@ use qemu::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-/// Boots the system of a fixture with its store in an erofs. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` from 6.12 on.
-fn erofs(fixture: &Fixture, placement: Placement, source: &str) {
+/// The system of a fixture with its store in an erofs.
+fn erofs(fixture: &Fixture, placement: Placement) -> Build {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-erofs-{}-{placement:?}", fixture.kernel));
     let packing = Packing { format: Format::Erofs, profile: Profile::Dev, ..Packing::default() };
     let toplevel = &fixture.build().manifest.toplevel;
-    let build = pack_with(toplevel, directory, |options| Options { packing, placement, ..options }).unwrap();
+    pack_with(toplevel, directory, |options| Options { packing, placement, ..options }).unwrap()
+}
+
+/// The same with Linux 6.12, packed once; it stays where the boot loader puts it.
+pub fn erofs_6_12() -> &'static Build {
+    static BUILD: OnceLock<Build> = OnceLock::new();
+    BUILD.get_or_init(|| erofs(&LINUX_6_12, Placement::Auto))
+}
+
+/// Boots it. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` from 6.12 on.
+fn is_mounted_from(source: &str, build: &Build) {
     let mut machine = Machine::of_build(&build.directory).unwrap();
     machine.append("probe=verify");
     let report = boot(&machine).unwrap();
@@ -26,18 +37,18 @@ fn erofs(fixture: &Fixture, placement: Placement, source: &str) {
 
 #[test]
 fn an_erofs_by_a_loop_device() {
-    erofs(&LINUX_6_1, Placement::Copy, "/dev/loop0");
+    is_mounted_from("/dev/loop0", &erofs(&LINUX_6_1, Placement::Auto));
 }
 
 #[test]
 fn an_erofs_from_its_file() {
-    erofs(&LINUX_6_12, Placement::Copy, "/nix-store.erofs");
-    erofs(&LINUX_7, Placement::Copy, "/nix-store.erofs");
+    is_mounted_from("/nix-store.erofs", &erofs(&LINUX_6_12, Placement::Copy));
+    is_mounted_from("/nix-store.erofs", &erofs(&LINUX_7, Placement::Copy));
 }
 
 #[test]
 fn an_erofs_that_stays_where_the_boot_loader_put_it() {
-    erofs(&LINUX_6_12, Placement::ZeroCopy, "/dev/loop0");
+    is_mounted_from("/dev/loop0", erofs_6_12());
 }
 
 /// Boots the system of a fixture with its store in several images.

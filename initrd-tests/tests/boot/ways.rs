@@ -1,6 +1,7 @@
 //! The ways into a machine: each boots the demo system for real, with what the builder makes for it.
 
 use crate::fixture::{Build, boot, run, with_appended};
+use crate::formats::erofs_6_12;
 use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
 use firn::image::built::Built;
 use firn::image::ipxe::{self, Form};
@@ -56,6 +57,13 @@ fn ovmf() -> PathBuf {
     installed("FIRN_OVMF", "/usr/share/ovmf/OVMF.fd")
 }
 
+/// A file of a Debian package that no machine here has: the newest one is unpacked.
+fn unpacked(work: &Path, package: &str, path: &str) -> PathBuf {
+    let unpack = Path::new(env!("CARGO_MANIFEST_DIR")).join("unpack");
+    run(Command::new(unpack).args(["sid", package]).arg(work)).unwrap();
+    work.join(path)
+}
+
 fn built() -> Built {
     Built::open(&LINUX_6_1.build().directory).unwrap()
 }
@@ -96,11 +104,39 @@ fn ipxe_in_uefi_boots_the_fat_form() {
     by_ipxe(Form::Fat, Some(ovmf()));
 }
 
+/// A machine that starts the newest iPXE from a disk, which runs this script.
+fn with_new_ipxe(work: &Path, script: &str) -> Machine {
+    let disk = work.join("disk");
+    let directory = disk.join("EFI/BOOT");
+    fs::create_dir_all(&directory).unwrap();
+    let ipxe = unpacked(work, "ipxe", "usr/lib/ipxe/ipxe-amd64.efi");
+    fs::copy(ipxe, directory.join("BOOTX64.EFI")).unwrap();
+    fs::write(directory.join("autoexec.ipxe"), format!("#!ipxe\ndhcp\n{script}")).unwrap();
+    machine(Loader::Uefi { firmware: ovmf(), directory: disk, network: true })
+}
+
+#[test]
+fn ipxe_in_uefi_boots_the_split_form() {
+    let (work, build) = (tempfile::tempdir().unwrap(), erofs_6_12());
+    let tree = work.path().join("tree");
+    ipxe::tree(&Built::open(&build.directory).unwrap(), &tree, Form::Split, None).unwrap();
+    let server = Server::new(&tree);
+    let script = format!("set cmdline {WORDS}\nchain http://10.0.2.2:{}/netboot.ipxe\n", server.port);
+    let report = boot(&with_new_ipxe(work.path(), &script)).unwrap();
+    runs(&report, build);
+    assert_eq!(store(&report), "erofs");
+}
+
 /// This system runs, and stage 1 is content.
 fn runs(report: &Report, build: &Build) {
     assert_eq!(report.kernel_release, build.manifest.kernel_release);
     assert_eq!(report.boot["init"], build.manifest.init.as_str());
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+/// The file system of the store image.
+fn store(report: &Report) -> &str {
+    &report.mounts.iter().find(|mount| mount.target == "/nix/.ro-store").unwrap().kind
 }
 
 #[test]
@@ -143,6 +179,23 @@ fn uefi_fetches_a_unified_kernel_image() {
     let report = boot(&machine(Loader::Http { firmware, variables })).unwrap();
     assert!(report.cmdline.ends_with(" way=http"), "{}", report.cmdline);
     runs(&report, LINUX_6_1.build());
+}
+
+#[test]
+fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
+    let (work, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stub = unpacked(work.path(), "systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub");
+    let options = uki::Options { stub: Some(stub), without_image: true, ..uki::Options::default() };
+    uki::image(&built(), tree.path(), &options, Progress::Quiet).unwrap();
+    let manifest = &LINUX_6_1.build().manifest;
+    fs::copy(LINUX_6_1.build().directory.join(&manifest.image), tree.path().join("image")).unwrap();
+    let server = Server::new(tree.path());
+    let base = format!("http://10.0.2.2:{}", server.port);
+    let script = format!(
+        "kernel {base}/nixos.efi {} {WORDS}\ninitrd {base}/image /{} mode=444\nboot\n",
+        manifest.cmdline, manifest.image
+    );
+    runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), LINUX_6_1.build());
 }
 
 /// A machine with a kexec tree of another system in `/kexec`, and a kexec beside it.
