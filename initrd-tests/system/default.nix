@@ -53,6 +53,7 @@ let
     inherit version;
     terminfo = debian.ncurses-base;
     units = if systemd == null then "" else import ./systemd.nix { inherit run systemd; };
+    systemd = if systemd == null then "" else systemd;
     tmpfiles = ./tmpfiles.conf;
   } ''
     mkdir $out
@@ -64,7 +65,7 @@ let
     if [[ $units ]]; then
       mkdir $out/etc/systemd $out/etc/tmpfiles.d
       ln -s $units $out/etc/systemd/system
-      cp $tmpfiles $out/etc/tmpfiles.d/demo.conf
+      sed "s|@systemd@|$systemd|" $tmpfiles > $out/etc/tmpfiles.d/demo.conf
     fi
   '';
 

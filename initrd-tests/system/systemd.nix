@@ -5,20 +5,22 @@ run "units" { inherit systemd; } ''
   mkdir $out
   cd $systemd/lib/systemd/system
   cp -a basic.target final.target local-fs-pre.target local-fs.target multi-user.target paths.target shutdown.target \
-    slices.target sockets.target swap.target sysinit.target timers.target umount.target \
+    slices.target sockets.target swap.target sysinit.target timers.target umount.target kexec.target systemd-kexec.service \
     systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket systemd-machine-id-commit.service \
     systemd-tmpfiles-setup.service $out
   cd $out
   # Debian's paths are not here.
-  sed -i -E -e "s|^(Exec.*)=/lib/|\1=$systemd/lib/|" -e "s|^(Exec.*)=systemd-|\1=$systemd/bin/systemd-|" *.service
+  sed -i -E -e "s|^(Exec.*)=/lib/|\1=$systemd/lib/|" -e "s|^(Exec.*)=system|\1=$systemd/bin/system|" *.service
   # Version 252 fails without a /var.
   sed -i "s|^After=.*|& systemd-tmpfiles-setup.service|" systemd-machine-id-commit.service
 
-  # Switches off when the probe has ended, by the kernel: how systemd shuts down is nobody's business here.
+  # Switches off when the probe has ended, by the kernel. Not ended by systemd, which would be an end, too: it may kexec.
   cat > firn-probe.service << END
   [Unit]
   Description=What the tests want to know
   ConditionKernelCommandLine=probe
+  DefaultDependencies=no
+  After=sysinit.target basic.target
   SuccessAction=poweroff-immediate
   FailureAction=poweroff-immediate
   [Service]

@@ -5,7 +5,7 @@ use firn::image::progress::Progress;
 use firn::image::{self, Manifest, Packing};
 use firn::plan;
 use initrd_tests::Report;
-use qemu::{Exit, Machine};
+use qemu::{Exit, Machine, Outcome};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,7 +75,15 @@ impl Fixture {
 /// A machine that did not start, one that wrote no report or a broken one, and one that did not switch itself off. Without
 /// a whole report the boot has failed, whatever the console says.
 pub fn boot(machine: &Machine) -> Result<Report> {
-    let outcome = machine.run()?;
+    report(&machine.run()?)
+}
+
+/// Reads the report of a machine that ran.
+///
+/// # Errors
+///
+/// As above.
+pub fn report(outcome: &Outcome) -> Result<Report> {
     let console = || format!("the console ends with:\n{}", outcome.last_words());
     ensure!(!outcome.report.is_empty(), "no report ({:?}); {}", outcome.exit, console());
     // A firmware for UEFI takes every serial port for a console, and clears the screen there.

@@ -1,8 +1,9 @@
 //! The ways into a machine: each boots the demo system for real, with what the builder makes for it.
 
-use crate::fixture::{Build, boot, run, with_appended};
+use crate::fixture::{Build, Fixture, boot, report, run, with_appended};
 use crate::formats::erofs_6_12;
-use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
+use crate::systemd::PREPARE_ROOT_6_12;
+use crate::{LINUX_6_1, assert_succeeded};
 use firn::image::built::Built;
 use firn::image::ipxe::{self, Form};
 use firn::image::progress::Progress;
@@ -198,37 +199,58 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
     runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), LINUX_6_1.build());
 }
 
-/// A machine with a kexec tree of another system in `/kexec`, and a kexec beside it.
-fn with_tree(work: &Path, other: &Path) -> Machine {
+/// The machine of a fixture with a kexec tree of another system in `/kexec`, and a kexec beside it.
+fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
     let tree = work.join("tree-of-kexec");
     kexec::tree(&Built::open(other).unwrap(), &tree).unwrap();
     run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kexec-tools")).arg(&tree)).unwrap();
-    with_appended(&LINUX_6_1, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
+    with_appended(fixture, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
+}
+
+/// What the next system has on its command line.
+fn next_cmdline(build: &Build) -> String {
+    format!("{} panic=-1 probe=facts way=kexec", build.manifest.cmdline)
 }
 
 #[test]
 fn kexec_boots_another_system() {
-    let work = tempfile::tempdir().unwrap();
-    let other = LINUX_6_12.build();
-    let mut machine = with_tree(work.path(), &other.directory);
+    let (work, other) = (tempfile::tempdir().unwrap(), erofs_6_12());
+    let mut machine = with_tree(&LINUX_6_1, work.path(), &other.directory);
     machine.append("probe=kexec");
     let report = boot(&machine).unwrap();
-    assert_eq!(report.kernel_release, other.manifest.kernel_release);
-    assert_eq!(report.cmdline, format!("{} panic=-1 probe=facts way=kexec", other.manifest.cmdline));
-    assert_eq!(report.boot["init"], other.manifest.init.as_str());
+    runs(&report, other);
+    assert_eq!(report.cmdline, next_cmdline(other));
+    assert_eq!(store(&report), "erofs");
 }
 
 #[test]
-fn kexec_needs_memory() {
+fn kexec_is_left_to_systemd() {
+    let (work, other) = (tempfile::tempdir().unwrap(), LINUX_6_1.build());
+    let mut machine = with_tree(&PREPARE_ROOT_6_12, work.path(), &other.directory);
+    machine.append("probe=kexec");
+    let outcome = machine.run().unwrap();
+    let report = report(&outcome).unwrap();
+    runs(&report, other);
+    assert_eq!(report.cmdline, next_cmdline(other));
+    // Before that it had ended what ran; its own colours stand between the words.
+    let ended = ["Stopped target", "umount.target", "systemd-kexec.service"];
+    assert!(ended.iter().all(|words| outcome.console.contains(words)), "{}", outcome.console);
+}
+
+#[test]
+fn kexec_needs_memory_and_a_signature() {
     let work = tempfile::tempdir().unwrap();
-    let mut machine = with_tree(work.path(), &LINUX_6_1.build().directory);
+    let mut machine = with_tree(&LINUX_6_1, work.path(), &LINUX_6_1.build().directory);
     machine.memory_mib = 512;
     machine.append("probe=kexec-refused firn.root.size=90%");
     let report = boot(&machine).unwrap();
-    let [fill, refused] = &*report.commands else { panic!("{:#?}", report.commands) };
+    let [fill, small, empty, locked] = &*report.commands else { panic!("{:#?}", report.commands) };
     assert_succeeded(fill);
-    assert_eq!(refused.status, Some(1), "{refused:#?}");
-    assert!(refused.stderr.contains("MiB of memory are available and this takes"), "{refused:#?}");
+    assert_eq!(small.status, Some(1), "{small:#?}");
+    assert!(small.stderr.contains("MiB of memory are available and this takes"), "{small:#?}");
+    assert_succeeded(empty);
+    assert_eq!(locked.status, Some(1), "{locked:#?}");
+    assert!(locked.stderr.contains("it is locked down and takes kernels with a signature"), "{locked:#?}");
 }
 
 #[test]
