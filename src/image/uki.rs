@@ -26,6 +26,10 @@ const SECTION_HEADER: usize = 40;
 /// Readable data that is there from the start.
 const CHARACTERISTICS: u64 = 0x4000_0040;
 
+/// The first systemd whose stub adds its ramdisk to one that the boot loader brought. Those before do not start the kernel then:
+/// "Error registering initrd: Already started".
+const ADDS_ITS_RAMDISK: u32 = 261;
+
 /// What goes into the image, apart from the build.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -45,6 +49,13 @@ pub struct Options {
 pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<Entry>> {
     let (mut output, name) = Directory::of_file(out, "nixos.efi")?;
     let stub = stub(options, &built.manifest.system)?;
+    if let (true, Some(version)) = (options.without_image, version(&stub)) {
+        ensure!(
+            version >= ADDS_ITS_RAMDISK,
+            "the stub is of systemd {version}, which boots with one ramdisk only; give that of systemd {ADDS_ITS_RAMDISK} or \
+             newer with --stub, or leave the store image in"
+        );
+    }
     let kernel = built.kernel()?;
     let ramdisk = if options.without_image { built.ramdisk_without_images()? } else { built.ramdisk()? };
     let cmdline = format!("{} {}", built.manifest.cmdline, options.append);
@@ -89,6 +100,14 @@ fn stub(options: &Options, system: &str) -> Result<Vec<u8>> {
             path.display()
         )
     })
+}
+
+/// The systemd that a stub is of, if it says so.
+fn version(stub: &[u8]) -> Option<u32> {
+    const BEFORE: &[u8] = b"#### LoaderInfo: systemd-stub ";
+    let place = stub.windows(BEFORE.len()).position(|bytes| bytes == BEFORE)? + BEFORE.len();
+    let digits: Vec<_> = stub[place..].iter().copied().take_while(u8::is_ascii_digit).collect();
+    String::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Where the contents of a section belong in the file.
@@ -246,6 +265,25 @@ mod tests {
         let options = Options { without_image: false, ..options };
         image(&built, &whole, &options, Progress::Quiet).unwrap();
         assert!(section(&whole, ".initrd").contains("an image"));
+    }
+
+    #[test]
+    fn a_stub_for_one_ramdisk() {
+        let directory = tempfile::tempdir().unwrap();
+        let built = sample(directory.path(), "", "", "firn-init");
+        let stub = directory.path().join("stub");
+        let made = |magic: &str, without_image| {
+            fs::write(&stub, [&program(), magic.as_bytes()].concat()).unwrap();
+            let options = Options { stub: Some(stub.clone()), without_image, ..Options::default() };
+            image(&built, directory.path(), &options, Progress::Quiet).map_err(|error| error.to_string())
+        };
+        let old = "#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####";
+        let error = made(old, true).unwrap_err();
+        assert!(error.contains("is of systemd 257") && error.contains("systemd 261 or newer with --stub"), "{error}");
+        made(old, false).unwrap();
+        for magic in ["#### LoaderInfo: systemd-stub 262.1-1 ####", "#### LoaderInfo: systemd-stub main ####", ""] {
+            made(magic, true).unwrap();
+        }
     }
 
     #[test]

@@ -256,8 +256,7 @@ fn kexec_needs_memory_and_a_signature() {
 #[test]
 fn a_foreign_reader_finds_what_a_unified_kernel_image_is_made_of() {
     let directory = tempfile::tempdir().unwrap();
-    let options = uki::Options { without_image: true, ..uki::Options::default() };
-    uki::image(&built(), directory.path(), &options, Progress::Quiet).unwrap();
+    uki::image(&built(), directory.path(), &uki::Options::default(), Progress::Quiet).unwrap();
     let headers = run(Command::new("objdump").arg("-h").arg(directory.path().join("nixos.efi"))).unwrap();
     for section in [".text", ".sbat", ".osrel", ".uname", ".cmdline", ".linux", ".initrd"] {
         assert!(headers.contains(&format!(" {section} ")), "no {section} in {headers}");

@@ -26,7 +26,7 @@ pub struct Uki {
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     append: String,
 
-    /// Leave the store image out, for a boot loader that brings it as a ramdisk of its own
+    /// Leave the store image out, for a boot loader that brings it as a ramdisk of its own; takes the stub of systemd 261 or newer
     #[arg(long)]
     without_image: bool,
 
