@@ -3,11 +3,12 @@
 use crate::fixture::{Build, Fixture, boot, report, run, with_appended};
 use crate::formats::erofs_6_12;
 use crate::systemd::PREPARE_ROOT_6_12;
-use crate::{LINUX_6_1, assert_succeeded};
+use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
 use firn::image::built::Built;
 use firn::image::ipxe::{self, Form};
 use firn::image::progress::Progress;
 use firn::image::{kexec, uki};
+use firn::plan;
 use initrd_tests::Report;
 use qemu::{Loader, Machine, uefi};
 use std::env;
@@ -65,12 +66,17 @@ fn unpacked(work: &Path, package: &str, path: &str) -> PathBuf {
     work.join(path)
 }
 
+/// What boots: a system whose store image stays where the boot loader puts it, by every way.
+fn build() -> &'static Build {
+    LINUX_6_12.build()
+}
+
 fn built() -> Built {
-    Built::open(&LINUX_6_1.build().directory).unwrap()
+    Built::open(&build().directory).unwrap()
 }
 
 fn machine(loader: Loader) -> Machine {
-    let kernel = LINUX_6_1.build().directory.join("bzImage");
+    let kernel = build().directory.join("bzImage");
     Machine { loader, time_limit: Duration::from_mins(4), ..Machine::new(kernel) }
 }
 
@@ -86,7 +92,7 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware };
     let report = boot(&machine(loader)).unwrap();
     assert!(report.cmdline.ends_with(&format!(" {WORDS} way=ipxe")), "{}", report.cmdline);
-    runs(&report, LINUX_6_1.build());
+    runs(&report, build());
 }
 
 #[test]
@@ -128,8 +134,11 @@ fn ipxe_in_uefi_boots_the_split_form() {
     assert_eq!(store(&report), "erofs");
 }
 
-/// This system runs, and stage 1 is content.
+/// This system runs, with its store image where it should be, and stage 1 is content.
 fn runs(report: &Report, build: &Build) {
+    let path = build.manifest.images[0].path.as_str();
+    let source = if path.starts_with(plan::RETAINED) { plan::INITRD } else { path };
+    assert_eq!(report.boot["images"][0]["source"], source);
     assert_eq!(report.kernel_release, build.manifest.kernel_release);
     assert_eq!(report.boot["init"], build.manifest.init.as_str());
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
@@ -143,14 +152,13 @@ fn store(report: &Report) -> &str {
 #[test]
 fn uefi_starts_the_kernel_by_itself() {
     let disk = tempfile::tempdir().unwrap();
-    let build = LINUX_6_1.build();
     for file in ["bzImage", "initrd"] {
-        fs::copy(build.directory.join(file), disk.path().join(file)).unwrap();
+        fs::copy(build().directory.join(file), disk.path().join(file)).unwrap();
     }
-    let line = format!("fs0:\\bzImage initrd=\\initrd {} {WORDS}\r\n", build.manifest.cmdline);
+    let line = format!("fs0:\\bzImage initrd=\\initrd {} {WORDS}\r\n", build().manifest.cmdline);
     fs::write(disk.path().join("startup.nsh"), line).unwrap();
     let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
-    runs(&boot(&machine(loader)).unwrap(), build);
+    runs(&boot(&machine(loader)).unwrap(), build());
 }
 
 #[test]
@@ -163,7 +171,7 @@ fn uefi_boots_a_unified_kernel_image() {
     let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
     let report = boot(&machine(loader)).unwrap();
     assert!(report.cmdline.ends_with(" way=uki"), "{}", report.cmdline);
-    runs(&report, LINUX_6_1.build());
+    runs(&report, build());
 }
 
 #[test]
@@ -179,7 +187,7 @@ fn uefi_fetches_a_unified_kernel_image() {
     let firmware = installed("FIRN_OVMF_CODE", "/usr/share/OVMF/OVMF_CODE.fd");
     let report = boot(&machine(Loader::Http { firmware, variables })).unwrap();
     assert!(report.cmdline.ends_with(" way=http"), "{}", report.cmdline);
-    runs(&report, LINUX_6_1.build());
+    runs(&report, build());
 }
 
 #[test]
@@ -188,15 +196,16 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
     let stub = unpacked(work.path(), "systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub");
     let options = uki::Options { stub: Some(stub), without_image: true, ..uki::Options::default() };
     uki::image(&built(), tree.path(), &options, Progress::Quiet).unwrap();
-    let manifest = &LINUX_6_1.build().manifest;
-    fs::copy(LINUX_6_1.build().directory.join(&manifest.image), tree.path().join("image")).unwrap();
+    let manifest = &build().manifest;
+    let [image] = &*manifest.images else { panic!("{manifest:#?}") };
+    fs::copy(build().directory.join(&image.file), tree.path().join("image")).unwrap();
     let server = Server::new(tree.path());
     let base = format!("http://10.0.2.2:{}", server.port);
     let script = format!(
-        "kernel {base}/nixos.efi {} {WORDS}\ninitrd {base}/image /{} mode=444\nboot\n",
-        manifest.cmdline, manifest.image
+        "kernel {base}/nixos.efi {} {WORDS}\ninitrd {base}/image {} mode=444\nboot\n",
+        manifest.cmdline, image.path
     );
-    runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), LINUX_6_1.build());
+    runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), build());
 }
 
 /// The machine of a fixture with a kexec tree of another system in `/kexec`, and a kexec beside it.
