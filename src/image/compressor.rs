@@ -6,9 +6,14 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use liblzma::stream::{Check, Stream};
+use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
 use liblzma::write::XzEncoder;
-use std::io::Write;
+use std::io::{self, Read, Write};
+use zstd::zstd_safe::CParameter;
+
+/// How far back zstd and xz look, and how large their tables are, as a power of two: more makes hardly anything smaller, and
+/// takes 100 MB of memory here, and what is looked back on in the booting machine.
+const WINDOW: u32 = 22;
 
 /// A compressor.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,30 +62,54 @@ impl Compressor {
     ///
     /// # Errors
     ///
-    /// Those of `out`.
-    pub fn compress(self, level: u32, input: &[u8], mut out: impl Write) -> Result<()> {
+    /// Those of `input` and `out`.
+    pub fn compress(self, level: u32, mut input: impl Read, mut out: impl Write) -> Result<()> {
         match self {
-            Self::Zstd => zstd::stream::copy_encode(input, out, level.try_into()?)?,
+            Self::Zstd => {
+                let mut encoder = zstd::Encoder::new(out, level.try_into()?)?;
+                if level > 12 {
+                    for limit in
+                        [CParameter::WindowLog(WINDOW), CParameter::ChainLog(WINDOW), CParameter::HashLog(WINDOW - 1)]
+                    {
+                        encoder.set_parameter(limit)?;
+                    }
+                }
+                io::copy(&mut input, &mut encoder)?;
+                encoder.finish()?;
+            }
             Self::Xz => {
+                let mut options = LzmaOptions::new_preset(level)?;
+                if level > 4 {
+                    options.dict_size(1 << WINDOW);
+                }
+                let mut filters = Filters::new();
+                filters.lzma2(&options);
                 // Of the checks that xz has, the kernel knows this one.
-                let mut encoder = XzEncoder::new_stream(out, Stream::new_easy_encoder(level, Check::Crc32)?);
-                encoder.write_all(input)?;
+                let mut encoder = XzEncoder::new_stream(out, Stream::new_stream_encoder(&filters, Check::Crc32)?);
+                io::copy(&mut input, &mut encoder)?;
                 encoder.finish()?;
             }
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(out, Compression::new(level));
-                encoder.write_all(input)?;
+                io::copy(&mut input, &mut encoder)?;
                 encoder.finish()?;
             }
             Self::Lz4 => {
                 out.write_all(&lz4::MAGIC)?;
-                for block in input.chunks(lz4::BLOCK) {
-                    let compressed = lz4_flex::block::compress(block);
+                loop {
+                    let mut block = Vec::new();
+                    input.by_ref().take(lz4::BLOCK as u64).read_to_end(&mut block)?;
+                    if block.is_empty() {
+                        break;
+                    }
+                    let compressed = lz4_flex::block::compress(&block);
                     out.write_all(&u32::try_from(compressed.len())?.to_le_bytes())?;
                     out.write_all(&compressed)?;
                 }
             }
-            Self::None => out.write_all(input)?,
+            Self::None => {
+                io::copy(&mut input, &mut out)?;
+            }
         }
         Ok(())
     }
@@ -119,7 +148,7 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             let level = compressor.level(None, Profile::Dev).unwrap();
-            compressor.compress(level, &input, file.reopen().unwrap()).unwrap();
+            compressor.compress(level, input.as_slice(), file.reopen().unwrap()).unwrap();
             let mut words = reader.split(' ');
             let mut command = Command::new(words.next().unwrap());
             let output = command.args(words).stdin(file.reopen().unwrap()).stderr(Stdio::inherit()).output().unwrap();

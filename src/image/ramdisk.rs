@@ -55,7 +55,6 @@ pub fn write(
     images: &[PathBuf],
     progress: Progress,
 ) -> Result<u64> {
-    let step = progress.step("Packing the ramdisk", plan.image_bytes());
     let tree = first_segment(programs, files, plan)?;
     for segment in &segments.before {
         copy(out, segment)?;
@@ -63,7 +62,9 @@ pub fn write(
     let mut archive = Vec::new();
     tree.write(&mut archive)?;
     let level = segments.compressor.level(segments.level, segments.profile)?;
-    segments.compressor.compress(level, &archive, &mut *out)?;
+    let step = progress.step("Packing stage 1", archive.len() as u64);
+    segments.compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
+    step.done();
     if segments.compressor == Compressor::Lz4 {
         // A block of no size ends it, from Linux 5.14 on; otherwise the kernel takes the next segment for one more block.
         out.write_all(&[0; 4])?;
@@ -77,14 +78,15 @@ pub fn write(
     }
     let before = out.bytes();
     if !images.is_empty() {
+        let step = progress.step("Packing the ramdisk", plan.image_bytes());
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
             let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
             archive.file(&image.path, 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
         }
         archive.finish()?;
+        step.done();
     }
-    step.done();
     Ok(before)
 }
 
