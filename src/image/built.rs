@@ -3,6 +3,7 @@
 use super::cpio;
 use super::manifest::Manifest;
 use super::output::{Directory, Entry};
+use super::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -85,7 +86,7 @@ impl Built {
     /// # Errors
     ///
     /// One that is not there, those of writing, and a directory that is this one.
-    pub fn output(&self, out: &Path, files: &[(&str, &str)]) -> Result<Directory> {
+    pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
         let mut output = Directory::create(out)?;
         ensure!(
             !same(out, &self.directory),
@@ -94,7 +95,7 @@ impl Built {
         );
         for (from, to) in files {
             let Part { path, .. } = self.whole(from)?;
-            output.link(Entry { name: (*to).into(), ..self.entry(from)?.clone() }, &path)?;
+            output.link(Entry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
         }
         Ok(output)
     }
@@ -202,7 +203,7 @@ pub(super) mod tests {
         fs::write(directory.path().join("bzImage"), "half").unwrap();
         let error = built.kernel().unwrap_err().to_string();
         assert!(error.contains("has 4 bytes and the manifest beside it says 6: build it again"), "{error}");
-        let error = built.output(directory.path(), &[]).unwrap_err().to_string();
+        let error = built.output(directory.path(), &[], Progress::Quiet).unwrap_err().to_string();
         assert!(error.contains("give another directory with --out"), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 use super::built::Built;
 use super::manifest::StoreImage;
 use super::output::Entry;
+use super::progress::Progress;
 use anyhow::{Result, ensure};
 use std::io::Write;
 use std::path::Path;
@@ -22,14 +23,15 @@ pub enum Form {
 /// # Errors
 ///
 /// A base URL that is none, a build that is not whole, and those of writing.
-pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>) -> Result<Vec<Entry>> {
+pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>, progress: Progress) -> Result<Vec<Entry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
     let images = if form == Form::Split { built.manifest.images.as_slice() } else { &[] };
     let mut output = match form {
-        Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")])?,
+        Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
             let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| image.file.as_str())).collect();
-            let mut output = built.output(out, &files.into_iter().map(|name| (name, name)).collect::<Vec<_>>())?;
+            let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
+            let mut output = built.output(out, &files, progress)?;
             output.write("initrd", |out| built.ramdisk_without_images()?.copy(out))?;
             output
         }
@@ -119,7 +121,7 @@ mod tests {
             (Form::Fat, vec!["bzImage", "initrd", "netboot.ipxe"]),
             (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe"]),
         ] {
-            let files = tree(&built, &out, form, None).unwrap();
+            let files = tree(&built, &out, form, None, Progress::Quiet).unwrap();
             assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);
         }
         assert_eq!(fs::read(out.join("initrd")).unwrap(), b"init");

@@ -20,8 +20,8 @@ const LEVEL: i32 = 10;
 /// # Errors
 ///
 /// A build that is not whole, and those of writing.
-pub fn tree(built: &Built, out: &Path) -> Result<Vec<Entry>> {
-    let mut output = built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")])?;
+pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>> {
+    let mut output = built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
     output.write("kexec-boot", |out| Ok(out.write_all(script(built)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
@@ -122,7 +122,7 @@ mod tests {
             let machine = Self { directory: tempfile::tempdir().unwrap() };
             fs::create_dir(machine.path("build")).unwrap();
             let built = sample(&machine.path("build"), "NixOS it's (6.9)", "init=/x a=\"b c\" it's", "firn-init");
-            tree(&built, &machine.path("tree")).unwrap();
+            tree(&built, &machine.path("tree"), Progress::Quiet).unwrap();
             machine.file("sys/kernel/kexec_loaded", "0").file("proc/sys/kernel/kexec_load_disabled", "0");
             machine.file("proc/meminfo", "MemTotal: 9 kB\nMemAvailable:   81920 kB\n");
             machine.program("id", "echo 0").program("sync", "").program("kexec", "printf '<%s>' kexec \"$@\"; echo");

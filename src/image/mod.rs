@@ -132,7 +132,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let before_images = output
         .write("initrd", |out| ramdisk::write(out, &programs, files, &plan, &options.segments, &images, progress))?;
     advise(output.entries().last(), progress);
-    output.copy("bzImage", &system.kernel)?;
+    output.copy("bzImage", &system.kernel, progress)?;
     let cmdline = system.cmdline(retain);
     let script = ipxe::script(&cmdline, &[], "");
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;

@@ -121,10 +121,16 @@ impl Directory {
     /// # Errors
     ///
     /// Those of reading and writing, with both paths.
-    pub fn copy(&mut self, name: &str, from: &Path) -> Result<()> {
+    pub fn copy(&mut self, name: &str, from: &Path, progress: Progress) -> Result<()> {
         self.write(name, |output| {
-            let copied = File::open(from).and_then(|mut file| io::copy(&mut file, output));
-            copied.map(drop).with_context(|| format!("copying {}", from.display()))
+            let mut copy = || -> io::Result<_> {
+                let file = File::open(from)?;
+                let step = progress.step("Copying a file", file.metadata()?.len());
+                io::copy(&mut step.reading(file), output)?;
+                step.done();
+                Ok(())
+            };
+            copy().with_context(|| format!("copying {}", from.display()))
         })
     }
 
@@ -134,9 +140,9 @@ impl Directory {
     /// # Errors
     ///
     /// Those of [`copy`](Self::copy).
-    pub fn link(&mut self, entry: Entry, from: &Path) -> Result<()> {
+    pub fn link(&mut self, entry: Entry, from: &Path, progress: Progress) -> Result<()> {
         if fs::hard_link(from, self.staged(&entry.name)).is_err() {
-            return self.copy(&entry.name, from);
+            return self.copy(&entry.name, from, progress);
         }
         self.entries.push(entry);
         Ok(())

@@ -7,11 +7,12 @@ use crate::digest::sha256;
 use crate::image::progress::Progress;
 use crate::plan::{self, Image, Plan};
 use anyhow::{Context, Result};
+use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
 
 /// Something that was compared.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is.
     pub what: String,

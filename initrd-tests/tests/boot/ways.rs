@@ -84,7 +84,7 @@ fn machine(loader: Loader) -> Machine {
 fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let work = tempfile::tempdir().unwrap();
     let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
-    ipxe::tree(&built(), &tree, form, None).unwrap();
+    ipxe::tree(&built(), &tree, form, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let url = format!("http://10.0.2.2:{}/netboot.ipxe", server.port);
     fs::create_dir(&tftp).unwrap();
@@ -211,7 +211,7 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
 /// The machine of a fixture with a kexec tree of another system in `/kexec`, and a kexec beside it.
 fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
     let tree = work.join("tree-of-kexec");
-    kexec::tree(&Built::open(other).unwrap(), &tree).unwrap();
+    kexec::tree(&Built::open(other).unwrap(), &tree, Progress::Quiet).unwrap();
     run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kexec-tools")).arg(&tree)).unwrap();
     with_appended(fixture, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
 }

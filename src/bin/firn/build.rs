@@ -1,7 +1,7 @@
 //! `firn build`: everything that a machine needs to boot a system, in one directory.
 
+use crate::report::Report;
 use crate::words::{PackingWords, RamdiskWords, StoreWords};
-use crate::{progress, summary};
 use anyhow::Result;
 use clap::Args;
 use firn::image;
@@ -23,17 +23,16 @@ pub struct Build {
     #[command(flatten)]
     packing: PackingWords,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Build {
     /// Builds, and says what there is then.
     pub fn run(self) -> Result<()> {
-        let progress = progress(self.quiet)?;
+        let progress = self.report.progress()?;
         let options = self.packing.add_to(self.ramdisk.add_to(self.store.options(self.out))?);
         let manifest = image::build(&options, progress)?;
-        if self.quiet { Ok(()) } else { summary::print(&manifest.label, &options.out, &manifest.files) }
+        self.report.made(&manifest.label, &options.out, &manifest.files)
     }
 }

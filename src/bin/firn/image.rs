@@ -1,7 +1,7 @@
 //! `firn image`: the store image alone.
 
+use crate::report::Report;
 use crate::words::{PackingWords, StoreWords};
-use crate::{progress, summary};
 use anyhow::Result;
 use clap::Args;
 use firn::image;
@@ -20,17 +20,16 @@ pub struct Image {
     #[command(flatten)]
     packing: PackingWords,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Image {
     /// Packs, and says what there is then.
     pub fn run(self) -> Result<()> {
-        let progress = progress(self.quiet)?;
+        let progress = self.report.progress()?;
         let options = self.packing.add_to(self.store.options(self.out));
         let files = image::store_image(&options, progress)?;
-        if self.quiet { Ok(()) } else { summary::print("Store image", &options.out, &files) }
+        self.report.made("Store image", &options.out, &files)
     }
 }

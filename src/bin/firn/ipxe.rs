@@ -1,6 +1,6 @@
 //! `firn ipxe`: what machines with iPXE boot from.
 
-use crate::summary;
+use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
 use firn::image::built::Built;
@@ -25,17 +25,17 @@ pub struct Ipxe {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Ipxe {
     /// Makes the directory, and says what there is then.
     pub fn run(self) -> Result<()> {
+        let progress = self.report.progress()?;
         let built = Built::open(&self.build)?;
         let form = if self.split { Form::Split } else { Form::Fat };
-        let files = ipxe::tree(&built, &self.out, form, self.base_url.as_deref())?;
-        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+        let files = ipxe::tree(&built, &self.out, form, self.base_url.as_deref(), progress)?;
+        self.report.made(&built.manifest.label, &self.out, &files)
     }
 }

@@ -1,6 +1,6 @@
 //! `firn kexec`: what a running Linux boots a system from.
 
-use crate::summary;
+use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
 use firn::image::built::Built;
@@ -17,16 +17,16 @@ pub struct Kexec {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Kexec {
     /// Makes the directory, and says what there is then.
     pub fn run(self) -> Result<()> {
+        let progress = self.report.progress()?;
         let built = Built::open(&self.build)?;
-        let files = kexec::tree(&built, &self.out)?;
-        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+        let files = kexec::tree(&built, &self.out, progress)?;
+        self.report.made(&built.manifest.label, &self.out, &files)
     }
 }

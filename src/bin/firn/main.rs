@@ -12,7 +12,7 @@ mod kexec;
 mod ls;
 mod man;
 mod ramdisk;
-mod summary;
+mod report;
 mod tarball;
 mod text;
 mod uki;
@@ -20,10 +20,7 @@ mod unpack;
 mod verify;
 mod words;
 
-use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use firn::image::interrupt;
-use firn::image::progress::Progress;
 use std::process::ExitCode;
 
 /// Packs NixOS systems that run from memory, with a stage 1 that boots them; and looks into what was packed.
@@ -96,12 +93,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// How progress is shown, for what takes long and is not to leave anything behind when it is interrupted.
-fn progress(quiet: bool) -> Result<Progress> {
-    interrupt::listen().context("catching the signals that interrupt")?;
-    Ok(if quiet { Progress::Quiet } else { Progress::for_stderr() })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `firn ramdisk`: the ramdisk alone.
 
+use crate::report::Report;
 use crate::words::{RamdiskWords, StoreWords};
-use crate::{progress, summary};
 use anyhow::Result;
 use clap::Args;
 use firn::image;
@@ -29,17 +29,16 @@ pub struct Ramdisk {
     #[command(flatten)]
     parts: RamdiskWords,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Ramdisk {
     /// Packs, and says what there is then.
     pub fn run(self) -> Result<()> {
-        let progress = progress(self.quiet)?;
+        let progress = self.report.progress()?;
         let options = self.parts.add_to(self.store.options(self.out))?;
         let files = image::ramdisk(&options, &self.images, self.split, progress)?;
-        if self.quiet { Ok(()) } else { summary::print("Ramdisk", &options.out, &files) }
+        self.report.made("Ramdisk", &options.out, &files)
     }
 }

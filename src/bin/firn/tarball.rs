@@ -1,11 +1,10 @@
 //! `firn tarball`: what `firn kexec` makes, in one file.
 
-use crate::summary;
+use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
 use firn::image::built::Built;
 use firn::image::kexec;
-use firn::image::progress::Progress;
 use std::path::PathBuf;
 
 /// The words of `firn tarball`.
@@ -18,17 +17,16 @@ pub struct Tarball {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Tarball {
     /// Makes the tarball, and says what it is.
     pub fn run(self) -> Result<()> {
-        let progress = if self.quiet { Progress::Quiet } else { Progress::for_stderr() };
+        let progress = self.report.progress()?;
         let built = Built::open(&self.build)?;
         let files = kexec::tarball(&built, &self.out, progress)?;
-        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+        self.report.made(&built.manifest.label, &self.out, &files)
     }
 }

@@ -1,10 +1,9 @@
 //! `firn uki`: what UEFI boots from, in one file.
 
-use crate::summary;
+use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
 use firn::image::built::Built;
-use firn::image::progress::Progress;
 use firn::image::uki::{self, Options};
 use std::path::PathBuf;
 
@@ -30,18 +29,17 @@ pub struct Uki {
     #[arg(long)]
     without_image: bool,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 impl Uki {
     /// Makes the program, and says what it is.
     pub fn run(self) -> Result<()> {
-        let progress = if self.quiet { Progress::Quiet } else { Progress::for_stderr() };
+        let progress = self.report.progress()?;
         let built = Built::open(&self.build)?;
         let options = Options { stub: self.stub, append: self.append, without_image: self.without_image };
         let files = uki::image(&built, &self.out, &options, progress)?;
-        if self.quiet { Ok(()) } else { summary::print(&built.manifest.label, &self.out, &files) }
+        self.report.made(&built.manifest.label, &self.out, &files)
     }
 }

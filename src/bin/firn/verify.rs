@@ -4,7 +4,8 @@ use crate::text;
 use anyhow::{Result, ensure};
 use clap::Args;
 use firn::image::progress::Progress;
-use firn::inspect::verify;
+use firn::inspect::verify::{self, Finding};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// The words of `firn verify`.
@@ -13,27 +14,31 @@ pub struct Verify {
     /// A directory that firn build made
     directory: PathBuf,
 
-    /// Print nothing but errors
+    /// Print nothing but what is wrong
     #[arg(long, short)]
     quiet: bool,
+
+    /// Print JSON for programs: what was compared, and on standard error a line for each bit of progress
+    #[arg(long)]
+    json: bool,
 }
 
 impl Verify {
     /// Prints a line for everything that was compared. An error if something is wrong.
     pub fn run(self) -> Result<()> {
-        // Without a terminal the findings say enough.
-        let progress = Some(Progress::for_stderr()).filter(|progress| *progress == Progress::Bar && !self.quiet);
-        let findings = verify::verify(&self.directory, progress.unwrap_or(Progress::Quiet))?;
-        text::print(|out| {
-            for finding in &findings {
-                match &finding.fault {
-                    Some(fault) => writeln!(out, "{}: {fault}", finding.what)?,
-                    None if self.quiet => {}
-                    None => writeln!(out, "{}: as it should be", finding.what)?,
-                }
-            }
-            Ok(())
-        })?;
+        let progress = match Progress::for_stderr() {
+            _ if self.quiet => Progress::Quiet,
+            _ if self.json => Progress::Json,
+            // Without a terminal the findings say enough.
+            Progress::Lines => Progress::Quiet,
+            bar => bar,
+        };
+        let findings = verify::verify(&self.directory, progress)?;
+        if self.json {
+            text::print_json(&findings)?;
+        } else {
+            text::print(|out| Ok(self.show(&findings, out)?))?;
+        }
         let faults = findings.iter().filter(|finding| finding.fault.is_some()).count();
         ensure!(
             faults == 0,
@@ -41,6 +46,16 @@ impl Verify {
             self.directory.display(),
             findings.len()
         );
+        Ok(())
+    }
+    fn show(&self, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+        for finding in findings {
+            match &finding.fault {
+                Some(fault) => writeln!(out, "{}: {fault}", finding.what)?,
+                None if self.quiet => {}
+                None => writeln!(out, "{}: as it should be", finding.what)?,
+            }
+        }
         Ok(())
     }
 }
