@@ -2,7 +2,7 @@
 
 use super::cpio;
 use super::manifest::Manifest;
-use super::output::{Directory, Entry};
+use super::output::{self, Directory, Entry};
 use super::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -89,7 +89,7 @@ impl Built {
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
         let mut output = Directory::create(out)?;
         ensure!(
-            !same(out, &self.directory),
+            !output::same(out, &self.directory),
             "{} is what firn build made, and the manifest in it would be wrong then; give another directory with --out",
             out.display()
         );
@@ -98,6 +98,19 @@ impl Built {
             output.link(Entry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
         }
         Ok(output)
+    }
+
+    /// A place for one file that is made of it: `out`, or in the directory `out` the name `default`.
+    ///
+    /// # Errors
+    ///
+    /// A directory that cannot be written to, and the name of a file that is of this build.
+    pub fn file_output(&self, out: &Path, default: &str) -> Result<(Directory, String)> {
+        let (output, name) = Directory::of_file(out, default)?;
+        let files: Vec<_> = self.manifest.files.iter().map(|file| self.directory.join(&file.name)).collect();
+        let manifest = self.directory.join("manifest.json");
+        output.spare(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
+        Ok((output, name))
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
@@ -144,10 +157,6 @@ impl Part {
         ensure!(copied == self.bytes, "{} ended after {copied} of {} bytes", self.path.display(), self.bytes);
         Ok(())
     }
-}
-
-fn same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]

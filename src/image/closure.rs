@@ -37,7 +37,8 @@ impl Contents {
         }
         let closure = match &self.closure_info {
             Some(directory) => from_closure_info(directory, &roots)?,
-            None => nix::closure(&roots)?,
+            None => present(nix::closure(&roots)?)
+                .context("the store is damaged; nix-store --verify --check-contents --repair mends it")?,
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
@@ -75,13 +76,12 @@ fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<Vec<Register
     };
     let (registration, paths) = (read("registration")?, read("store-paths")?);
     let closure = nix::parse(&registration).with_context(|| format!("reading {}/registration", directory.display()))?;
-    check(&closure, &paths, roots).with_context(|| {
+    check(&closure, &paths, roots).and_then(|()| present(closure)).with_context(|| {
         format!("{} does not fit; make it anew, with closureInfo of this very system", directory.display())
-    })?;
-    Ok(closure)
+    })
 }
 
-/// Makes sure that a registration is whole: all paths of the list, all roots, every reference, valid hashes, and each there.
+/// Makes sure that a registration is whole: all paths of the list, all roots, every reference, valid hashes.
 fn check(closure: &[Registered], paths: &str, roots: &[PathBuf]) -> Result<()> {
     let known: HashSet<_> = closure.iter().map(|registered| registered.path.as_str()).collect();
     for root in roots {
@@ -96,9 +96,16 @@ fn check(closure: &[Registered], paths: &str, roots: &[PathBuf]) -> Result<()> {
             bail!("{path} refers to {reference}, which is not in it");
         }
         ensure!(nix::is_hash(&registered.nar_hash), "{path} has the hash {:?}, which is none", registered.nar_hash);
-        ensure!(fs::symlink_metadata(path).is_ok(), "{path} is not in the store of this machine");
     }
     Ok(())
+}
+
+/// Makes sure that every path is there: Nix knows paths that somebody has deleted behind its back.
+fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
+    for Registered { path, .. } in &closure {
+        ensure!(fs::symlink_metadata(path).is_ok(), "{path} is not in the store of this machine");
+    }
+    Ok(closure)
 }
 
 /// The path directly below the store that `path` lies in.

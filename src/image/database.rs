@@ -4,8 +4,9 @@
 use super::modules::Packed;
 use super::nix::{self, Registered};
 use super::progress::Progress;
+use super::tool;
 use crate::plan::DATABASE;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use rusqlite::Connection;
 use std::fs;
@@ -58,13 +59,14 @@ pub fn make(
     let Some(output) = store.load(closure).context("running nix-store --load-db")? else {
         return leave("there is no nix-store on the PATH");
     };
-    ensure!(
-        output.status.success(),
-        "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or leave the database \
-         to the boots with --database load",
-        toplevel.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    if !output.status.success() {
+        return Err(tool::failure(format!(
+            "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or leave the \
+             database to the boots with --database load",
+            toplevel.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        )));
+    }
     let schema =
         fs::read_to_string(store.database().join("schema")).context("reading the schema that nix-store wrote")?;
     if schema.trim() != SCHEMA.to_string() {

@@ -1,7 +1,7 @@
 //! What a running Linux boots a system from by kexec: the tree and the tarball, as nixpkgs' `kexecTree` and `kexecTarball`.
 
 use super::built::Built;
-use super::output::{Directory, Entry};
+use super::output::Entry;
 use super::progress::Progress;
 use anyhow::{Context, Result};
 use std::fs::{self, Permissions};
@@ -35,7 +35,7 @@ pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>>
 /// As above.
 pub fn tarball(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>> {
     let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&built.manifest.label), built.manifest.system);
-    let (mut output, name) = Directory::of_file(out, &default)?;
+    let (mut output, name) = built.file_output(out, &default)?;
     let (kernel, ramdisk) = (built.kernel()?, built.ramdisk()?);
     let script = script(built)?;
     output.write(&name, |out| {

@@ -100,6 +100,12 @@ impl Options {
             placement: Placement::default(),
         }
     }
+
+    /// Files that are read, and so must not be written.
+    fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let programs = [&self.firn_init].into_iter().chain(&self.rescue_shell);
+        programs.chain(&self.segments.before).chain(&self.segments.after).map(PathBuf::as_path)
+    }
 }
 
 /// Builds everything that it takes to boot `options.toplevel` from memory, in the directory `options.out`.
@@ -110,11 +116,16 @@ impl Options {
 /// what an earlier build put there is untouched.
 pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let system = toplevel::read(&options.toplevel)?;
+    output::outside(&options.out, &system.toplevel)?;
     let format = options.packing.format;
     let parts = Parts::collect(&system, format, options)?;
 
     let mut output = Directory::create(&options.out)?;
-    let database = parts.database(&system, options, output.scratch(), progress)?;
+    for name in [format.file_name(), "initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
+        output.spare(name, options.inputs())?;
+    }
+    let database = parts.database(&system, options, output.scratch(), progress);
+    let database = database.map_err(|error| output.unwritten("initrd", error))?;
     let entries = store::make(
         &parts.closure,
         output.scratch(),
@@ -122,7 +133,8 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
         &options.packing,
         options.layers.as_ref(),
         progress,
-    )?;
+    );
+    let entries = entries.map_err(|error| output.unwritten(format.file_name(), error))?;
     let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
     output.add(&entries);
 
@@ -161,10 +173,11 @@ fn advise(ramdisk: Option<&Entry>, progress: Progress) {
 /// As above.
 pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> {
     let system = toplevel::read(&options.toplevel)?;
+    output::outside(&options.out, &system.toplevel)?;
     let closure = options.contents.collect(&system)?;
     let (mut output, name) = Directory::of_file(&options.out, options.packing.format.file_name())?;
-    let images = store::make(&closure, output.scratch(), &name, &options.packing, options.layers.as_ref(), progress)?;
-    output.add(&images);
+    let images = store::make(&closure, output.scratch(), &name, &options.packing, options.layers.as_ref(), progress);
+    output.add(&images.map_err(|error| output.unwritten(&name, error))?);
     output.publish()
 }
 
@@ -176,6 +189,7 @@ pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> 
 /// As above, and an image that is none.
 pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Progress) -> Result<Vec<Entry>> {
     let system = toplevel::read(&options.toplevel)?;
+    output::outside(&options.out, &system.toplevel)?;
     let Some(first) = images.first() else { bail!("there is no store image; give what firn image made with --image") };
     let format = Format::of(first)?;
     for image in images {
@@ -189,7 +203,9 @@ pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Pro
     ensure!(images.len() <= MAX_IMAGES, "stage 1 stacks at most {MAX_IMAGES} store images; pack the store as fewer");
     let parts = Parts::collect(&system, format, options)?;
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
-    let database = parts.database(&system, options, output.scratch(), progress)?;
+    output.spare(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
+    let database = parts.database(&system, options, output.scratch(), progress);
+    let database = database.map_err(|error| output.unwritten(&name, error))?;
     let names = (0..images.len()).map(|number| store::numbered(format.file_name(), number));
     let described = names.zip(images).map(|(name, image)| Ok(Entry { name, ..output::describe(image, progress)? }));
     let plan = parts.plan(&system, options, described.collect::<Result<_>>()?, database.is_some());

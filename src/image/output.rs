@@ -2,11 +2,11 @@
 
 use super::progress::Progress;
 use crate::digest::{self, sha256};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -53,6 +53,27 @@ pub fn describe(path: &Path, progress: Progress) -> Result<Entry> {
 /// Those of copying.
 pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}
+
+/// Makes sure that a place is not within a system, whose store path nobody may change.
+///
+/// # Errors
+///
+/// One that is.
+pub fn outside(out: &Path, toplevel: &Path) -> Result<()> {
+    let absolute = std::path::absolute(out).with_context(|| format!("looking for {}", out.display()))?;
+    let real = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    ensure!(
+        !real.is_some_and(|real| real.starts_with(toplevel)),
+        "{} is in the system itself; give another place with --out",
+        out.display()
+    );
+    Ok(())
+}
+
+/// Whether two paths lead to one file.
+pub fn same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A file that is being written, and described on the way.
@@ -111,9 +132,35 @@ impl Directory {
             file.into_inner()?.sync_all()?;
             Ok((value, Entry { name: name.into(), bytes, sha256 }))
         };
-        let (value, entry) = pack().with_context(|| format!("writing {}", self.path.join(name).display()))?;
+        let (value, entry) = pack().map_err(|error| self.unwritten(name, error))?;
         self.entries.push(entry);
         Ok(value)
+    }
+
+    /// Says of an error which file could not be made, and what helps if it was for lack of room.
+    pub fn unwritten(&self, name: &str, error: Error) -> Error {
+        let kind = error.root_cause().downcast_ref().map(io::Error::kind);
+        let full = matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
+        let advice = if full { "; make room there, or give another place with --out" } else { "" };
+        error.context(format!("writing {}{advice}", self.path.join(name).display()))
+    }
+
+    /// Makes sure that a file called `name` will not take the place of one of these, which are read.
+    ///
+    /// # Errors
+    ///
+    /// One that is the same file.
+    pub fn spare<'a>(&self, name: &str, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let output = self.path.join(name);
+        for input in inputs {
+            ensure!(
+                !same(&output, input),
+                "{} would take the place of {}, which it is made of; give another name with --out",
+                output.display(),
+                input.display()
+            );
+        }
+        Ok(())
     }
 
     /// Copies a file, not its mode: what lies in the store is read-only.

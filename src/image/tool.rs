@@ -1,7 +1,7 @@
 //! Tools of the build machine that take their time: run so that their last words are in the error, and Ctrl-C ends them.
 
 use super::interrupt;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -37,9 +37,15 @@ pub fn run(command: &mut Command, advice: &str, mut line: impl FnMut(&str) + Sen
     });
     let status = status.with_context(|| format!("waiting for {name}"))?;
     if !status.success() {
-        bail!("{name} failed ({status}): {}", last_words(&complaints));
+        return Err(failure(format!("{name} failed ({status}): {}", last_words(&complaints))));
     }
     Ok(())
+}
+
+/// The failure of a tool, with lack of room as its cause if that is in what the tool says.
+pub fn failure(said: String) -> Error {
+    let full = ["No space left", "disk is full"].iter().any(|words| said.contains(words));
+    if full { Error::new(io::Error::from(ErrorKind::StorageFull)).context(said) } else { Error::msg(said) }
 }
 
 /// Waits for the end of a child, and brings it about when this process is asked to end.

@@ -6,7 +6,7 @@
 
 use super::built::Built;
 use super::manifest::Manifest;
-use super::output::{Directory, Entry, Output};
+use super::output::{Entry, Output};
 use super::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::env;
@@ -47,7 +47,7 @@ pub struct Options {
 ///
 /// No stub or none that takes more sections, a build that is not whole, more than UEFI can load, and those of writing.
 pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<Entry>> {
-    let (mut output, name) = Directory::of_file(out, "nixos.efi")?;
+    let (mut output, name) = built.file_output(out, "nixos.efi")?;
     let stub = stub(options, &built.manifest.system)?;
     if let (true, Some(version)) = (options.without_image, version(&stub)) {
         ensure!(
