@@ -13,7 +13,7 @@ use std::path::Path;
 pub struct Difference {
     /// The release of the kernel, before and after.
     pub kernel_release: Option<(String, String)>,
-    /// Words of the command line.
+    /// Words of the command line, where both have one.
     pub cmdline: Change<String>,
     /// Kernel modules in the ramdisk, by name.
     pub modules: Change<String>,
@@ -42,7 +42,8 @@ impl<T> Default for Change<T> {
 #[derive(Default)]
 struct Facts {
     kernel_release: String,
-    cmdline: BTreeSet<String>,
+    /// Unless it is known to the boot loader only.
+    cmdline: Option<BTreeSet<String>>,
     modules: BTreeSet<String>,
     store_paths: BTreeSet<StorePath>,
 }
@@ -58,10 +59,11 @@ pub fn between(before: &Path, after: &Path) -> Result<Difference> {
 
 fn difference(before: &Facts, after: &Facts) -> Difference {
     let releases = (before.kernel_release.clone(), after.kernel_release.clone());
+    let both = |(before, after)| change(before, after);
     let bytes = |facts: &Facts| facts.store_paths.iter().map(|path| path.bytes).sum();
     Difference {
         kernel_release: (releases.0 != releases.1).then_some(releases),
-        cmdline: change(&before.cmdline, &after.cmdline),
+        cmdline: before.cmdline.as_ref().zip(after.cmdline.as_ref()).map_or_else(Change::default, both),
         modules: change(&before.modules, &after.modules),
         store_paths: change(&before.store_paths, &after.store_paths),
         store_bytes: (bytes(before), bytes(after)),
@@ -75,8 +77,7 @@ fn change<T: Ord + Clone>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> Change<T
 fn facts(path: &Path) -> Result<Facts> {
     Ok(match Summary::of(path)? {
         Summary::Build(build) => Facts {
-            kernel_release: build.manifest.kernel_release,
-            cmdline: build.manifest.cmdline.split_whitespace().map(Into::into).collect(),
+            cmdline: build.manifest.map(|manifest| manifest.cmdline.split_whitespace().map(Into::into).collect()),
             ..of_ramdisk(build.ramdisk)?
         },
         Summary::Ramdisk(ramdisk) => of_ramdisk(ramdisk)?,
@@ -94,6 +95,12 @@ fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
         modules: ramdisk.modules.iter().map(|path| module_name(path)).collect(),
         ..Facts::default()
     };
+    if ramdisk.images.is_empty() && ramdisk.plan.is_some() {
+        bail!(
+            "{} has no store image, the boot loader has to bring it; compare what has both, such as the build it is from",
+            ramdisk.path
+        );
+    }
     for image in ramdisk.images {
         if let Some(reason) = image.unknown {
             bail!("{} in {}: its store paths cannot be compared: {reason}", image.path, ramdisk.path);
@@ -110,7 +117,7 @@ mod tests {
     fn facts(release: &str, words: &[&str], paths: &[(&str, u64)]) -> Facts {
         Facts {
             kernel_release: release.into(),
-            cmdline: words.iter().map(|word| (*word).into()).collect(),
+            cmdline: Some(words.iter().map(|word| (*word).into()).collect()),
             modules: BTreeSet::new(),
             store_paths: paths.iter().map(|(path, bytes)| StorePath { path: (*path).into(), bytes: *bytes }).collect(),
         }

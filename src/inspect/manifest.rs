@@ -38,6 +38,17 @@ pub struct Described {
     pub sha256: String,
 }
 
+/// Reads the manifest of a directory, or says nothing for one that `firn ipxe` or `firn kexec` made, which has none.
+///
+/// # Errors
+///
+/// As below.
+pub fn read_if_any(directory: &Path) -> Result<Option<Manifest>> {
+    let has = |name: &str| directory.join(name).exists();
+    let tree = !has("manifest.json") && has("bzImage") && (has("initrd") || has("initrd.gz"));
+    if tree { Ok(None) } else { read(directory).map(Some) }
+}
+
 /// Reads the manifest of a directory.
 ///
 /// # Errors

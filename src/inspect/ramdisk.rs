@@ -42,13 +42,17 @@ pub struct Ramdisk {
 }
 
 impl Ramdisk {
-    /// Opens a file, or the ramdisk in a directory that `firn build` made.
+    /// Opens a file, or the ramdisk in a directory that `firn build`, `firn ipxe` or `firn kexec` made.
     ///
     /// # Errors
     ///
     /// A file that cannot be opened or in which there is no going back and forth.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { path.join("initrd") } else { path.into() };
+        let path = match (path.join("initrd"), path.join("initrd.gz")) {
+            _ if !path.is_dir() => path.into(),
+            (initrd, kexec) if !initrd.exists() && kexec.exists() => kexec,
+            (initrd, _) => initrd,
+        };
         let file = File::open(&path).with_context(|| format!("opening the ramdisk {}", path.display()))?;
         let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
         ensure!(metadata.is_file(), "{} is no regular file; copy the ramdisk into one", path.display());

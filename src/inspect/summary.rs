@@ -24,7 +24,7 @@ const KERNEL_START: u64 = 0x200 + (1 << 16) + 4096;
 #[derive(Debug, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Summary {
-    /// A directory that `firn build` made.
+    /// A directory that `firn build`, `firn ipxe` or `firn kexec` made.
     Build(Box<Build>),
     /// A ramdisk, of whatever make.
     Ramdisk(Contents),
@@ -34,11 +34,11 @@ pub enum Summary {
     Kernel(Kernel),
 }
 
-/// What `firn build` made.
+/// A kernel and a ramdisk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Build {
-    /// What it says of itself.
-    pub manifest: Manifest,
+    /// What it says of itself, if `firn build` made it.
+    pub manifest: Option<Manifest>,
     /// Its kernel.
     pub kernel: Kernel,
     /// Its ramdisk.
@@ -78,7 +78,7 @@ pub struct Contents {
 }
 
 impl Summary {
-    /// Looks at a file or at a directory that `firn build` made.
+    /// Looks at a file or at a directory that `firn build`, `firn ipxe` or `firn kexec` made.
     ///
     /// # Errors
     ///
@@ -174,11 +174,13 @@ pub fn kernel(path: &Path) -> Result<Kernel> {
 }
 
 fn build(directory: &Path) -> Result<Build> {
-    let manifest = manifest::read(directory)?;
+    let manifest = manifest::read_if_any(directory)?;
     let mut ramdisk = Contents::of(directory)?;
     if ramdisk.images.is_empty() {
-        for file in &manifest.files {
-            ramdisk.images.extend(image(&directory.join(&file.name))?);
+        let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        files.sort();
+        for file in files.iter().filter(|file| file.is_file()) {
+            ramdisk.images.extend(image(file)?);
         }
     }
     Ok(Build { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })

@@ -15,7 +15,7 @@ const LARGEST: usize = 10;
 /// The words of `firn inspect`.
 #[derive(Args)]
 pub struct Inspect {
-    /// A directory that firn build made; or a ramdisk, by whatever made; or a store image, or a kernel
+    /// A directory that firn build, ipxe or kexec made; or a ramdisk, by whatever made; or a store image, or a kernel
     path: PathBuf,
 
     /// Print JSON, with all store paths
@@ -37,9 +37,10 @@ impl Inspect {
 fn show(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     match summary {
         Summary::Build(build) => {
-            let manifest = &build.manifest;
-            writeln!(out, "{}, {}, by firn {}", manifest.label, manifest.system, manifest.firn)?;
-            writeln!(out, "  command line: {}", manifest.cmdline)?;
+            if let Some(manifest) = &build.manifest {
+                writeln!(out, "{}, {}, by firn {}", manifest.label, manifest.system, manifest.firn)?;
+                writeln!(out, "  command line: {}", manifest.cmdline)?;
+            }
             kernel(&build.kernel, out)?;
             ramdisk(&build.ramdisk, out)
         }
@@ -78,6 +79,9 @@ fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
         (None, None) => writeln!(out, "  no plan: not made by firn")?,
     }
     writeln!(out, "  kernel modules: {}", ramdisk.modules.len())?;
+    if ramdisk.images.is_empty() && ramdisk.plan.is_some() {
+        writeln!(out, "  store image: not in it, the boot loader has to bring it")?;
+    }
     ramdisk.images.iter().try_for_each(|found| image(found, out))
 }
 
