@@ -126,7 +126,7 @@ fn with_new_ipxe(work: &Path, script: &str) -> Machine {
 fn ipxe_in_uefi_boots_the_split_form() {
     let (work, build) = (tempfile::tempdir().unwrap(), erofs_6_12());
     let tree = work.path().join("tree");
-    ipxe::tree(&Built::open(&build.directory).unwrap(), &tree, Form::Split, None).unwrap();
+    ipxe::tree(&Built::open(&build.directory).unwrap(), &tree, Form::Split, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let script = format!("set cmdline {WORDS}\nchain http://10.0.2.2:{}/netboot.ipxe\n", server.port);
     let report = boot(&with_new_ipxe(work.path(), &script)).unwrap();
