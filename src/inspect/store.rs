@@ -20,7 +20,7 @@ pub struct Image {
     /// What it says of itself.
     #[serde(flatten)]
     pub superblock: Superblock,
-    /// The store paths that its registration has, sorted.
+    /// The store paths that its registration has, sorted. Of several images that are stacked, one has those of all.
     pub store_paths: Vec<StorePath>,
     /// Why there are none.
     pub unknown: Option<String>,
@@ -50,6 +50,15 @@ impl Image {
     #[must_use]
     pub fn unpacked(&self) -> u64 {
         self.store_paths.iter().map(|path| path.bytes).sum()
+    }
+}
+
+/// Of several images that are stacked, one has the registration of all: that the others have none is no fault.
+pub fn stacked(images: &mut [Image]) {
+    if images.iter().any(|image| image.unknown.is_none()) {
+        for image in images {
+            image.unknown = None;
+        }
     }
 }
 

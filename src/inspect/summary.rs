@@ -2,7 +2,7 @@
 
 use super::manifest::{self, Manifest};
 use super::ramdisk::{Ramdisk, Segment};
-use super::store::Image;
+use super::store::{Image, stacked};
 use super::superblock::{self, recognize};
 use crate::bzimage;
 use crate::modules::without_suffix;
@@ -120,6 +120,7 @@ impl Contents {
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
+        stacked(&mut contents.images);
         contents.modules.sort();
         contents.modules.dedup();
         Ok(contents)
@@ -182,6 +183,7 @@ fn build(directory: &Path) -> Result<Build> {
         for file in files.iter().filter(|file| file.is_file()) {
             ramdisk.images.extend(image(file)?);
         }
+        stacked(&mut ramdisk.images);
     }
     Ok(Build { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
 }

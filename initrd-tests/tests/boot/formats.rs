@@ -2,7 +2,9 @@
 
 use super::fixture::{Build, Fixture, boot, pack_with, run};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
-use firn::image::{Compressor, Contents, Format, Layers, Options, Packing, Placement, Profile, Segments};
+use firn::image::{self, Compressor, Format, Layers, Options, Packing, Placement, Profile, Segments};
+use firn::inspect::difference;
+use firn::inspect::summary::Contents;
 use qemu::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,11 @@ fn layers(fixture: &Fixture) {
         let bytes = fs::metadata(build.directory.join(&image.file)).unwrap().len();
         assert!((1 << 20..=24 << 20).contains(&bytes), "{bytes}");
     }
+    let contents = Contents::of(&build.directory).unwrap();
+    let paths: Vec<_> = contents.images.iter().map(|image| image.store_paths.len()).collect();
+    assert_eq!((paths.len(), paths.last()), (images.len(), Some(&build.closure.len())));
+    let difference = difference::between(&build.directory, &fixture.build().directory).unwrap();
+    assert_eq!(difference.store_paths, difference::Change::default());
 
     let mut machine = Machine::of_build(&build.directory).unwrap();
     machine.append("probe=verify");
@@ -89,7 +96,7 @@ fn layers_of_the_build_before() {
     let toplevel = &LINUX_6_12.build().manifest.toplevel;
     let build = |name: &str, added: &[PathBuf]| {
         let layers = Some(Layers { cache: work.path().join("cache"), count: 4 });
-        let contents = Contents { added: added.to_vec(), ..Contents::default() };
+        let contents = image::Contents { added: added.to_vec(), ..image::Contents::default() };
         pack_with(toplevel, work.path().join(name), |options| Options { contents, layers, ..options }).unwrap()
     };
     let hashes = |build: &Build| {

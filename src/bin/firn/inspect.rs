@@ -101,6 +101,9 @@ fn image(image: &Image, out: &mut dyn Write) -> io::Result<()> {
     if let Some(reason) = &image.unknown {
         return writeln!(out, "  store paths unknown: {reason}");
     }
+    if image.store_paths.is_empty() {
+        return writeln!(out, "  store paths: among those of the last image");
+    }
     writeln!(out, "  store paths: {}, {}; the largest:", image.store_paths.len(), size(image.unpacked()))?;
     let mut paths: Vec<_> = image.store_paths.iter().collect();
     paths.sort_by_key(|path| std::cmp::Reverse(path.bytes));
