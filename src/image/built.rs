@@ -4,6 +4,7 @@ use super::cpio;
 use super::manifest::Manifest;
 use super::output::{self, Directory, Entry};
 use super::progress::Progress;
+use crate::digest::copy;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -152,8 +153,7 @@ impl Part {
     ///
     /// Those of reading and writing, and a file that has become shorter.
     pub fn copy(&self, mut out: impl Write) -> Result<()> {
-        let copied =
-            io::copy(&mut self.open()?, &mut out).with_context(|| format!("copying {}", self.path.display()))?;
+        let copied = copy(self.open()?, &mut out).with_context(|| format!("copying {}", self.path.display()))?;
         ensure!(copied == self.bytes, "{} ended after {copied} of {} bytes", self.path.display(), self.bytes);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
 //! chosen, so that the same input gives the same bytes.
 
+use crate::digest::copy;
 use crate::newc::{LONGEST_NAME, TRAILER};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -153,7 +154,7 @@ impl<W: Write> Archive<W> {
         io::copy(&mut io::repeat(0).take(spare), &mut self.out)?;
         let header = HEADER + name_size;
         self.out.write_all(padding(header))?;
-        let copied = io::copy(&mut contents.take(size), &mut self.out)?;
+        let copied = copy(contents.take(size), &mut self.out)?;
         anyhow::ensure!(copied == size, "the file ends after {copied} of {size} bytes");
         self.out.write_all(padding(size))?;
         self.bytes += header.next_multiple_of(ALIGNMENT) + size.next_multiple_of(ALIGNMENT);

@@ -173,7 +173,7 @@ impl Directory {
             let mut copy = || -> io::Result<_> {
                 let file = File::open(from)?;
                 let step = progress.step("Copying a file", file.metadata()?.len());
-                io::copy(&mut step.reading(file), output)?;
+                digest::copy(step.reading(file), output)?;
                 step.done();
                 Ok(())
             };

@@ -8,6 +8,7 @@ use super::built::Built;
 use super::manifest::Manifest;
 use super::output::{Entry, Output};
 use super::progress::Progress;
+use crate::digest::copy;
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::fs;
@@ -74,7 +75,7 @@ pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -
         out.write_all(&head)?;
         for (section, (name, bytes, contents)) in table.iter().zip(sections) {
             pad(out, section.offset)?;
-            let copied = io::copy(&mut step.reading(contents), out)?;
+            let copied = copy(step.reading(contents), out)?;
             ensure!(copied == bytes, "the section {name} ended after {copied} of {bytes} bytes; build it again");
         }
         pad(out, table.last().map_or(0, |section| section.end))
