@@ -156,10 +156,11 @@ mod tests {
             (&closure[..], "/bin\n/lib\n", "/bin", "/lib of its store-paths is not in its registration"),
             (&closure[..1], "/bin\n", "/bin", "/bin refers to /etc, which is not in it"),
             (&bad_hash[..], "/bin\n", "/bin", "/etc has the hash \"sha256:xyz\", which is none"),
-            (&[registered("/no/such/path", &[])], "", "/no/such/path", "is not in the store of this machine"),
         ] {
             let error = check(closure, paths, &[root.into()]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let error = present(vec![registered("/no/such/path", &[])]).unwrap_err().to_string();
+        assert_eq!(error, "/no/such/path is not in the store of this machine");
     }
 }
