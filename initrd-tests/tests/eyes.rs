@@ -1,8 +1,11 @@
 //! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
 
 use anyhow::{Context, Result};
+use firn::image::built::Built;
+use firn::image::ipxe::{self, Form};
 use firn::image::progress::Progress;
-use firn::image::{Manifest, Options, Packing, build};
+use firn::image::{Manifest, Options, Packing, build, kexec};
+use firn::inspect::difference::Difference;
 use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::summary::{Build, Summary};
@@ -251,6 +254,37 @@ fn damage() {
         }),
         &["the ramdisk is for Linux 6.1", "bzImage is Linux 6.1"],
     );
+}
+
+#[test]
+fn what_is_made_of_a_build_can_be_looked_at_too() {
+    let work = TempDir::new().unwrap();
+    let built = Built::open(&demo().directory).unwrap();
+    let (split, kexec_tree) = (work.path().join("split"), work.path().join("kexec"));
+    ipxe::tree(&built, &split, Form::Split, None, Progress::Quiet).unwrap();
+    kexec::tree(&built, &kexec_tree, Progress::Quiet).unwrap();
+    for tree in [&split, &kexec_tree] {
+        let found = inspect(tree);
+        assert!(found.manifest.is_none());
+        assert_eq!(found.ramdisk.images[0].store_paths.len(), demo().manifest.store_paths);
+        let bytes = demo().manifest.store_bytes;
+        let expected = Difference { store_bytes: (bytes, bytes), ..Difference::default() };
+        assert_eq!(difference::between(&demo().directory, tree).unwrap(), expected);
+        let findings = verify::verify(tree, Progress::Quiet).unwrap();
+        assert!(findings.len() == 2 && findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
+    }
+    let alone = split.join("initrd");
+    let Summary::Ramdisk(ramdisk) = Summary::of(&alone).unwrap() else { panic!() };
+    assert!(ramdisk.images.is_empty() && ramdisk.plan.is_some());
+    let error = difference::between(&demo().directory, &alone).unwrap_err().to_string();
+    assert!(error.contains("initrd has no store image, the boot loader has to bring it; compare"), "{error}");
+
+    // A name of the build's own file: it is not to be written to.
+    let image = split.join("nix-store.squashfs");
+    fs::remove_file(&image).unwrap();
+    fs::write(&image, "another").unwrap();
+    let findings = verify::verify(&split, Progress::Quiet).unwrap();
+    assert!(findings[0].fault.as_ref().unwrap().contains("no file beside it is the image"), "{findings:?}");
 }
 
 #[test]

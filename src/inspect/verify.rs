@@ -84,9 +84,9 @@ fn tree(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let beside = |image: &Image| -> Result<bool> {
         for entry in fs::read_dir(directory)? {
             let (path, metadata) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
-            if metadata.is_file() && metadata.len() == image.bytes {
-                let (_, sha256) = sha256(step.reading(File::open(path)?))?;
-                return Ok(sha256 == image.sha256);
+            let fits = metadata.is_file() && metadata.len() == image.bytes;
+            if fits && sha256(step.reading(File::open(path)?))?.1 == image.sha256 {
+                return Ok(true);
             }
         }
         Ok(false)
