@@ -2,60 +2,25 @@
 //!
 //! The systems are store paths that a real Nix holds, each with something wrong.
 
+mod fake;
+
+use fake::Fake;
+use firn::image::built::Built;
 use firn::image::progress::Progress;
-use firn::image::{Contents, Format, Options, Packing, Segments, build, ramdisk, store_image};
+use firn::image::{Contents, Format, Options, Packing, Placement, Segments, build, kexec, ramdisk, store_image, uki};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
-/// A system that is only what the builder looks at, and its way into the store.
-struct Fake {
-    directory: TempDir,
-}
-
-impl Fake {
-    fn new() -> Self {
-        let fake = Self { directory: tempfile::tempdir().unwrap() };
-        fake.file("init", "#!/bin/sh\n");
-        fake.file("bzImage", "no real kernel");
-        fake.file("kernel-modules/lib/modules/6.9/modules.dep", "overlay.ko:\nsquashfs.ko:\n");
-        fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/drivers/block/loop.ko\n");
-        fake.file("kernel-modules/lib/modules/6.9/overlay.ko", "overlay");
-        fake.file("kernel-modules/lib/modules/6.9/squashfs.ko", "squashfs");
-        fake.file("nixos-version", "1");
-        fake.file("system", &format!("{}-linux", std::env::consts::ARCH));
-        fake.file("kernel-params", "quiet");
-        symlink("bzImage", fake.path("kernel")).unwrap();
-        fake
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn file(&self, name: &str, contents: &str) -> &Self {
-        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
-        fs::write(self.path(name), contents).unwrap();
-        self
-    }
-
-    fn without(&self, name: &str) -> &Self {
-        fs::remove_file(self.path(name)).unwrap();
-        self
-    }
-
-    /// The system as a valid store path.
-    fn in_store(&self) -> PathBuf {
-        let output = Command::new("nix-store").arg("--add").arg(self.directory.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    }
+fn without<'a>(fake: &'a Fake, name: &str) -> &'a Fake {
+    fs::remove_file(fake.path(name)).unwrap();
+    fake
 }
 
 fn options(toplevel: &Path, out: &Path) -> Options {
@@ -166,18 +131,20 @@ fn what_is_asked_for_is_in_the_store_image() {
 
 #[test]
 fn each_part_can_be_made_alone() {
+    // Images that are not to be copied begin on a page, whatever is before them.
+    let copied = |system: &Path, out: &Path| Options { placement: Placement::Copy, ..options(system, out) };
     let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    build(&options(&system, whole.path()), Progress::Quiet).unwrap();
+    build(&copied(&system, whole.path()), Progress::Quiet).unwrap();
     let read = |path: PathBuf| fs::read(path).unwrap();
 
-    let files = store_image(&options(&system, parts.path()), Progress::Quiet).unwrap();
+    let files = store_image(&copied(&system, parts.path()), Progress::Quiet).unwrap();
     let image = parts.path().join(&files[0].name);
     assert_eq!(files[0].name, "nix-store.squashfs");
     assert!(read(image.clone()) == read(whole.path().join("nix-store.squashfs")));
 
     let make = |name: &str, split| {
         let out = parts.path().join(name);
-        ramdisk(&options(&system, &out), std::slice::from_ref(&image), split, Progress::Quiet).unwrap();
+        ramdisk(&copied(&system, &out), std::slice::from_ref(&image), split, Progress::Quiet).unwrap();
         read(out)
     };
     let (ramdisk_of_build, split) = (read(whole.path().join("initrd")), make("split", true));
@@ -191,7 +158,7 @@ fn each_part_can_be_made_alone() {
         let segments =
             Segments { before: vec![file.into()], after: vec![file.into(), file.into()], ..Segments::default() };
         let out = parts.path().join("more");
-        ramdisk(&Options { segments, ..options(&system, &out) }, std::slice::from_ref(&image), false, Progress::Quiet)
+        ramdisk(&Options { segments, ..copied(&system, &out) }, std::slice::from_ref(&image), false, Progress::Quiet)
             .map(|_| read(out))
     };
     let padded = b"0707not looked into\0";
@@ -200,7 +167,7 @@ fn each_part_can_be_made_alone() {
     let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
     assert!(error.contains("adding /etc/passwd to the ramdisk: it is no part of a ramdisk"), "{error}");
 
-    let error = ramdisk(&options(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
+    let error = ramdisk(&copied(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
 }
 
@@ -223,7 +190,9 @@ fn what_cannot_be_in_the_store_image() {
     refused(&with(closure_info()), &["registration; --closure-info takes the directory", "No such file"]);
     let path = fake.in_store();
     fs::write(info.path().join("store-paths"), "").unwrap();
+    let bad_hash = format!("the hash \"sha256:{}\", which is none", "e".repeat(52));
     for (registration, words) in [
+        (format!("{}\nsha256:{}\n1\n\n0\n", system.display(), "e".repeat(52)), ["make it anew", &bad_hash]),
         (format!("{}\nsha256:", path.display()), ["reading ", "is cut short"]),
         (String::new(), ["make it anew", "it is for another system"]),
     ] {
@@ -249,7 +218,7 @@ fn the_toplevel() {
 
     let fake = Fake::new();
     let unknown = PathBuf::from(format!("/nix/store/{}-not-registered", "0".repeat(32)));
-    assert!(Command::new("cp").arg("-r").arg(fake.directory.path()).arg(&unknown).status().unwrap().success());
+    assert!(Command::new("cp").arg("-r").arg(fake.path("")).arg(&unknown).status().unwrap().success());
     refused(&options(&unknown, out.path()), &["Nix does not know the closure", "is not valid", "nix copy) first"]);
     fs::remove_dir_all(unknown).unwrap();
 }
@@ -258,16 +227,16 @@ fn the_toplevel() {
 fn what_is_in_the_toplevel() {
     let out = tempfile::tempdir().unwrap();
     let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
-    built(Fake::new().without("init"), &["has no init: it is no NixOS system"]);
-    built(Fake::new().without("bzImage"), &["no boot.json", "kernel"]);
+    built(without(&Fake::new(), "init"), &["has no init: it is no NixOS system"]);
+    built(without(&Fake::new(), "bzImage"), &["no boot.json", "kernel"]);
     built(Fake::new().file("boot.json", "{"), &["no bootspec of version 1"]);
     let release = "kernel-modules/lib/modules/6.9";
     built(
         Fake::new().file(&format!("{release}/modules.dep"), "overlay.ko:\n"),
         &["the kernel 6.9 has no squashfs, neither as a module nor built in"],
     );
-    built(Fake::new().without(&format!("{release}/squashfs.ko")), &["reading the module", "squashfs.ko"]);
-    built(Fake::new().without(&format!("{release}/modules.builtin")), &["modules.builtin", "depmod"]);
+    built(without(&Fake::new(), &format!("{release}/squashfs.ko")), &["reading the module", "squashfs.ko"]);
+    built(without(&Fake::new(), &format!("{release}/modules.builtin")), &["modules.builtin", "depmod"]);
 
     let spec = |kernel: &str| {
         format!(
@@ -329,6 +298,8 @@ fn mksquashfs_that_fails() {
     let bad =
         Options { packing: Packing { block_size: Some(12345), ..packing("none") }, ..options(&system, out.path()) };
     refused(&bad, &["mksquashfs failed", "block size not power of two"]);
+    let missing = Options { modules: vec!["squash".into()], ..options(&system, out.path()) };
+    refused(&missing, &["the kernel 6.9 has no module squash", "did you mean squashfs?"]);
     let erofs = Packing { format: Format::Erofs, ..packing("none") };
     let words = ["the kernel 6.9 has no erofs, neither as a module nor built in"];
     refused(&Options { packing: erofs, ..options(&system, out.path()) }, &words);
@@ -372,6 +343,15 @@ fn an_output_that_cannot_be_written() {
     File::create(parent.path().join("file")).unwrap();
     let error = format!("{:#}", build(&options(&system, &parent.path().join("file")), Progress::Quiet).unwrap_err());
     assert!(error.contains("making the output directory"), "{error}");
+    // As root: whom a mode does not keep from writing.
+    refused(&options(&system, Path::new("/proc/firn")), &["making the output directory /proc/firn"]);
+    let read_only = parent.path().join("read-only");
+    fs::create_dir(&read_only).unwrap();
+    assert!(
+        Command::new("mount").args(["-t", "tmpfs", "-o", "ro", "tmpfs"]).arg(&read_only).status().unwrap().success()
+    );
+    refused(&options(&system, &read_only), &["read-only; give another one with --out", "Read-only file system"]);
+    assert!(Command::new("umount").arg(&read_only).status().unwrap().success());
 
     // 8 MiB hold the image and not the ramdisk, 1 MiB not even the image.
     let fake = Fake::new();
@@ -386,4 +366,88 @@ fn an_output_that_cannot_be_written() {
         refused(&options(&large, &full), &words);
         assert!(Command::new("umount").arg(&full).status().unwrap().success());
     }
+}
+
+#[test]
+fn an_output_on_the_name_of_an_input() {
+    let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
+    build(&options(&system, out.path()), Progress::Quiet).unwrap();
+    let (initrd, image) = (out.path().join("initrd"), out.path().join("nix-store.squashfs"));
+    let of_build = Built::open(out.path()).unwrap();
+    let uki = uki::Options::default();
+    let segments = || Segments { before: vec![initrd.clone()], ..Segments::default() };
+    for (result, expected) in [
+        (
+            build(&options(&system, &system.join("boot")), Progress::Quiet).err(),
+            "is in the system itself; give another",
+        ),
+        (
+            build(&Options { segments: segments(), ..options(&system, out.path()) }, Progress::Quiet).err(),
+            "initrd would take the place of",
+        ),
+        (
+            ramdisk(&options(&system, &image), std::slice::from_ref(&image), false, Progress::Quiet).err(),
+            "nix-store.squashfs would take the place of",
+        ),
+        (kexec::tarball(&of_build, &initrd, Progress::Quiet).err(), "initrd, which it is made of; give another name"),
+        (
+            uki::image(&of_build, &out.path().join("manifest.json"), &uki, Progress::Quiet).err(),
+            "manifest.json would take",
+        ),
+        (kexec::tree(&of_build, out.path(), Progress::Quiet).err(), "give another directory with --out"),
+    ] {
+        let error = format!("{:#}", result.expect(expected));
+        assert!(error.contains(expected), "no {expected:?} in: {error}");
+    }
+    of_build.ramdisk().unwrap();
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 5, "nothing is left behind");
+}
+
+#[test]
+fn store_paths_that_are_not_what_nix_says() {
+    let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
+    // Registered, and deleted behind the back of Nix.
+    let gone = format!("/nix/store/{}-gone", "1".repeat(32));
+    let fake = Fake::new();
+    fs::write(fake.path("more"), "").unwrap();
+    let more = fake.in_store();
+    let hash = "0".repeat(52);
+    let registration = format!("{gone}\nsha256:{hash}\n1\n\n0\n{}\nsha256:{hash}\n1\n\n1\n{gone}\n", more.display());
+    let mut nix_store = Command::new("nix-store").arg("--load-db").stdin(Stdio::piped()).spawn().unwrap();
+    nix_store.stdin.take().unwrap().write_all(registration.as_bytes()).unwrap();
+    assert!(nix_store.wait().unwrap().success());
+    let contents = Contents { added: vec![more.clone()], ..Contents::default() };
+    refused(
+        &Options { contents, ..options(&system, out.path()) },
+        &[&format!("{gone} is not in the store of this machine"), "nix-store --verify --check-contents --repair"],
+    );
+    assert!(Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap().status.success());
+
+    // Whoever is not root, and packs what only root may read.
+    let fake = Fake::new();
+    fs::write(fake.path("secret"), "").unwrap();
+    let secret = fake.in_store();
+    fs::set_permissions(secret.join("secret"), Permissions::from_mode(0o000)).unwrap();
+    let info = tempfile::tempdir().unwrap();
+    let dump = Command::new("nix-store").arg("--dump-db").arg(&secret).output().unwrap().stdout;
+    fs::write(info.path().join("registration"), dump).unwrap();
+    fs::write(info.path().join("store-paths"), format!("{}\n", secret.display())).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    open(info.path());
+    open(place.path());
+    let firn = place.path().join("firn");
+    fs::copy(env::current_exe().unwrap().parent().unwrap().with_file_name("firn"), &firn).unwrap();
+    for (format, words) in [("squashfs", "Failed to read file"), ("erofs", "secret for mkfs.erofs: Permission denied")]
+    {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&firn).arg("image").arg(&secret);
+        nobody.args(["--quiet", "--format", format, "--out"]).arg(place.path().join("image"));
+        let output = nobody.arg("--closure-info").arg(info.path()).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && error.contains(words), "{error}");
+        assert!(error.contains("firn: writing ") && error.lines().count() == 1, "{error}");
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1, "nothing is left behind");
+    }
+    fs::set_permissions(secret.join("secret"), Permissions::from_mode(0o444)).unwrap();
 }
