@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// Runs a script with `$firn` in it, in a directory.
 fn bash(directory: &Path, script: &str) -> Output {
@@ -68,8 +69,23 @@ fn a_store_image_of_3_gib_is_not_held_in_memory() {
     assert!(limited("$firn inspect .").contains("3.0 GiB"));
     assert_eq!(limited("$firn cat initrd /nix-store.squashfs | wc --bytes"), "3221225472\n");
     // Both checksums are wrong, and that is known only after reading all of it.
-    let findings = limited("$firn verify . || test $? = 1");
-    assert_eq!(findings.matches(": its SHA-256 is ").count(), 2, "{findings}");
+    let findings = limited("$firn verify --json . 2> progress || test $? = 1");
+    assert_eq!(findings.matches("its SHA-256 is ").count(), 2, "{findings}");
+
+    // Programs get a line at the start, one at the end, and four a second at most in between.
+    let output = fs::read_to_string(directory.path().join("progress")).unwrap();
+    let lines = output.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((&last["done"], last["bytes"].as_u64()), (&serde_json::json!(true), Some(bytes)));
+    assert!(lines.iter().map(|line| line["bytes"].as_u64()).is_sorted(), "{output}");
+    assert!(lines.iter().any(|line| line["done"] == false && line["seconds_left"].is_u64()), "{output}");
+    let quarters = Duration::from_secs_f64(last["seconds"].as_f64().unwrap()).as_millis() / 250;
+    assert!(lines.len() as u128 <= quarters + 3, "{output}");
+    // People get a bar.
+    let command = "stty columns 100; timeout 2 $firn verify . || test $? -gt 0";
+    let bar = printed(directory.path(), &format!("script --quiet --return --command '{command}' /dev/null"));
+    assert!(bar.contains("/3.00 GiB, ") && bar.contains("s left"), "{bar}");
 }
 
 #[test]

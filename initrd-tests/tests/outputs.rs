@@ -1,0 +1,279 @@
+//! What holds for everything that `firn` makes: the same closure is the same bytes, programs can follow it, it takes little memory
+//! however large the store image is, and what goes wrong half-way leaves nothing behind.
+
+mod fake;
+
+use fake::Fake;
+use serde_json::Value;
+use std::env;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Below this stays what firn has in memory, KiB.
+const MEMORY: u64 = 64 << 10;
+
+/// The size of an image that is far larger, bytes.
+const LARGE: u64 = 3 << 30;
+
+/// A shell in a directory, where `firn` is the one to test and `$system` a system.
+fn bash(directory: &Path, system: &Path, script: &str) -> Command {
+    // Cargo builds it for tests of its own package, beside the directory of this one.
+    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
+    let mut bash = Command::new("bash");
+    bash.args(["-euc", &format!("firn() {{ {} \"$@\"; }}\n{script}", firn.display())]).current_dir(directory);
+    bash.env("system", system).env("program", firn);
+    assert!(env::var_os("FIRN_INIT").is_some(), "start the tests with ./initrd-tests/run");
+    bash
+}
+
+fn succeeds(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A system for both formats, with a few files that are worth the work of several threads.
+fn system() -> &'static Path {
+    static SYSTEM: OnceLock<PathBuf> = OnceLock::new();
+    SYSTEM.get_or_init(|| {
+        let fake = Fake::new();
+        fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/loop.ko\nkernel/erofs.ko\n");
+        for size in 1..40_u64 {
+            let numbers = (0..size * 8000).map(|number| (number * number % 9973).to_string());
+            fake.file(&format!("share/{size}"), &numbers.collect::<Vec<_>>().join(" "));
+        }
+        fake.in_store()
+    })
+}
+
+/// Every output that there is, in the current directory.
+const EVERYTHING: &str = "
+    firn build $system --out squashfs --firn-init $FIRN_INIT --quiet
+    firn build $system --out erofs --firn-init $FIRN_INIT --quiet --format erofs
+    firn image $system --out image --quiet
+    firn ramdisk $system --image image --out ramdisk --firn-init $FIRN_INIT --quiet
+    firn ramdisk $system --image image --out split --split --firn-init $FIRN_INIT --quiet --compressor xz
+    for build in squashfs erofs; do
+        firn ipxe $build --out ipxe-$build --quiet
+        firn ipxe $build --out ipxe-split-$build --split --quiet
+        firn kexec $build --out kexec-$build --quiet
+        firn tarball $build --out tarball-$build --quiet
+        firn uki $build --out uki-$build --quiet
+    done";
+
+#[test]
+fn the_same_closure_is_the_same_bytes() {
+    let work = TempDir::new().unwrap();
+    let make = |name: &str, surroundings: &str| {
+        let directory = work.path().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        succeeds(bash(&directory, system(), &format!("{surroundings}\n{EVERYTHING}")));
+        directory
+    };
+    // On one processor there is one thread. Times in files have seconds, and every command here takes a while.
+    let one = make("one", "umask 022; export TZ=UTC; firn() { taskset --cpu-list 0 $program \"$@\"; }");
+    let other = make("another place/further down", "umask 077; export TZ=Pacific/Kiritimati");
+    let differences = Command::new("diff").arg("--recursive").args([&one, &other]).output().unwrap();
+    assert!(differences.status.success(), "{}", text(differences.stdout));
+    assert_eq!(fs::read_dir(&one).unwrap().count(), 5 + 2 * 5, "all of it");
+}
+
+#[test]
+fn programs_can_follow_it() {
+    let work = TempDir::new().unwrap();
+    let json = |command: &str| {
+        let output = succeeds(bash(work.path(), system(), &format!("firn {command}")));
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for file in made["files"].as_array().unwrap() {
+            let path = work.path().join(made["directory"].as_str().unwrap()).join(file["name"].as_str().unwrap());
+            assert_eq!(file["bytes"], fs::metadata(&path).unwrap().len(), "{command}");
+            let mut sum = Command::new("sha256sum");
+            sum.arg(&path);
+            let sum = succeeds(sum);
+            assert!(text(sum.stdout).starts_with(file["sha256"].as_str().unwrap()), "{command}");
+        }
+        let lines: Vec<Value> =
+            text(output.stderr).lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        (made, lines)
+    };
+    let ramdisk = "--firn-init $FIRN_INIT";
+    let (made, lines) = json(&format!("build $system --out build --json {ramdisk}"));
+    assert_eq!(made["files"].as_array().unwrap().len(), 4);
+    let note = lines.iter().find(|line| line["note"].is_string()).unwrap();
+    assert!(note["note"].as_str().unwrap().starts_with("No prebuilt Nix database"));
+    let done = lines.iter().filter(|line| line["done"] == true);
+    let steps: Vec<_> = done.map(|line| line["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        steps,
+        ["Packing the store", "Taking the checksum", "Packing stage 1", "Packing the ramdisk", "Copying a file"]
+    );
+    for line in lines.iter().filter(|line| line["note"].is_null()) {
+        let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("{key} of {line}"));
+        assert!(number("bytes") <= number("total"), "{line}");
+        assert_eq!(line["done"] == true, number("bytes") == number("total") && number("seconds_left") == 0, "{line}");
+    }
+
+    for (command, files) in [
+        ("image $system --out image".into(), 1),
+        (format!("ramdisk $system --image image --out ramdisk {ramdisk}"), 1),
+        ("ipxe build --out ipxe".into(), 3),
+        ("kexec build --out kexec".into(), 3),
+        ("tarball build --out .".into(), 1),
+        ("uki build --out nixos.efi".into(), 1),
+    ] {
+        let (made, lines) = json(&format!("{command} --json --quiet"));
+        assert_eq!((made["files"].as_array().unwrap().len(), lines.len()), (files, 0), "{command}");
+    }
+    let output = succeeds(bash(work.path(), system(), "firn verify build --json --quiet"));
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(findings.len() == 6 && findings.iter().all(|finding| finding["fault"].is_null()), "{findings:?}");
+}
+
+/// A build whose image is a sparse file, which begins as a squashfs does and is no other.
+fn large_build() -> &'static Path {
+    static BUILD: OnceLock<TempDir> = OnceLock::new();
+    let build = BUILD.get_or_init(|| {
+        let build = TempDir::new().unwrap();
+        let mut image = File::create(build.path().join("large")).unwrap();
+        image.write_all(b"hsqs").unwrap();
+        image.set_len(LARGE).unwrap();
+        let make = "
+            firn build $system --out . --firn-init $FIRN_INIT --quiet
+            mv large nix-store.squashfs
+            firn ramdisk $system --image nix-store.squashfs --split --out split --firn-init $FIRN_INIT --quiet
+            $measured $program ramdisk $system --image nix-store.squashfs --out . --firn-init $FIRN_INIT --json 2> /dev/null";
+        let output = little_memory(build.path(), make);
+        let ramdisk: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let path = build.path().join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let files = manifest["files"].as_array_mut().unwrap();
+        let plan = succeeds(bash(build.path(), system(), "firn cat initrd /firn/plan.json"));
+        let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+        (files[0]["bytes"], files[0]["sha256"]) = (LARGE.into(), plan["images"][0]["sha256"].clone());
+        files[1] = ramdisk["files"][0].clone();
+        manifest["before_images"] = fs::metadata(build.path().join("split")).unwrap().len().into();
+        fs::write(path, manifest.to_string()).unwrap();
+        build
+    });
+    build.path()
+}
+
+/// Runs a script in which `$measured` before a command fails if that takes much memory.
+fn little_memory(directory: &Path, script: &str) -> Output {
+    let measured = directory.join(".measured");
+    let python = format!(
+        "#!/usr/bin/env python3\n\
+         import resource, subprocess, sys\n\
+         status = subprocess.call(sys.argv[1:])\n\
+         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n\
+         sys.exit(status if peak < {MEMORY} else f'{{sys.argv[2]}} took {{peak}} KiB')\n"
+    );
+    fs::write(&measured, python).unwrap();
+    let mut command = bash(directory, system(), script);
+    command.env("measured", "python3 .measured");
+    succeeds(command)
+}
+
+#[test]
+fn large_images_take_little_memory() {
+    let build = large_build();
+    let make = "
+        for way in ipxe kexec; do $measured $program $way . --out $way --quiet; done
+        $measured $program ipxe . --split --out split-tree --quiet
+        $measured $program tarball . --out tarball --quiet
+        $measured $program uki . --out uki --quiet
+        rm tarball uki
+        $measured $program verify . --quiet
+        $measured $program inspect . > /dev/null";
+    little_memory(build, make);
+}
+
+/// What lies in a directory.
+fn files(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn whatever_is_interrupted_leaves_nothing_behind() {
+    let build = large_build();
+    let out = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(out.path().join("old"), "of an earlier build").unwrap();
+    let image = build.join("nix-store.squashfs");
+    for (number, command) in
+        ["tarball $0 --out old", "uki $0 --out old", "ramdisk $system --image $0/nix-store.squashfs --out old"]
+            .into_iter()
+            .enumerate()
+    {
+        let firn_init = if command.starts_with("ramdisk") { "--firn-init $FIRN_INIT" } else { "" };
+        let mut firn = bash(out.path(), system(), &format!("exec $program {command} {firn_init}"));
+        let child = firn.arg(build).stderr(Stdio::piped()).spawn().unwrap();
+        while files(out.path()).len() < 2 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let signal = ["-INT", "-TERM"][number % 2];
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = text(output.stderr);
+        assert!(said.ends_with("interrupted\n"), "{said}");
+        assert_eq!(files(out.path()), ["old"], "{command}");
+        assert_eq!(fs::read_to_string(out.path().join("old")).unwrap(), "of an earlier build");
+    }
+    assert_eq!(fs::metadata(image).unwrap().len(), LARGE);
+}
+
+#[test]
+fn without_room_nothing_is_left_behind() {
+    let work = TempDir::new().unwrap();
+    let fake = Fake::new();
+    fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/loop.ko\nkernel/erofs.ko\n");
+    // Nothing that compresses.
+    let noise = (0_u64..1 << 20).flat_map(|number| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17).to_le_bytes());
+    fs::write(fake.path("large"), noise.collect::<Vec<_>>()).unwrap();
+    let system = fake.in_store();
+    succeeds(bash(work.path(), &system, "firn build $system --out build --firn-init $FIRN_INIT --profile dev --quiet"));
+    let full = work.path().join("full");
+    fs::create_dir(&full).unwrap();
+    // With room for the image, and not for a ramdisk that has it, too.
+    succeeds(bash(work.path(), &system, "mount --types tmpfs --options size=12m tmpfs full"));
+    let initrd = full.join("initrd");
+    fs::write(&initrd, "of an earlier build").unwrap();
+    let small = "head --bytes=7M /dev/zero > full/other;";
+    let init = "--firn-init $FIRN_INIT";
+    for (command, file) in [
+        (format!("build $system --out full {init} --profile dev"), "full/initrd"),
+        (format!("{small} build $system --out full {init} --profile dev"), "full/nix-store.squashfs"),
+        (format!("{small} build $system --out full {init} --format erofs"), "full/nix-store.erofs"),
+        (format!("{small} image $system --out full/image"), "full/image"),
+        (format!("{small} ramdisk $system --image build/nix-store.squashfs --out full {init}"), "full/initrd"),
+        (format!("{small} ipxe build --out full"), "full/initrd"),
+        (format!("{small} ipxe build --out full --split"), "full/nix-store.squashfs"),
+        (format!("{small} kexec build --out full"), "full/initrd.gz"),
+        (format!("{small} tarball build --out full/tarball"), "full/tarball"),
+        (format!("{small} uki build --out full"), "full/nixos.efi"),
+    ] {
+        let (before, command) =
+            command.rsplit_once(';').map_or(("", &*command), |(before, rest)| (before, rest.trim()));
+        let output = bash(work.path(), &system, &format!("{before}\nfirn {command} --quiet")).output().unwrap();
+        let error = text(output.stderr);
+        assert!(!output.status.success(), "{command}");
+        let expected = format!("firn: writing {file}; make room there, or give another place with --out: ");
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{command}: {error}");
+        fs::remove_file(full.join("other")).unwrap_or_default();
+        assert_eq!(files(&full), ["initrd"], "{command}");
+        assert_eq!(fs::read_to_string(&initrd).unwrap(), "of an earlier build", "{command}");
+    }
+    succeeds(bash(work.path(), &system, "umount full"));
+}
