@@ -15,7 +15,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Makes an image of files and directories, which are at its root by their names.
+/// Makes an image of files and directories, which are at its root by their names. What mkfs.erofs has read of
+/// them counts as done.
 ///
 /// # Errors
 ///
@@ -27,7 +28,7 @@ pub fn make(paths: &[&Path], image: &Path, packing: &Packing, scratch: &Path, st
         .and_then(|()| fs::set_permissions(&tree.0, Permissions::from_mode(0o755)))
         .with_context(|| format!("making {}", tree.0.display()))?;
     for path in paths {
-        copy(path, &tree.0.join(path.file_name().unwrap_or_default()), step)?;
+        copy(path, &tree.0.join(path.file_name().unwrap_or_default()))?;
     }
     let compression = packing.compression().to_string();
     let mut command = Command::new("mkfs.erofs");
@@ -37,7 +38,12 @@ pub fn make(paths: &[&Path], image: &Path, packing: &Packing, scratch: &Path, st
         command.arg(format!("-z{compression}")).arg(format!("-C{}", packing.block_size()));
     }
     command.arg(image).arg(&tree.0);
-    tool::run(&mut command, "install erofs-utils (1.5 or newer)", |_| {})
+    let mut before = 0;
+    let read = |bytes: u64| {
+        step.advance(bytes.saturating_sub(before));
+        before = bytes;
+    };
+    tool::run(&mut command, "install erofs-utils (1.5 or newer)", |_| {}, read)
 }
 
 /// A copy of store paths, which goes when it is dropped. Directories of the store are read-only, and only root could delete
@@ -70,12 +76,12 @@ fn uuid(paths: &[&Path], compression: &str) -> Result<String> {
 
 /// Copies a file, a directory with all that is in it, or a symlink. Hard links of the build machine's store (nix-store
 /// --optimise) become files of their own.
-fn copy(from: &Path, to: &Path, step: &Step) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     interrupt::check()?;
-    copy_one(from, to, step).with_context(|| format!("copying {} for mkfs.erofs", from.display()))
+    copy_one(from, to).with_context(|| format!("copying {} for mkfs.erofs", from.display()))
 }
 
-fn copy_one(from: &Path, to: &Path, step: &Step) -> Result<()> {
+fn copy_one(from: &Path, to: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(from)?;
     if metadata.is_symlink() {
         return Ok(symlink(fs::read_link(from)?, to)?);
@@ -84,10 +90,10 @@ fn copy_one(from: &Path, to: &Path, step: &Step) -> Result<()> {
         fs::create_dir(to)?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()), step)?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
         }
     } else {
-        step.advance(fs::copy(from, to)?);
+        fs::copy(from, to)?;
     }
     Ok(fs::set_permissions(to, Permissions::from_mode(metadata.permissions().mode() & 0o7777))?)
 }

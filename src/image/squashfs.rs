@@ -21,11 +21,12 @@ pub fn make(paths: &[&Path], image: &Path, packing: &Packing, step: &Step) -> Re
 }
 
 fn run(command: &mut Command, step: &Step) -> Result<()> {
-    tool::run(command, "install squashfs-tools (4.4 or newer)", |line| {
+    let line = |line: &str| {
         if let Some(bytes) = packed(line) {
             step.advance(bytes);
         }
-    })
+    };
+    tool::run(command, "install squashfs-tools (4.4 or newer)", line, |_| {})
 }
 
 fn set_options(command: &mut Command, packing: &Packing) {

@@ -2,16 +2,23 @@
 
 use super::interrupt;
 use anyhow::{Context, Error, Result};
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Runs a tool, with each line of its standard output going to `line`. `advice` says how to come by it.
+/// Runs a tool, with each line of its standard output going to `line`, and how many bytes it has read so far to `read`. `advice` says
+/// how to come by it.
 ///
 /// # Errors
 ///
 /// A tool that is not there, that fails, or that was interrupted.
-pub fn run(command: &mut Command, advice: &str, mut line: impl FnMut(&str) + Send) -> Result<()> {
+pub fn run(
+    command: &mut Command,
+    advice: &str,
+    mut line: impl FnMut(&str) + Send,
+    read: impl FnMut(u64),
+) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| match error.kind() {
@@ -33,7 +40,7 @@ pub fn run(command: &mut Command, advice: &str, mut line: impl FnMut(&str) + Sen
             drop(stderr.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
-        (wait(&mut child), complaints.join().unwrap_or_default())
+        (wait(&mut child, read), complaints.join().unwrap_or_default())
     });
     let status = status.with_context(|| format!("waiting for {name}"))?;
     if !status.success() {
@@ -49,8 +56,12 @@ pub fn failure(said: String) -> Error {
 }
 
 /// Waits for the end of a child, and brings it about when this process is asked to end.
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, mut read: impl FnMut(u64)) -> io::Result<ExitStatus> {
     loop {
+        // The kernel may be configured without these counters; nobody is told then.
+        let counters = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
+        let bytes = counters.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+        bytes.into_iter().for_each(&mut read);
         if let Some(status) = child.try_wait()? {
             // A signal of the terminal reaches the child, too.
             interrupt::check()?;
@@ -79,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_is_not_there() {
-        let error = run(&mut Command::new("no-such-tool"), "install it", |_| {}).unwrap_err().to_string();
+        let error = run(&mut Command::new("no-such-tool"), "install it", |_| {}, |_| {}).unwrap_err().to_string();
         assert_eq!(error, "there is no no-such-tool on the PATH, which makes the store image; install it");
     }
 
