@@ -3,7 +3,7 @@
 # No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
 { packages # file: list of Debian packages, as ./build writes it
 , kernel # directory: a kernel, as qemu/kernel unpacks it
-, kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"
+, kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"; "bench" is a larger classic one
 , probe ? null # file: a static program
 }:
 
@@ -22,11 +22,11 @@ let
     LC_ALL = "C";
   });
 
-  debian = import ./debian.nix { inherit run; } (builtins.fromJSON (builtins.readFile packages));
+  debian = import ./debian.nix { inherit run; whole = kind == "bench"; } (builtins.fromJSON (builtins.readFile packages));
   linux = import ./linux.nix { inherit run kernel; };
 
   # The second and third kind have systemd for an init; the third has no script at all.
-  systemd = if kind == "classic" then null else debian.systemd;
+  systemd = if kind == "classic" || kind == "bench" then null else debian.systemd;
   overlay = if kind == "nixos-init" then import ./etc-overlay.nix { inherit run etc; } else null;
 
   power = run "power" { inherit (debian) bash; script = ./power.sh; } ''
@@ -76,6 +76,19 @@ let
     cd root
     echo . | cpio --quiet --create --format=newc --reproducible --owner=0:0 > $out/initrd
   '';
+
+  # What a start of the bench's system reads: 400 files, 60 MB.
+  bench = run "bench" { packages = builtins.attrValues debian; } ''
+    mkdir $out
+    printf '%s\n' $packages > $out/packages
+    # pick COUNT MIN MAX: files of a size in between, evenly out of all there are
+    pick() {
+      find $packages -type f -size +$2c -size -$3c | LC_ALL=C sort > all
+      awk -v wanted=$1 -v all=$(wc -l < all) 'int(NR * wanted / all) > int((NR - 1) * wanted / all)' all
+    }
+    { pick 200 4000 32000; pick 150 64000 256000; pick 50 500000 1200000; } > $out/start
+    [[ $(wc -l < $out/start) == 400 ]]
+  '';
 in
 run "nixos-system-firn-demo-${version}" {
   inherit (debian) bash coreutils;
@@ -83,9 +96,11 @@ run "nixos-system-firn-demo-${version}" {
   inherit (linux) image modules;
   kernelParams = toString kernelParams;
   # What both scripts need, and no more, so that they work before there is a /run/current-system.
-  path = with debian; map (p: "${p}/bin") [ bash coreutils mount util-linux power ];
+  path = with debian; map (p: "${p}/bin") ([ bash coreutils mount util-linux power ] ++ (if kind == "bench" then [ nix-bin ] else [ ]));
   stage2 = ./stage-2.sh;
   activate = ./activate.sh;
+  bench = if kind == "bench" then bench else "";
+  benchInit = ./bench.sh;
   systemd = if systemd == null then "" else systemd;
   probe = if kind == "nixos-init" then firn-probe else "";
   bootspec =
@@ -114,7 +129,8 @@ run "nixos-system-firn-demo-${version}" {
 } ''
   mkdir $out
   script() {
-    sed -e "s|@bash@|$bash|" -e "s|@coreutils@|$coreutils|" -e "s|@path@|''${path// /:}|" -e "s|@toplevel@|$out|" $1 > $out/$2
+    sed -e "s|@bash@|$bash|" -e "s|@coreutils@|$coreutils|" -e "s|@path@|''${path// /:}|" -e "s|@toplevel@|$out|" \
+      -e "s|@bench@|$bench|" $1 > $out/$2
     chmod +x $out/$2
   }
   case $kind in
@@ -122,6 +138,7 @@ run "nixos-system-firn-demo-${version}" {
       script $stage2 init
       script $activate activate
       ;;
+    bench) script $benchInit init ;;
     prepare-root)
       script $stage2 prepare-root
       script $activate activate
