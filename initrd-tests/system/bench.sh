@@ -8,7 +8,8 @@ mark() { echo "bench: $*" > /dev/kmsg; }
 
 mark first line
 mapfile -t memory < /proc/meminfo
-export PATH=@path@
+# No /etc is there yet for Nix to find them in.
+export PATH=@path@ HOME=/root USER=root
 toplevel=@toplevel@
 
 # As NixOS' netboot.nix does it, if stage 1 has not.

@@ -5,6 +5,7 @@
 //! sees this host as 10.0.2.2, its 127.0.0.1, and nobody sees the machine.
 
 mod accel;
+pub mod marks;
 pub mod steps;
 pub mod uefi;
 

@@ -1,5 +1,7 @@
 //! Boots what `firn build` made, for people and scripts.
 
+mod bench;
+
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use qemu::steps::{self, Steps};
@@ -24,6 +26,31 @@ enum Command {
     Verify(Build),
     /// Print how many instructions each step of stage 1 takes; the system must have firn-probe in it
     Count(Build),
+    /// Boot systems of the bench in counted machines and print what each part of the boot costs
+    Bench(Bench),
+    /// Search the smallest memory with which systems of the bench boot
+    Memory(Variants),
+}
+
+#[derive(Args)]
+struct Bench {
+    #[command(flatten)]
+    variants: Variants,
+
+    /// Size of the machines' memory, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u32,
+
+    /// Keeps the figures, and says what changed since the last time
+    #[arg(long, value_name = "FILE")]
+    figures: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Variants {
+    /// Directories with bzImage, initrd and manifest.json; others are compared with the first one
+    #[arg(required = true, value_name = "DIR")]
+    variants: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -59,6 +86,8 @@ fn main() -> ExitCode {
         Command::Boot(boot) => boot.run(),
         Command::Verify(build) => build.verify(),
         Command::Count(build) => build.count(),
+        Command::Bench(bench) => bench::boots(&bench.variants.variants, bench.memory, bench.figures.as_deref()),
+        Command::Memory(variants) => bench::memory(&variants.variants),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
