@@ -20,6 +20,9 @@ pub const IMAGE: &str = "/nix-store.squashfs";
 /// over what lies in it (`do_name`, init/initramfs.c), and stage 1 mounts the image where the boot loader put it.
 pub const RETAINED: &str = "/firn-retained";
 
+/// On a multiple of this, bytes, begins each of these images in the ramdisk, if nothing comes before that: a page of memory.
+pub const PAGE: u64 = 4096;
+
 /// Kernel word with which that memory stays as it is, and is [`INITRD`].
 pub const RETAIN_WORD: &str = "retain_initrd";
 

@@ -29,13 +29,14 @@ pub struct Found {
 /// No image, one that is not whole, or another one than the plan's.
 pub fn find(images: &[Image], verify: bool) -> Result<Vec<Found>> {
     ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
-    images.iter().map(|image| find_one(image, verify)).collect()
+    let archive = retained::archive(images);
+    images.iter().map(|image| find_one(image, archive, verify)).collect()
 }
 
-fn find_one(image: &Image, verify: bool) -> Result<Found> {
+fn find_one(image: &Image, archive: Option<u64>, verify: bool) -> Result<Found> {
     let source = match unpacked(image)? {
         Some(source) => source,
-        None => retained::find(image)?,
+        None => retained::find(image, archive)?,
     };
     if verify {
         check_sum(image, &source)?;

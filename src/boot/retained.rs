@@ -6,7 +6,7 @@ use super::loop_device::Source;
 use super::memory;
 use super::plan::{Image, kernel_release};
 use crate::newc::{Entry, HEADER, TRAILER, name, padding};
-use crate::plan::{INITRD, RETAIN_WORD, RETAINED};
+use crate::plan::{INITRD, PAGE, RETAIN_WORD, RETAINED};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -16,19 +16,29 @@ use std::path::Path;
 /// How much is read at a time while looking for an archive, bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Finds an image in the ramdisk as the boot loader left it.
+/// The size of the archive that the builder makes of these images, bytes, if their sizes are known: each begins on a page, and
+/// the header before it takes another one.
+pub fn archive(images: &[Image]) -> Option<u64> {
+    let members: Option<u64> = images.iter().map(|image| Some(PAGE + image.bytes?.next_multiple_of(PAGE))).sum();
+    let trailer = (HEADER + TRAILER.len() + 1).next_multiple_of(4) as u64;
+    Some(members? + trailer)
+}
+
+/// Finds an image in the ramdisk as the boot loader left it: first in an archive of this size at its end, where the builder
+/// has put it, so that there is nothing to search; or else anywhere.
 ///
 /// # Errors
 ///
 /// No such memory, no such image in it, or one that is not whole or of another build; each with what is missing.
-pub fn find(image: &Image) -> Result<Source> {
+pub fn find(image: &Image, archive: Option<u64>) -> Result<Source> {
     let path = &image.path;
     let file = match File::open(INITRD) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", not_there(image)),
         other => other.with_context(|| format!("opening {INITRD}"))?,
     };
     let size = file.metadata().with_context(|| format!("looking at {INITRD}"))?.len();
-    let found = locate(&file, size, Path::new(path)).with_context(|| format!("looking for {path} in {INITRD}"))?;
+    let end = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
+    let found = locate(&file, end, size, Path::new(path)).with_context(|| format!("looking for {path} in {INITRD}"))?;
     let Some((offset, bytes)) = found else {
         bail!(
             "there is no store image {path}, neither unpacked nor in the {size} bytes of ramdisk that the boot loader left in \
@@ -71,10 +81,12 @@ fn not_there(image: &Image) -> String {
     format!("the store image {path} was to stay where the boot loader put it, and {reason}; {}", memory::sentence(None))
 }
 
-/// Where the contents of the member `path` are, and their size, bytes. Archives are read from header to header. What is
+/// Where the contents of the member `path` are, and their size, bytes: in the archive that begins at `likely`, if there is one,
+/// or else wherever. Archives are read from header to header. What is
 /// between them, zeros or compressed segments of whatever boot loader, is searched for the next header.
-fn locate(ramdisk: &File, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
-    let mut at = 0;
+fn locate(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
+    let begin = if member(ramdisk, likely)?.is_some() { likely } else { 0 };
+    let mut at = begin;
     while let Some(header) = next_header(ramdisk, at, size)? {
         let Some((entry, contents)) = member(ramdisk, header)? else {
             at = header + 4; // by chance six bytes that look like one
@@ -89,7 +101,8 @@ fn locate(ramdisk: &File, size: u64, path: &Path) -> io::Result<Option<(u64, u64
             at = contents;
         }
     }
-    Ok(None)
+    // Two builds in one ramdisk, of which the last one is the other.
+    if begin > 0 { locate(ramdisk, 0, size, path) } else { Ok(None) }
 }
 
 /// The place of the next header from `at` on: of what looks like one, on a multiple of four as the kernel wants it.
@@ -161,10 +174,10 @@ mod tests {
         bytes
     }
 
-    fn found(ramdisk: &[u8], path: &str) -> Option<Vec<u8>> {
+    fn found(ramdisk: &[u8], likely: u64, path: &str) -> Option<Vec<u8>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(ramdisk).unwrap();
-        let (offset, bytes) = locate(&file, ramdisk.len() as u64, Path::new(path)).unwrap()?;
+        let (offset, bytes) = locate(&file, likely, ramdisk.len() as u64, Path::new(path)).unwrap()?;
         let mut contents = vec![0; usize::try_from(bytes).unwrap()];
         file.read_exact_at(&mut contents, offset).unwrap();
         Some(contents)
@@ -185,11 +198,14 @@ mod tests {
             [&compressed[..], &archive].concat(),
             [&other[..], &compressed, &other, &archive, &compressed].concat(),
         ] {
-            assert_eq!(found(&ramdisk, "/firn-retained/image").unwrap(), b"the image");
-            assert_eq!(found(&ramdisk, "/firn-retained/imag"), None);
+            for likely in [0, 4, ramdisk.len() - archive.len(), ramdisk.len()] {
+                let find = |path| found(&ramdisk, likely as u64, path);
+                assert_eq!(find("/firn-retained/image").unwrap(), b"the image", "{likely}");
+                assert_eq!(find("/firn-retained/imag"), None, "{likely}");
+            }
         }
         for ramdisk in [&b""[..], b"0707", b"070701", &other, &compressed, &image[..200], &[0; 4096]] {
-            assert_eq!(found(ramdisk, "/firn-retained/image"), None);
+            assert_eq!(found(ramdisk, 0, "/firn-retained/image"), None);
         }
     }
 
@@ -199,7 +215,7 @@ mod tests {
         let image = member("firn-retained/image", 0, b"the image");
         file.write_all(&image[..image.len() - 8]).unwrap();
         let (offset, bytes) =
-            locate(&file, image.len() as u64 - 8, Path::new("/firn-retained/image")).unwrap().unwrap();
+            locate(&file, 0, image.len() as u64 - 8, Path::new("/firn-retained/image")).unwrap().unwrap();
         assert_eq!((offset, bytes), (image.len() as u64 - 12, 9));
     }
 }

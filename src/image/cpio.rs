@@ -5,6 +5,7 @@
 
 use crate::digest::copy;
 use crate::newc::{LONGEST_NAME, TRAILER};
+use crate::plan::PAGE;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -17,9 +18,6 @@ pub const MAGIC: &[u8; 6] = b"070701";
 
 /// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
 pub const ALIGNMENT: u64 = 4;
-
-/// The size of a page of memory, on every machine that firn knows.
-pub const PAGE: u64 = 4096;
 
 /// The size of a header without the name that follows.
 const HEADER: u64 = crate::newc::HEADER as u64;

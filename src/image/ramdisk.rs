@@ -10,7 +10,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::store::Profile;
 use crate::inspect::compression::Compression;
-use crate::plan::{PATH, Plan};
+use crate::plan::{PAGE, PATH, Plan};
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -74,7 +74,7 @@ pub fn write(
         copy(out, segment)?;
     }
     if plan.is_retained() {
-        pad(out, cpio::PAGE)?;
+        pad(out, PAGE)?;
     }
     let before = out.bytes();
     if !images.is_empty() {
