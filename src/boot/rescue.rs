@@ -79,8 +79,8 @@ fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
         std::thread::sleep(Duration::from_secs(1));
         return false;
     }
-    console::say(&format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n"));
-    key(Some(Duration::from_secs(seconds))).is_some()
+    let text = format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n");
+    ask(&text, Some(Duration::from_secs(seconds))).is_some()
 }
 
 /// Asks what to do, until the answer is to go on.
@@ -91,8 +91,7 @@ fn menu(shell_allowed: bool, onward: Option<&str>) {
         (false, _) => Some("boot.shell_on_fail on the command line would allow one"),
     };
     loop {
-        console::say(&choices(no_shell, onward));
-        let Some((key, terminal)) = key(None) else { continue };
+        let Some((key, terminal)) = ask(&choices(no_shell, onward), None) else { continue };
         log::info!("Somebody at {terminal} chose {:?}", char::from(key));
         let shell = match key {
             b'r' => {
@@ -121,11 +120,13 @@ fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
     format!("\n{shell}\n  r  reboot\n{onward}\n")
 }
 
-/// Waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an
+/// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an
 /// arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
-fn key(limit: Option<Duration>) -> Option<(u8, String)> {
+fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
+    // In this order: an answer that comes as soon as the text is there must not be thrown away.
     let (mut keyboards, start) = (Keyboards::listen(), Instant::now());
+    console::say(text);
     while limit.is_none_or(|limit| start.elapsed() < limit) {
         processes::bury_the_dead();
         match keyboards.key(Duration::from_secs(1)) {
