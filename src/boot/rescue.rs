@@ -120,8 +120,8 @@ fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
     format!("\n{shell}\n  r  reboot\n{onward}\n")
 }
 
-/// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an
-/// arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
+/// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor
+/// is half of an arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
 fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
     // In this order: an answer that comes as soon as the text is there must not be thrown away.
