@@ -48,18 +48,10 @@ fn an_image_at_the_root_of_the_ramdisk_is_copied() {
     let work = tempfile::tempdir().unwrap();
     let (mut ramdisk, _) = parts();
     let image = LINUX_6_12.build().directory.join("nix-store.squashfs");
-    let archive = Command::new("cpio")
-        .args(["--create", "--format=newc", "--quiet", "--dereference", "--file"])
-        .arg(work.path().join("image"))
-        .current_dir(image.parent().unwrap())
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .and_then(|mut cpio| {
-            std::io::Write::write_all(&mut cpio.stdin.take().unwrap(), b"nix-store.squashfs\n")?;
-            cpio.wait()
-        });
-    assert!(archive.unwrap().success());
-    ramdisk.extend(fs::read(work.path().join("image")).unwrap());
+    let pack = "echo nix-store.squashfs | cpio --create --format=newc --quiet --dereference > \"$0\"";
+    let archive = work.path().join("image");
+    run(Command::new("sh").args(["-euc", pack]).arg(&archive).current_dir(image.parent().unwrap())).unwrap();
+    ramdisk.extend(fs::read(archive).unwrap());
     let mut machine = machine(work.path(), &ramdisk);
     machine.cmdline = machine.cmdline.replace(RETAIN_WORD, "probe=facts");
     let report = boot(&machine).unwrap();
