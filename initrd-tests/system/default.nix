@@ -3,12 +3,13 @@
 # No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
 { packages # file: list of Debian packages, as ./build writes it
 , kernel # directory: a kernel, as qemu/kernel unpacks it
-, kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"; "bench" is a larger classic one
+, kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"; "bench" and "bench-small" are classic ones for measuring
 , probe ? null # file: a static program
 }:
 
 let
   version = "0.1";
+  measured = kind == "bench" || kind == "bench-small";
   system = "x86_64-linux";
   kernelParams = [ "console=tty0" "console=ttyS0,115200n8" "loglevel=4" ];
 
@@ -26,7 +27,7 @@ let
   linux = import ./linux.nix { inherit run kernel; };
 
   # The second and third kind have systemd for an init; the third has no script at all.
-  systemd = if kind == "classic" || kind == "bench" then null else debian.systemd;
+  systemd = if kind == "classic" || measured then null else debian.systemd;
   overlay = if kind == "nixos-init" then import ./etc-overlay.nix { inherit run etc; } else null;
 
   power = run "power" { inherit (debian) bash; script = ./power.sh; } ''
@@ -77,8 +78,8 @@ let
     echo . | cpio --quiet --create --format=newc --reproducible --owner=0:0 > $out/initrd
   '';
 
-  # What a start of the bench's system reads: 400 files, 60 MB.
-  bench = run "bench" { packages = builtins.attrValues debian; } ''
+  # What a start of the bench's system reads: 400 files, 60 MB. The small one has fewer, and less.
+  bench = run "bench" { inherit kind; packages = builtins.attrValues debian; } ''
     mkdir $out
     printf '%s\n' $packages > $out/packages
     # pick COUNT MIN MAX: files of a size in between, evenly out of all there are
@@ -87,7 +88,7 @@ let
       awk -v wanted=$1 -v all=$(wc -l < all) 'int(NR * wanted / all) > int((NR - 1) * wanted / all)' all
     }
     { pick 200 4000 32000; pick 150 64000 256000; pick 50 500000 1200000; } > $out/start
-    [[ $(wc -l < $out/start) == 400 ]]
+    [[ $kind != bench || $(wc -l < $out/start) == 400 ]]
   '';
 in
 run "nixos-system-firn-demo-${version}" {
@@ -96,10 +97,10 @@ run "nixos-system-firn-demo-${version}" {
   inherit (linux) image modules;
   kernelParams = toString kernelParams;
   # What both scripts need, and no more, so that they work before there is a /run/current-system.
-  path = with debian; map (p: "${p}/bin") ([ bash coreutils mount util-linux power ] ++ (if kind == "bench" then [ nix-bin ] else [ ]));
+  path = with debian; map (p: "${p}/bin") ([ bash coreutils mount util-linux power ] ++ (if measured then [ nix-bin ] else [ ]));
   stage2 = ./stage-2.sh;
   activate = ./activate.sh;
-  bench = if kind == "bench" then bench else "";
+  bench = if measured then bench else "";
   benchInit = ./bench.sh;
   systemd = if systemd == null then "" else systemd;
   probe = if kind == "nixos-init" then firn-probe else "";
@@ -138,7 +139,7 @@ run "nixos-system-firn-demo-${version}" {
       script $stage2 init
       script $activate activate
       ;;
-    bench) script $benchInit init ;;
+    bench | bench-small) script $benchInit init ;;
     prepare-root)
       script $stage2 prepare-root
       script $activate activate

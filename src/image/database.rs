@@ -18,10 +18,10 @@ use std::process::{Command, Output};
 /// takes this one and may refuse a newer one.
 pub const SCHEMA: u32 = 10;
 
-/// A configuration in which Nix needs neither a group of build users nor a file system with shared memory, and does
-/// not wait for a disk.
-const CONFIGURATION: &str =
-    "build-users-group =\nuse-sqlite-wal = false\nfsync-metadata = false\ngc-reserved-space = 0\n";
+/// A configuration in which Nix needs no group of build users and does not wait for a disk. Its default for `SQLite` stays, a
+/// write-ahead log: without one it locks the database by a directory, made and removed for each path, which costs more than
+/// all the rest.
+const CONFIGURATION: &str = "build-users-group =\nfsync-metadata = false\ngc-reserved-space = 0\n";
 
 /// When the Nix database of the booted system is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -141,7 +141,8 @@ impl Store {
             connection.execute("VACUUM INTO ?1", [&copy])?;
             Ok(fs::read(&copy)?)
         };
-        normalize().with_context(|| format!("copying the Nix database to {copy}"))
+        normalize()
+            .with_context(|| format!("copying the Nix database to {copy}; TMPDIR can name a place with more room"))
     }
 }
 

@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The last image, which every build packs anew, has this part of the store at first: the smallest paths.
-const SMALL: u64 = 64;
+/// The last image, which every build packs anew, has this part of the store at first: what is most likely to change.
+const CHANGING: u64 = 128;
 
 /// No layer is made for less, bytes as NARs.
 const SMALLEST_LAYER: u64 = 4 << 20;
@@ -72,12 +72,12 @@ impl Layers {
                 layers.push(Layer::of(paths, packing));
             }
         }
-        let (large, small) = split(closure, left);
+        let (large, changing) = split(closure, left);
         let room = self.count.saturating_sub(1 + layers.len());
         let bytes: u64 = large.iter().map(|path| path.nar_size).sum();
         let count = room.min(usize::try_from(bytes / SMALLEST_LAYER)?);
         if count == 0 {
-            let mut rest = [large, small].concat();
+            let mut rest = [large, changing].concat();
             rest.sort();
             return Ok((layers, rest));
         }
@@ -87,7 +87,7 @@ impl Layers {
             let bytes: u64 = layer.paths.iter().map(|path| path.nar_size).sum();
             (std::cmp::Reverse(bytes), layer.paths.first().map(identity))
         });
-        Ok((layers, small))
+        Ok((layers, changing))
     }
 
     /// The image of a layer and its description, if the cache has it.
@@ -169,13 +169,21 @@ fn read(description: &Path) -> Option<Description> {
     serde_json::from_slice(&fs::read(description).ok()?).ok()
 }
 
-/// The large paths of `left`, and those that are among the smallest of the closure, together a [`SMALL`]th of it.
+/// The paths of `left` that stay, and those that are among the likeliest of the closure to change, together a [`CHANGING`]th of
+/// it.
 fn split(closure: &[Registered], left: Vec<Registered>) -> (Vec<Registered>, Vec<Registered>) {
-    let mut sizes: Vec<_> = closure.iter().map(|path| path.nar_size).collect();
-    let mut room = sizes.iter().sum::<u64>() / SMALL;
+    let mut sizes: Vec<_> = closure.iter().map(|path| (inertia(path), path.nar_size)).collect();
+    let mut room = closure.iter().map(|path| path.nar_size).sum::<u64>() / CHANGING;
     sizes.sort_unstable();
-    let small = sizes.into_iter().take_while(|size| room.checked_sub(*size).map(|less| room = less).is_some()).last();
-    left.into_iter().partition(|path| small.is_none_or(|small| path.nar_size > small))
+    let fits = |(_, size): &(u64, u64)| room.checked_sub(*size).map(|less| room = less).is_some();
+    let last = sizes.into_iter().take_while(fits).last();
+    left.into_iter().partition(|path| last.is_none_or(|(last, _)| inertia(path) > last))
+}
+
+/// How unlikely a path is to change. A configuration changes what is small; and what is put together of many others, such as
+/// NixOS' `system-path` or its units, is another one with each of them.
+fn inertia(path: &Registered) -> u64 {
+    path.nar_size / (1 + path.references.len() as u64)
 }
 
 #[cfg(test)]
@@ -246,6 +254,15 @@ mod tests {
         assert_eq!(build(&layers, &first, &packing), ["a b", "+c d", "etc top"]);
         fs::write(image.with_extension("json"), "{").unwrap();
         assert_eq!(build(&layers, &first, &packing), ["a b", "+c d", "etc top"]);
+    }
+
+    #[test]
+    fn what_is_put_together_of_others_is_packed_with_the_small_paths() {
+        let references = (0..1000).map(|number| format!("/nix/store/{number}")).collect();
+        let system_path = Registered { references, ..path("system-path", 5) };
+        let closure = [path("a", 800), path("b", 5), path("etc", 1), system_path];
+        let (large, changing) = split(&closure, closure.to_vec());
+        assert_eq!([names(&large), names(&changing)], ["a b", "etc system-path"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use ramdisk::Segments;
 pub use store::{Compression, Format, Packing, Profile};
 
 use crate::plan::{self, Image, MAX_IMAGES, Plan, RETAINED, Start, VERSION};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use modules::{Modules, Packed};
 use nix::Registered;
 use output::Directory;
@@ -124,8 +124,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     for name in [format.file_name(), "initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
         output.spare(name, options.inputs())?;
     }
-    let database = parts.database(&system, options, output.scratch(), progress);
-    let database = database.map_err(|error| output.unwritten("initrd", error))?;
+    let database = parts.database(&system, options, progress)?;
     let entries = store::make(
         &parts.closure,
         output.scratch(),
@@ -204,8 +203,7 @@ pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Pro
     let parts = Parts::collect(&system, format, options)?;
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
     output.spare(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
-    let database = parts.database(&system, options, output.scratch(), progress);
-    let database = database.map_err(|error| output.unwritten(&name, error))?;
+    let database = parts.database(&system, options, progress)?;
     let names = (0..images.len()).map(|number| store::numbered(format.file_name(), number));
     let described = names.zip(images).map(|(name, image)| Ok(Entry { name, ..output::describe(image, progress)? }));
     let plan = parts.plan(&system, options, described.collect::<Result<_>>()?, database.is_some());
@@ -241,14 +239,10 @@ impl Parts {
         })
     }
 
-    fn database(
-        &self,
-        system: &System,
-        options: &Options,
-        scratch: &Path,
-        progress: Progress,
-    ) -> Result<Option<Packed>> {
-        database::make(options.database, &self.closure, &system.toplevel, scratch, progress)
+    /// Made where temporary files are, and not beside the output, which may be on a file system that others share.
+    fn database(&self, system: &System, options: &Options, progress: Progress) -> Result<Option<Packed>> {
+        let scratch = tempfile::tempdir().context("making a temporary directory; TMPDIR can name another place")?;
+        database::make(options.database, &self.closure, &system.toplevel, scratch.path(), progress)
     }
 
     fn plan(&self, system: &System, options: &Options, images: Vec<Entry>, database: bool) -> Plan {
