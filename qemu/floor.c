@@ -2,7 +2,8 @@
 // checks, no registration, and it ends at the first error. What firn takes longer than this is what firn costs.
 //
 // In the ramdisk there is a list of the modules, /modules, and the store image. The kernel words are firn's, and in a ramdisk that
-// stays where it is (zero copy) `floor.image=FILE,OFFSET,BYTES`.
+// stays where it is (zero copy) `floor.image=FILE,OFFSET,BYTES`. To try what a loop device may have beside what firn gives it:
+// `floor.block=BYTES`, `floor.read_ahead=KIB`.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,10 +74,14 @@ static void load_modules(void)
 }
 
 // Mounts the image by a loop device, which is gone with the mount.
-static void mount_image(const char *where, const char *target)
+static void mount_image(const char *cmdline, const char *target)
 {
+	const char *where = word(cmdline, "floor.image="), *block = word(cmdline, "floor.block="),
+		   *read_ahead = word(cmdline, "floor.read_ahead=");
 	char file[4096] = "/nix-store.squashfs", device[32];
 	struct loop_config config = { .info = { .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR } };
+	if (block)
+		config.block_size = atoi(block);
 	if (where) {
 		unsigned long long offset, bytes;
 		check(sscanf(where, "%4095[^,],%llu,%llu", file, &offset, &bytes) == 3 ? 0 : -1, "floor.image=");
@@ -88,6 +93,13 @@ static void mount_image(const char *where, const char *target)
 	snprintf(device, sizeof device, "/dev/loop%ld", check(ioctl(control, LOOP_CTL_GET_FREE), "LOOP_CTL_GET_FREE"));
 	int loop = check(open(device, O_RDONLY | O_CLOEXEC), device);
 	check(ioctl(loop, LOOP_CONFIGURE, &config), "LOOP_CONFIGURE");
+	if (read_ahead) {
+		char queue[64];
+		snprintf(queue, sizeof queue, "/sys/block/%s/queue/read_ahead_kb", device + strlen("/dev/"));
+		int knob = check(open(queue, O_WRONLY | O_CLOEXEC), queue);
+		check(write(knob, read_ahead, strlen(read_ahead)), queue);
+		close(knob);
+	}
 	mkdir(target, 0755);
 	if (mount(device, target, "squashfs", MS_RDONLY, NULL))
 		check(mount(device, target, "erofs", MS_RDONLY, NULL), "the store image");
@@ -129,7 +141,7 @@ int main(void)
 	mark("step root");
 
 	mkdir("/mnt-root/nix", 0755);
-	mount_image(word(cmdline, "floor.image="), "/mnt-root/nix/.ro-store");
+	mount_image(cmdline, "/mnt-root/nix/.ro-store");
 	mount_at("tmpfs", "tmpfs", "/mnt-root/nix/.rw-store", 0, "mode=0755");
 	mkdir("/mnt-root/nix/.rw-store/store", 0755);
 	mkdir("/mnt-root/nix/.rw-store/work", 0755);

@@ -1,9 +1,11 @@
 //! The bench: boots of directories that hold `bzImage`, `initrd` and a `manifest.json` with a command line, and their figures.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use qemu::marks::Boot;
 use qemu::{Exit, Machine};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -20,47 +22,68 @@ const STEP: u32 = 4;
 pub type Variant = PathBuf;
 
 /// Boots each variant in a counted machine and prints tables; the first one is what the others are compared with. The file keeps
-/// the figures for the next time, and what they were the last time is in the tables.
-pub fn boots(variants: &[Variant], memory: u32, file: Option<&Path>) -> Result<()> {
-    let booted = all(variants, |variant| {
+/// the figures for the next time, and what they were the last time is in the tables. With `tables` they are also written to files,
+/// as they are: `TABLES-boots.md`, `TABLES-steps.md`, `TABLES-memory.md`.
+///
+/// # Errors
+///
+/// Variants that do not boot, after the tables of those that do.
+pub fn boots(variants: &[Variant], memory: u32, file: Option<&Path>, tables: Option<&str>) -> Result<()> {
+    let (booted, failed) = all(variants, |variant| {
         let mut machine = Machine { counted: true, memory_mib: memory, ..machine(variant)? };
         // What the kernel prints on the serial port, it waits for.
         machine.append("quiet");
-        boot(&machine)
-    })?;
-    let before: BTreeMap<String, Boot> = file
+        let initrd = fs::metadata(variant.join("initrd"))?.len();
+        Ok(Figures { initrd, boot: boot(&machine)? })
+    });
+    let before: BTreeMap<String, Figures> = file
         .and_then(|file| fs::read(file).ok())
         .map_or_else(|| Ok(BTreeMap::new()), |json| serde_json::from_slice(&json))
         .context("reading the figures of the last time")?;
-    print_tables(&booted, &before);
+    let now = [("boots", boots_table as Table), ("steps", steps_table), ("memory", memory_table)];
+    for (name, table) in now {
+        println!("\n{}", table(&booted, &before));
+        if let Some(tables) = tables {
+            fs::write(format!("{tables}-{name}.md"), table(&booted, &BTreeMap::new()))?;
+        }
+    }
     if let Some(file) = file {
         let figures: BTreeMap<_, _> = before.into_iter().chain(booted).collect();
         fs::write(file, serde_json::to_vec_pretty(&figures)?).with_context(|| file.display().to_string())?;
     }
-    Ok(())
+    report(&failed)
 }
 
-/// Prints the smallest memory with which each variant boots to a registered system and starts it.
-pub fn memory(variants: &[Variant]) -> Result<()> {
-    let found = all(variants, |variant| {
+/// Prints the smallest memory with which each variant boots to a registered system and starts it; with `tables` also to the file
+/// `TABLES-smallest.md`.
+///
+/// # Errors
+///
+/// Variants that boot with no memory, after the table of those that do.
+pub fn memory(variants: &[Variant], tables: Option<&str>) -> Result<()> {
+    let (found, failed) = all(variants, |variant| {
         let initrd = u32::try_from(fs::metadata(variant.join("initrd"))?.len() >> 20)?;
         // Never with less than the ramdisk, nor with more than twice that and all that anybody here takes besides.
         let (mut fails, mut boots) = (initrd / STEP * STEP, (2 * initrd + 512) / STEP * STEP);
         while boots - fails > STEP {
             let memory_mib = u32::midpoint(fails, boots) / STEP * STEP;
-            let machine = Machine { memory_mib, time_limit: Duration::from_mins(4), ..machine(variant)? };
+            let machine = Machine { memory_mib, time_limit: Duration::from_mins(3), ..machine(variant)? };
             match boot(&machine) {
                 Ok(_) => boots = memory_mib,
                 Err(_) => fails = memory_mib,
             }
         }
         Ok((initrd, boots))
-    })?;
-    println!("\n| variant | initrd, MiB | smallest memory, MiB |\n| --- | --- | --- |");
+    });
+    let mut table = String::from("| variant | initrd, MiB | smallest memory, MiB |\n| --- | --- | --- |\n");
     for (name, (initrd, memory)) in found {
-        println!("| {name} | {initrd} | {memory} |");
+        writeln!(table, "| {name} | {initrd} | {memory} |")?;
     }
-    Ok(())
+    println!("\n{table}");
+    if let Some(tables) = tables {
+        fs::write(format!("{tables}-smallest.md"), table)?;
+    }
+    report(&failed)
 }
 
 fn machine(variant: &Path) -> Result<Machine> {
@@ -77,8 +100,11 @@ fn boot(machine: &Machine) -> Result<Boot> {
         .with_context(|| format!("its last words:\n{}", outcome.last_words()))
 }
 
-/// Does the same with each variant, a few at once; the results with their names, in order.
-fn all<T: Send>(variants: &[Variant], run: impl Fn(&Path) -> Result<T> + Sync) -> Result<Vec<(String, T)>> {
+/// Variants that did what was asked of them with what they returned, and the errors of the others, in order.
+type Done<T> = (Vec<(String, T)>, Vec<Error>);
+
+/// Does the same with each variant, a few at once.
+fn all<T: Send>(variants: &[Variant], run: impl Fn(&Path) -> Result<T> + Sync) -> Done<T> {
     let next = Mutex::new(variants.iter().enumerate());
     let done = Mutex::new(Vec::new());
     let work = || {
@@ -91,51 +117,105 @@ fn all<T: Send>(variants: &[Variant], run: impl Fn(&Path) -> Result<T> + Sync) -
     thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
     let mut done = done.into_inner().expect("no panic");
     done.sort_by_key(|(index, ..)| *index);
-    done.into_iter().map(|(_, name, result)| Ok((name, result?))).collect()
-}
-
-/// Prints the figures as tables of Markdown.
-fn print_tables(booted: &[(String, Boot)], before: &BTreeMap<String, Boot>) {
-    println!("\nGi (10^9 instructions)\n");
-    println!(
-        "| variant | kernel to init | stage 1 | of the first one's | exec to stage 2 | registration | all of that | start |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    // What a stage 1 has read of the image, the exec finds in memory: the second ratio is the fairer one.
-    let both = |boot: &Boot| boot.stage_1 + boot.exec;
-    let first = booted.first().map_or((1, 1), |(_, boot)| (boot.stage_1.max(1), both(boot).max(1)));
-    for (name, boot) in booted {
-        let figure = |of: fn(&Boot) -> u64| gi(of(boot), before.get(name).map(of));
-        println!(
-            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            figure(|boot| boot.kernel),
-            figure(|boot| boot.stage_1),
-            ratio(boot.stage_1, first.0),
-            figure(|boot| boot.exec),
-            ratio(both(boot), first.1),
-            figure(|boot| boot.registration),
-            figure(Boot::registered),
-            figure(|boot| boot.start),
-        );
-    }
-    for (name, boot) in booted.iter().filter(|(_, boot)| !boot.steps.is_empty()) {
-        println!("\n| {name}: step | Gi |\n| --- | --- |");
-        for (step, cost) in &boot.steps {
-            let was = before.get(name).and_then(|boot| boot.steps.iter().find(|(name, _)| name == step));
-            println!("| {step} | {} |", gi(*cost, was.map(|(_, cost)| *cost)));
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (_, name, result) in done {
+        match result {
+            Ok(value) => found.push((name, value)),
+            Err(error) => failed.push(error),
         }
     }
-    let names = ["MemTotal", "MemAvailable", "Cached", "Shmem", "Slab"];
-    println!(
-        "\nMiB at the first line of stage 2\n\n| variant | {} |\n| --- {}|",
-        names.join(" | "),
-        "| --- ".repeat(names.len())
+    (found, failed)
+}
+
+fn report(failed: &[Error]) -> Result<()> {
+    let said: Vec<_> = failed.iter().map(|error| format!("{error:#}")).collect();
+    ensure!(failed.is_empty(), "{}", said.join("\n\n"));
+    Ok(())
+}
+
+/// What is known of a variant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Figures {
+    /// Size of the ramdisk, bytes.
+    initrd: u64,
+    boot: Boot,
+}
+
+/// Makes a table of Markdown: of the variants that booted, and what is known of them from the last time.
+type Table = fn(&[(String, Figures)], &BTreeMap<String, Figures>) -> String;
+
+/// Gi (10^9 instructions) of each part of the boots.
+fn boots_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>) -> String {
+    let mut table = String::from(
+        "| variant | initrd, bytes | kernel to init | stage 1 | of the first one's | **to the exec** | exec to stage 2 | registration | **to a registered \
+         system** | start |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for (name, boot) in booted {
+    let first = booted.first().map_or(1, |(_, figures)| figures.boot.stage_1.max(1));
+    for (name, Figures { initrd, boot }) in booted {
+        let figure = |of: fn(&Boot) -> u64| gi(of(boot), before.get(name).map(|figures| of(&figures.boot)));
+        let columns = [
+            name.clone(),
+            initrd.to_string(),
+            figure(|boot| boot.kernel),
+            figure(|boot| boot.stage_1),
+            ratio(boot.stage_1, first),
+            format!("**{}**", figure(|boot| boot.kernel + boot.stage_1)),
+            figure(|boot| boot.exec),
+            figure(|boot| boot.registration),
+            format!("**{}**", figure(Boot::registered)),
+            figure(|boot| boot.start),
+        ];
+        table += &row(columns);
+    }
+    table
+}
+
+/// Gi of each step of stage 1, of those that tell.
+fn steps_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>) -> String {
+    let telling: Vec<_> = booted.iter().filter(|(_, figures)| !figures.boot.steps.is_empty()).collect();
+    let mut names: Vec<&str> = Vec::new();
+    // The order is that of who has the most steps.
+    for (_, figures) in telling.iter().rev() {
+        names.extend(
+            figures
+                .boot
+                .steps
+                .iter()
+                .map(|(step, _)| step.as_str())
+                .filter(|step| !names.contains(step))
+                .collect::<Vec<_>>(),
+        );
+    }
+    let mut table = row(["step"].into_iter().chain(telling.iter().map(|(name, _)| name.as_str())));
+    table += &row(std::iter::repeat_n("---", telling.len() + 1));
+    for step in names {
+        let of = |boot: &Boot| boot.steps.iter().find(|(name, _)| name == step).map(|(_, cost)| *cost);
+        let figures = telling.iter().map(|(name, figures)| {
+            let was = before.get(name).and_then(|figures| of(&figures.boot));
+            of(&figures.boot).map_or(String::new(), |cost| gi(cost, was))
+        });
+        table += &row([step.to_owned()].into_iter().chain(figures));
+    }
+    table
+}
+
+/// MiB at the first line of stage 2.
+fn memory_table(booted: &[(String, Figures)], _before: &BTreeMap<String, Figures>) -> String {
+    let names = ["MemTotal", "MemAvailable", "Cached", "Shmem", "Slab"];
+    let mut table = row(["variant"].into_iter().chain(names));
+    table += &row(["---"; 6]);
+    for (name, Figures { boot, .. }) in booted {
         let mib =
             |name| boot.memory.get(name).map_or("?".into(), |kb| format!("{}.{}", kb / 1024, kb % 1024 * 10 / 1024));
-        println!("| {name} | {} |", names.map(mib).join(" | "));
+        table += &row([name.clone()].into_iter().chain(names.map(mib)));
     }
+    table
+}
+
+/// A line of a table.
+fn row<T: AsRef<str>>(columns: impl IntoIterator<Item = T>) -> String {
+    let columns: Vec<_> = columns.into_iter().map(|column| format!("| {} ", column.as_ref())).collect();
+    columns.concat() + "|\n"
 }
 
 /// Microseconds of the counted clock, and how they differ from what they were if that is worth a word.

@@ -51,6 +51,10 @@ struct Variants {
     /// Directories with bzImage, initrd and manifest.json; others are compared with the first one
     #[arg(required = true, value_name = "DIR")]
     variants: Vec<PathBuf>,
+
+    /// Write the tables to files, too, whose names begin with this
+    #[arg(long, value_name = "PREFIX")]
+    tables: Option<String>,
 }
 
 #[derive(Args)]
@@ -86,8 +90,10 @@ fn main() -> ExitCode {
         Command::Boot(boot) => boot.run(),
         Command::Verify(build) => build.verify(),
         Command::Count(build) => build.count(),
-        Command::Bench(bench) => bench::boots(&bench.variants.variants, bench.memory, bench.figures.as_deref()),
-        Command::Memory(variants) => bench::memory(&variants.variants),
+        Command::Bench(Bench { variants, memory, figures }) => {
+            bench::boots(&variants.variants, memory, figures.as_deref(), variants.tables.as_deref())
+        }
+        Command::Memory(variants) => bench::memory(&variants.variants, variants.tables.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
