@@ -18,6 +18,9 @@ const AT_ONCE: usize = 2;
 /// The step of the search for the smallest memory, MiB.
 const STEP: u32 = 4;
 
+/// A step that takes less is not in the tables, microseconds of the counted clock.
+const NEXT_TO_NOTHING: u64 = 300;
+
 /// Something to boot: its name is the last part of the path.
 pub type Variant = PathBuf;
 
@@ -170,7 +173,7 @@ fn boots_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>)
     table
 }
 
-/// Gi of each step of stage 1, of those that tell.
+/// Gi of each step of stage 1, of the variants that tell. Steps that take next to nothing everywhere are left out.
 fn steps_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>) -> String {
     let telling: Vec<_> = booted.iter().filter(|(_, figures)| !figures.boot.steps.is_empty()).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -190,6 +193,9 @@ fn steps_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>)
     table += &row(std::iter::repeat_n("---", telling.len() + 1));
     for step in names {
         let of = |boot: &Boot| boot.steps.iter().find(|(name, _)| name == step).map(|(_, cost)| *cost);
+        if telling.iter().all(|(_, figures)| of(&figures.boot).is_none_or(|cost| cost < NEXT_TO_NOTHING)) {
+            continue;
+        }
         let figures = telling.iter().map(|(name, figures)| {
             let was = before.get(name).and_then(|figures| of(&figures.boot));
             of(&figures.boot).map_or(String::new(), |cost| gi(cost, was))

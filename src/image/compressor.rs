@@ -16,10 +16,9 @@ use zstd::zstd_safe::CParameter;
 const WINDOW: u32 = 22;
 
 /// A compressor.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compressor {
     /// From Linux 5.9 on; unpacked fast
-    #[default]
     Zstd,
     /// The smallest, and the slowest to unpack
     Xz,

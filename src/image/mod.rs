@@ -230,7 +230,7 @@ impl Parts {
             options.rescue_shell.as_ref().map(|path| program::rescue_shell(path, &system.platform)).transpose()?;
         let firn_init = program::firn_init(&options.firn_init, &system.platform)?;
         // Said now and not after the store is packed.
-        options.segments.compressor.level(options.segments.level, options.segments.profile)?;
+        options.segments.level()?;
         Ok(Self {
             programs: Programs { firn_init, rescue_shell: shell },
             modules: modules::collect(system, format, &options.modules, &options.available_modules)?,

@@ -27,8 +27,8 @@ pub struct Programs {
 /// The segments beside the store image.
 #[derive(Debug, Default)]
 pub struct Segments {
-    /// How firn's own is compressed.
-    pub compressor: Compressor,
+    /// How firn's own is compressed; if that is not given, what counts decides.
+    pub compressor: Option<Compressor>,
     /// At which level; if none is given, what counts decides.
     pub level: Option<u32>,
     /// What counts.
@@ -38,6 +38,23 @@ pub struct Segments {
     pub before: Vec<PathBuf>,
     /// After it, so that their files take the place of firn's; the store images stay the last.
     pub after: Vec<PathBuf>,
+}
+
+impl Segments {
+    /// How firn's own segment is compressed: not at all if it is time that counts, the booting machine's too (docs/performance.md).
+    fn compressor(&self) -> Compressor {
+        let time = self.profile == Profile::Dev && self.level.is_none();
+        self.compressor.unwrap_or(if time { Compressor::None } else { Compressor::Zstd })
+    }
+
+    /// The level for that.
+    ///
+    /// # Errors
+    ///
+    /// One that the compressor does not have.
+    pub fn level(&self) -> Result<u32> {
+        self.compressor().level(self.level, self.profile)
+    }
 }
 
 /// Writes the ramdisk, and returns how much of it comes before the store images, bytes. They are the last of it, and may be
@@ -61,11 +78,11 @@ pub fn write(
     }
     let mut archive = Vec::new();
     tree.write(&mut archive)?;
-    let level = segments.compressor.level(segments.level, segments.profile)?;
+    let (compressor, level) = (segments.compressor(), segments.level()?);
     let step = progress.step("Packing stage 1", archive.len() as u64);
-    segments.compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
+    compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
     step.done();
-    if segments.compressor == Compressor::Lz4 {
+    if compressor == Compressor::Lz4 {
         // A block of no size ends it, from Linux 5.14 on; otherwise the kernel takes the next segment for one more block.
         out.write_all(&[0; 4])?;
     }

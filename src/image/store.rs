@@ -116,11 +116,13 @@ impl Packing {
         self.compression.clone().unwrap_or_else(|| Compression(of_profile.into()))
     }
 
-    /// How much is compressed at a time, bytes.
+    /// How much is compressed at a time, bytes: what was given, or what the profile wants. A squashfs with smaller blocks is larger and
+    /// read faster (docs/performance.md, "The defaults").
     pub(super) fn block_size(&self) -> u32 {
-        self.block_size.unwrap_or(match self.format {
-            Format::Squashfs => 1 << 20,
-            Format::Erofs => 1 << 16,
+        self.block_size.unwrap_or(match (self.format, self.profile) {
+            (Format::Squashfs, Profile::Dev) => 1 << 17,
+            (Format::Squashfs, Profile::Release) => 1 << 20,
+            (Format::Erofs, _) => 1 << 16,
         })
     }
 }

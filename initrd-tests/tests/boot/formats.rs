@@ -138,7 +138,7 @@ fn several_images_that_stay_where_the_boot_loader_put_them() {
 fn ramdisks_of_every_compressor() {
     for compressor in [Compressor::Xz, Compressor::Gzip, Compressor::Lz4, Compressor::None] {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-compressor");
-        let segments = Segments { compressor, ..Segments::default() };
+        let segments = Segments { compressor: Some(compressor), ..Segments::default() };
         let toplevel = &LINUX_6_1.build().manifest.toplevel;
         let build = pack_with(toplevel, directory, |options| Options { segments, ..options }).unwrap();
         let mut machine = Machine::of_build(&build.directory).unwrap();

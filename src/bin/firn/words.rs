@@ -46,7 +46,7 @@ pub struct PackingWords {
     #[arg(long, value_name = "WORDS")]
     compression: Option<Compression>,
 
-    /// How much is compressed at a time, 4K to 1M; squashfs has 1M and erofs 64K by default
+    /// How much is compressed at a time, 4K to 1M. By default erofs has 64K and squashfs 1M, or 128K with --profile dev
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     block_size: Option<u32>,
 
@@ -84,9 +84,10 @@ pub struct RamdiskWords {
     #[arg(long, value_name = "FILE")]
     rescue_shell: Option<PathBuf>,
 
-    /// How firn's own segment is compressed, which is everything but the store image
-    #[arg(long, value_enum, default_value_t)]
-    compressor: Compressor,
+    /// How firn's own segment is compressed, which is everything but the store image. By default by zstd, and not at all with
+    /// --profile dev
+    #[arg(long, value_enum)]
+    compressor: Option<Compressor>,
 
     /// At which level: zstd has 1 to 19, xz 0 to 9, gzip 1 to 9. By default the highest, and a fast one with --profile dev
     #[arg(long, value_name = "LEVEL")]
