@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+/// Where a symlink is as good as a second name.
+const STORE: &str = "/nix/store";
 
 /// A file that was made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +78,13 @@ pub fn outside(out: &Path, toplevel: &Path) -> Result<()> {
 /// Whether two paths lead to one file.
 pub fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The real path of a file, if it and a directory are both in the Nix store. A symlink will do there: neither of the two changes,
+/// Nix keeps what a path refers to, and its sandbox lets no build make a second name for a file of another path.
+fn within(store: &Path, file: &Path, directory: &Path) -> Option<PathBuf> {
+    let inside = |path: &Path| path.canonicalize().ok().filter(|real| real.starts_with(store));
+    inside(directory).and_then(|_| inside(file))
 }
 
 /// A file that is being written, and described on the way.
@@ -163,12 +174,18 @@ impl Directory {
         Ok(())
     }
 
-    /// Copies a file, not its mode: what lies in the store is read-only.
+    /// Copies a file, not its mode: what lies in the store is read-only. In the store itself a [symlink](within) will do.
     ///
     /// # Errors
     ///
     /// Those of reading and writing, with both paths.
     pub fn copy(&mut self, name: &str, from: &Path, progress: Progress) -> Result<()> {
+        if let Some(real) = within(Path::new(STORE), from, &self.path) {
+            let entry = Entry { name: name.into(), ..describe(&real, progress)? };
+            symlink(real, self.staged(name)).with_context(|| format!("linking to {}", from.display()))?;
+            self.entries.push(entry);
+            return Ok(());
+        }
         self.write(name, |output| {
             let mut copy = || -> io::Result<_> {
                 let file = File::open(from)?;
@@ -188,7 +205,12 @@ impl Directory {
     ///
     /// Those of [`copy`](Self::copy).
     pub fn link(&mut self, entry: Entry, from: &Path, progress: Progress) -> Result<()> {
-        if fs::hard_link(from, self.staged(&entry.name)).is_err() {
+        let to = self.staged(&entry.name);
+        let linked = match within(Path::new(STORE), from, &self.path) {
+            Some(real) => symlink(real, to),
+            None => fs::hard_link(from, to),
+        };
+        if linked.is_err() {
             return self.copy(&entry.name, from, progress);
         }
         self.entries.push(entry);
@@ -253,5 +275,25 @@ mod tests {
         directory.publish().unwrap();
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
         assert_eq!(files(&out), ["a", "b"]);
+    }
+    #[test]
+    fn what_is_in_the_store_with_what_it_leads_to() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().canonicalize().unwrap().join(name);
+        fs::create_dir_all(path("store/out")).unwrap();
+        fs::create_dir(path("elsewhere")).unwrap();
+        for file in ["store/image", "elsewhere/image"] {
+            fs::write(path(file), "an image").unwrap();
+        }
+        symlink("image", path("store/link")).unwrap();
+        let found = |file, directory| within(&path("store"), &path(file), &path(directory));
+        for file in ["store/image", "store/link"] {
+            assert_eq!(found(file, "store/out"), Some(path("store/image")), "{file}");
+        }
+        for (file, directory) in
+            [("elsewhere/image", "store/out"), ("store/image", "elsewhere"), ("store/none", "store/out")]
+        {
+            assert_eq!(found(file, directory), None, "{file} {directory}");
+        }
     }
 }
