@@ -138,6 +138,26 @@ fn programs_can_follow_it() {
     assert!(findings.len() == 6 && findings.iter().all(|finding| finding["fault"].is_null()), "{findings:?}");
 }
 
+#[test]
+fn a_build_of_a_ready_image_is_no_other() {
+    let work = TempDir::new().unwrap();
+    // As much as makes it two images.
+    let script = "
+        head --bytes 900K /dev/urandom > large
+        words=\"$system --quiet --max-image 1M --store-content $(nix-store --add large)\"
+        firn build $words --out packed --firn-init $FIRN_INIT
+        mkdir images
+        firn image $words --out images
+        firn build ${words/--max-image 1M/} --image images/nix-store.squashfs --image images/nix-store-2.squashfs \\
+            --out ready --firn-init $FIRN_INIT
+        diff --recursive packed ready";
+    succeeds(bash(work.path(), system(), script));
+    let mut both =
+        bash(work.path(), system(), "firn build $system --image images/nix-store.squashfs --format erofs --out x");
+    let output = both.output().unwrap();
+    assert!(!output.status.success() && text(output.stderr).contains("cannot be used with"));
+}
+
 /// A build whose image is a sparse file, which begins as a squashfs does and is no other.
 fn large_build() -> &'static Path {
     static BUILD: OnceLock<TempDir> = OnceLock::new();

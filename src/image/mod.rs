@@ -74,6 +74,8 @@ pub struct Options {
     pub verify: bool,
     /// How the store is packed.
     pub packing: Packing,
+    /// Store images that were made before, the lowest layer first: [`build`] takes them in place of packing the store.
+    pub images: Vec<PathBuf>,
     /// Whether parts of the store are kept for the next build.
     pub layers: Option<Layers>,
     /// Where stage 1 has the store images.
@@ -96,6 +98,7 @@ impl Options {
             database: Database::default(),
             verify: false,
             packing: Packing::default(),
+            images: Vec::new(),
             layers: None,
             placement: Placement::default(),
         }
@@ -104,7 +107,8 @@ impl Options {
     /// Files that are read, and so must not be written.
     fn inputs(&self) -> impl Iterator<Item = &Path> {
         let programs = [&self.firn_init].into_iter().chain(&self.rescue_shell);
-        programs.chain(&self.segments.before).chain(&self.segments.after).map(PathBuf::as_path)
+        let segments = self.segments.before.iter().chain(&self.segments.after);
+        programs.chain(segments).chain(&self.images).map(PathBuf::as_path)
     }
 }
 
@@ -117,7 +121,7 @@ impl Options {
 pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     let system = toplevel::read(&options.toplevel)?;
     output::outside(&options.out, &system.toplevel)?;
-    let format = options.packing.format;
+    let format = if options.images.is_empty() { options.packing.format } else { format_of(&options.images)? };
     let parts = Parts::collect(&system, format, options)?;
 
     let mut output = Directory::create(&options.out)?;
@@ -125,17 +129,21 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
         output.spare(name, options.inputs())?;
     }
     let database = parts.database(&system, options, progress)?;
-    let entries = store::make(
-        &parts.closure,
-        output.scratch(),
-        format.file_name(),
-        &options.packing,
-        options.layers.as_ref(),
-        progress,
-    );
-    let entries = entries.map_err(|error| output.unwritten(format.file_name(), error))?;
+    let entries = if options.images.is_empty() {
+        let name = format.file_name();
+        let packed =
+            store::make(&parts.closure, output.scratch(), name, &options.packing, options.layers.as_ref(), progress);
+        let entries = packed.map_err(|error| output.unwritten(name, error))?;
+        output.add(&entries);
+        entries
+    } else {
+        let entries = described(&options.images, format, progress)?;
+        for (entry, image) in entries.iter().zip(&options.images) {
+            output.link(entry.clone(), image, progress)?;
+        }
+        entries
+    };
     let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
-    output.add(&entries);
 
     let plan = parts.plan(&system, options, entries, database.is_some());
     let Parts { programs, modules, closure, retain } = parts;
@@ -189,6 +197,22 @@ pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> 
 pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Progress) -> Result<Vec<Entry>> {
     let system = toplevel::read(&options.toplevel)?;
     output::outside(&options.out, &system.toplevel)?;
+    let format = format_of(images)?;
+    let parts = Parts::collect(&system, format, options)?;
+    let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
+    output.spare(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
+    let database = parts.database(&system, options, progress)?;
+    let plan = parts.plan(&system, options, described(images, format, progress)?, database.is_some());
+    let Parts { programs, modules, .. } = parts;
+    let files = modules.files.into_iter().chain(database).collect();
+    let images = if split { &[] } else { images };
+    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, &options.segments, images, progress))?;
+    advise(output.entries().last(), progress);
+    output.publish()
+}
+
+/// The format of store images that were made before: they have to have the same.
+fn format_of(images: &[PathBuf]) -> Result<Format> {
     let Some(first) = images.first() else { bail!("there is no store image; give what firn image made with --image") };
     let format = Format::of(first)?;
     for image in images {
@@ -200,19 +224,13 @@ pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Pro
         );
     }
     ensure!(images.len() <= MAX_IMAGES, "stage 1 stacks at most {MAX_IMAGES} store images; pack the store as fewer");
-    let parts = Parts::collect(&system, format, options)?;
-    let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
-    output.spare(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
-    let database = parts.database(&system, options, progress)?;
+    Ok(format)
+}
+
+/// What these images are, by the names that they would have got here.
+fn described(images: &[PathBuf], format: Format, progress: Progress) -> Result<Vec<Entry>> {
     let names = (0..images.len()).map(|number| store::numbered(format.file_name(), number));
-    let described = names.zip(images).map(|(name, image)| Ok(Entry { name, ..output::describe(image, progress)? }));
-    let plan = parts.plan(&system, options, described.collect::<Result<_>>()?, database.is_some());
-    let Parts { programs, modules, .. } = parts;
-    let files = modules.files.into_iter().chain(database).collect();
-    let images = if split { &[] } else { images };
-    output.write(&name, |out| ramdisk::write(out, &programs, files, &plan, &options.segments, images, progress))?;
-    advise(output.entries().last(), progress);
-    output.publish()
+    names.zip(images).map(|(name, image)| Ok(Entry { name, ..output::describe(image, progress)? })).collect()
 }
 
 /// What a ramdisk is made of, apart from the store image.

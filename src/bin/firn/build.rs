@@ -17,6 +17,15 @@ pub struct Build {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
+    /// A store image, which firn image made of this system, in place of packing one; if it made several, in the order of their
+    /// numbers
+    #[arg(
+        long = "image",
+        value_name = "FILE",
+        conflicts_with_all = ["format", "compression", "block_size", "max_image", "layer_cache"]
+    )]
+    images: Vec<PathBuf>,
+
     #[command(flatten)]
     ramdisk: RamdiskWords,
 
@@ -32,6 +41,7 @@ impl Build {
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
         let options = self.packing.add_to(self.ramdisk.add_to(self.store.options(self.out))?);
+        let options = image::Options { images: self.images, ..options };
         let manifest = image::build(&options, progress)?;
         self.report.made(&manifest.label, &options.out, &manifest.files)
     }
