@@ -389,7 +389,10 @@ fn an_output_on_the_name_of_an_input() {
             ramdisk(&options(&system, &image), std::slice::from_ref(&image), false, Progress::Quiet).err(),
             "nix-store.squashfs would take the place of",
         ),
-        (kexec::tarball(&of_build, &initrd, Progress::Quiet).err(), "initrd, which it is made of; give another name"),
+        (
+            kexec::tarball(&of_build, &initrd, "", Progress::Quiet).err(),
+            "initrd, which it is made of; give another name",
+        ),
         (
             uki::image(&of_build, &out.path().join("manifest.json"), &uki, Progress::Quiet).err(),
             "manifest.json would take",

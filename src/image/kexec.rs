@@ -3,11 +3,11 @@
 use super::built::Built;
 use super::output::Entry;
 use super::progress::Progress;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 /// The script, with words between `@` for what differs from one system to the next.
 const SCRIPT: &str = include_str!("kexec-boot.sh");
@@ -28,12 +28,18 @@ pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>>
     output.publish()
 }
 
-/// Makes a tarball of the same files. `out` is its name, or a directory for `nixos-kexec-<label>-<system>.tar.zst`.
+/// Makes a tarball of the same files, in a directory called `prefix` if that is not empty. `out` is its name, or a directory for
+/// `nixos-kexec-<label>-<system>.tar.zst`.
 ///
 /// # Errors
 ///
-/// As above.
-pub fn tarball(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>> {
+/// As above, and a prefix that leads elsewhere.
+pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<Entry>> {
+    ensure!(
+        prefix.is_empty() || Path::new(prefix).components().all(|part| matches!(part, Component::Normal(_))),
+        "\"{prefix}\" is no name for a directory in a tarball; give one such as nixos"
+    );
+    let within = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
     let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&built.manifest.label), built.manifest.system);
     let (mut output, name) = built.file_output(out, &default)?;
     let (kernel, ramdisk) = (built.kernel()?, built.ramdisk()?);
@@ -41,9 +47,9 @@ pub fn tarball(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entr
     output.write(&name, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
-        append(&mut archive, "bzImage", 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, "initrd.gz", 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
-        append(&mut archive, "kexec-boot", 0o755, script.len() as u64, script.as_bytes())?;
+        append(&mut archive, &within("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
+        append(&mut archive, &within("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &within("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
         Ok(())
@@ -274,7 +280,7 @@ mod tests {
     fn a_foreign_reader_unpacks_the_tarball() {
         let directory = tempfile::tempdir().unwrap();
         let built = sample(directory.path(), "NixOS 26.05 (Linux 6.9)", "init=/x", "firn-init");
-        let files = tarball(&built, directory.path(), Progress::Quiet).unwrap();
+        let files = tarball(&built, directory.path(), "", Progress::Quiet).unwrap();
         assert_eq!(files[0].name, "nixos-kexec-NixOS-26.05-Linux-6.9-x86_64-linux.tar.zst");
         let path = directory.path().join(&files[0].name);
         let list = "zstd --decompress --stdout \"$0\" | TZ=UTC tar --list --verbose --full-time --numeric-owner";
@@ -288,8 +294,18 @@ mod tests {
         }
         assert_eq!(lines.len(), 3);
         let first = fs::read(&path).unwrap();
-        tarball(&built, &path, Progress::Quiet).unwrap();
+        tarball(&built, &path, "", Progress::Quiet).unwrap();
         assert_eq!(fs::read(&path).unwrap(), first);
+        tarball(&built, &path, "nixos/kexec", Progress::Quiet).unwrap();
+        let output = Command::new("tar").arg("--list").arg("--zstd").arg("--file").arg(&path).output().unwrap();
+        assert_eq!(
+            output.stdout, b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\n",
+            "{output:?}"
+        );
+        for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {
+            let error = tarball(&built, &path, prefix, Progress::Quiet).unwrap_err().to_string();
+            assert!(error.contains("is no name for a directory in a tarball"), "{error}");
+        }
     }
 
     #[test]

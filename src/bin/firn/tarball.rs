@@ -17,6 +17,10 @@ pub struct Tarball {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
+    /// Put the files into a directory of this name in it
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    prefix: String,
+
     #[command(flatten)]
     report: Report,
 }
@@ -26,7 +30,7 @@ impl Tarball {
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
         let built = Built::open(&self.build)?;
-        let files = kexec::tarball(&built, &self.out, progress)?;
+        let files = kexec::tarball(&built, &self.out, &self.prefix, progress)?;
         self.report.made(&built.manifest.label, &self.out, &files)
     }
 }
