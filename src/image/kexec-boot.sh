@@ -12,16 +12,21 @@ fail() {
 }
 
 usage() {
-    echo "usage: kexec-boot [--force] [--] [WORD...]"
+    echo "usage: kexec-boot [--force] [--load-only] [--kexec-flags FLAGS] [--] [WORD...]"
     echo
     echo "Boots $label at once, in place of the system that runs here."
     echo "Each WORD is added to the kernel command line. --force: even if there seems to be too little memory."
+    echo "--load-only: and leave the boot to kexec --exec. --kexec-flags: more options for kexec --load."
 }
 
 force=no
+load_only=no
+flags=
 while [ $# -gt 0 ]; do
     case $1 in
         --force) force=yes ;;
+        --load-only) load_only=yes ;;
+        --kexec-flags) [ $# -ge 2 ] || fail "--kexec-flags wants options for kexec"; flags=$2; shift ;;
         -h | --help) usage; exit ;;
         --) shift; break ;;
         -*) fail "unknown option $1; kexec-boot --help lists them, and a word that begins with - comes after --" ;;
@@ -33,7 +38,9 @@ words="$cmdline${*:+ $*}"
 
 [ "$(id -u)" = 0 ] || fail "this needs root: run it with sudo"
 
-here=$(dirname "$(readlink -f "$0")")
+# Beside the script by the name it was called by, which may be a link among links, or else beside the script itself.
+here=$(CDPATH='' cd -- "$(dirname "$0")" && pwd)
+[ -e "$here/bzImage" ] || here=$(dirname "$(readlink -f "$0")")
 for file in bzImage initrd.gz; do
     [ -r "$here/$file" ] || fail "$here/$file is not there: copy the whole tree, or unpack the whole tarball"
 done
@@ -64,7 +71,8 @@ available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
     fail "$((${available:-0} / 1024)) MiB of memory are available and this takes $((needed / 1024)):" \
         "stop what needs memory, or try all the same with --force"
 
-kexec ${syscall:+"$syscall"} --load "$here/bzImage" --initrd="$here/initrd.gz" --command-line="$words" ||
+# shellcheck disable=SC2086 # flags are several words, or none
+kexec ${syscall:+"$syscall"} $flags --load "$here/bzImage" --initrd="$here/initrd.gz" --command-line="$words" ||
     if [ "$syscall" ]; then
         fail "the kernel did not take $here/bzImage: it is locked down and takes kernels with a signature that it knows;" \
             "switch Secure Boot off in the firmware"
@@ -72,6 +80,7 @@ kexec ${syscall:+"$syscall"} --load "$here/bzImage" --initrd="$here/initrd.gz" -
         fail "the kernel did not take $here/bzImage; it says why in its log (dmesg)"
     fi
 
+[ $load_only = no ] || exit 0
 echo "kexec-boot: booting $label"
 # systemd ends services and unmounts file systems first.
 if [ -d /run/systemd/system ] && command -v systemctl > /dev/null; then

@@ -209,6 +209,33 @@ mod tests {
     }
 
     #[test]
+    fn a_farm_of_links_is_a_tree_too() {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("farm")).unwrap();
+        for (name, file) in [("kexec-boot", "tree/kexec-boot"), ("bzImage", "bzImage"), ("initrd.gz", "initrd.gz")] {
+            if !machine.path(file).exists() {
+                fs::copy(machine.path("tree").join(file), machine.path(file)).unwrap();
+            }
+            symlink(machine.path(file), machine.path("farm").join(name)).unwrap();
+        }
+        machine.without("tree/bzImage");
+        let output = Command::new(machine.path("farm/kexec-boot")).env("PATH", machine.path("bin")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("<--load><{}/bzImage>", machine.path("farm").display())), "{output:?}");
+    }
+
+    #[test]
+    fn the_script_only_loads_if_that_is_asked_for() {
+        let machine = Machine::new();
+        let said =
+            machine.run(&["/bin/sh"], &["--load-only", "--kexec-flags", "--no-checks --debug", "quiet"]).unwrap();
+        assert!(said.starts_with("<kexec><--no-checks><--debug><--load>"), "{said}");
+        assert!(said.ends_with(" quiet>\n") && said.lines().count() == 1, "{said}");
+        let error = machine.run(&["/bin/sh"], &["--kexec-flags"]).unwrap_err();
+        assert!(error.contains("wants options for kexec"), "{error}");
+    }
+
+    #[test]
     fn the_script_leaves_the_reboot_to_systemd() {
         let machine = Machine::new();
         machine.program("systemctl", "printf '<%s>' systemctl \"$@\"").file("run/systemd/system/x", "");
