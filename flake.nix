@@ -1,0 +1,67 @@
+{
+  description = "Stage 1 for NixOS systems that run from memory, and the builder of what they boot from";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      forSystems =
+        of:
+        nixpkgs.lib.genAttrs [
+          "x86_64-linux"
+          "aarch64-linux"
+        ] (system: of nixpkgs.legacyPackages.${system});
+    in
+    {
+      packages = forSystems (pkgs: rec {
+        firn = pkgs.callPackage ./nix/package.nix { };
+        inherit (firn) firn-init;
+        default = firn;
+      });
+
+      overlays.default = final: _: { firn = final.callPackage ./nix/package.nix { }; };
+
+      nixosModules = {
+        # With the packages of this flake, whatever nixpkgs the system is made of.
+        netboot =
+          { lib, pkgs, ... }:
+          let
+            of = platform: self.packages.${platform.system};
+          in
+          {
+            imports = [ ./nix/module.nix ];
+            netboot.firn.package = lib.mkDefault (of pkgs.stdenv.buildPlatform).firn;
+            netboot.firn.init = lib.mkDefault "${(of pkgs.stdenv.hostPlatform).firn-init}/bin/firn-init";
+          };
+        default = self.nixosModules.netboot;
+      };
+
+      checks = forSystems (
+        pkgs:
+        {
+          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) firn firn-init;
+        }
+        // nixpkgs.lib.optionalAttrs pkgs.stdenv.hostPlatform.isx86_64 (
+          import ./nix/tests/netboot.nix {
+            inherit pkgs;
+            module = self.nixosModules.netboot;
+          }
+        )
+      );
+
+      devShells = forSystems (pkgs: {
+        default = pkgs.mkShell {
+          inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.firn ];
+          packages = with pkgs; [
+            clippy
+            erofs-utils
+            rustfmt
+            squashfsTools
+          ];
+          # .cargo/config.toml links statically.
+          buildInputs = [ pkgs.glibc.static ];
+        };
+      });
+    };
+}

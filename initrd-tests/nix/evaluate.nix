@@ -1,0 +1,20 @@
+# nix/module.nix in a configuration of these modules, over the option declarations here.
+{
+  lib ? import ./lib.nix,
+  pkgs,
+  generation ? "new", # of nixpkgs: "old" (23.11) or "new" (2026)
+  modules,
+}:
+
+lib.evalModules {
+  modules = [
+    ./options.nix
+    (./. + "/${generation}/options.nix")
+    ../../nix/module.nix
+  ]
+  ++ modules;
+  specialArgs = {
+    inherit pkgs;
+    modulesPath = ./. + "/${generation}";
+  };
+}

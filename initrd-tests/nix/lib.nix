@@ -1,0 +1,254 @@
+# As much of a module system, and of what nixpkgs calls lib, as nix/module.nix takes: to evaluate it on a machine without nixpkgs.
+# With the meaning that nixpkgs gives to each name, but for what is left out.
+let
+  inherit (builtins)
+    all
+    attrNames
+    concatLists
+    concatMap
+    concatStringsSep
+    elem
+    filter
+    foldl'
+    head
+    isAttrs
+    isBool
+    isFunction
+    isList
+    isString
+    length
+    mapAttrs
+    match
+    replaceStrings
+    tail
+    ;
+
+  optionals = wanted: list: if wanted then list else [ ];
+  optional = wanted: value: optionals wanted [ value ];
+  isOption = value: isAttrs value && value._type or "" == "option";
+  showPath = concatStringsSep ".";
+
+  attrByPath =
+    path: default: set:
+    if path == [ ] then
+      set
+    else if isAttrs set && set ? ${head path} then
+      attrByPath (tail path) default set.${head path}
+    else
+      default;
+
+  mkOverride = priority: content: {
+    _type = "override";
+    inherit priority content;
+  };
+
+  # Of several definitions of an option those that count: the ones of the lowest priority.
+  winners =
+    definitions:
+    let
+      priority = value: if value._type or "" == "override" then value.priority else 100;
+      best = foldl' (least: value: if priority value < least then priority value else least) 9999 definitions;
+      plain = value: if value._type or "" == "override" then value.content else value;
+    in
+    map plain (filter (value: priority value == best) definitions);
+
+  # What is left of a value without mkIf and mkMerge: none, one or several.
+  expand =
+    value:
+    if value._type or "" == "merge" then
+      concatMap expand value.contents
+    else if value._type or "" == "if" then
+      optionals value.condition (expand value.content)
+    else
+      [ value ];
+
+  mergeOne =
+    path: values:
+    if length values == 1 || all (value: value == head values) values then
+      head values
+    else
+      throw "${showPath path} is defined more than once";
+
+  types =
+    let
+      plain = name: check: { inherit name check; merge = mergeOne; };
+      isPath =
+        value: (builtins.isPath value || isString value || value ? outPath) && match "/.*" (toString value) != null;
+    in
+    rec {
+      unspecified = plain "anything" (_: true);
+      bool = plain "boolean" isBool;
+      int = plain "integer" builtins.isInt;
+      str = plain "string" isString;
+      lines = str // {
+        merge = _: concatStringsSep "\n";
+      };
+      path = plain "path" isPath;
+      package = plain "package" (value: isPath value);
+      enum = values: plain "one of ${concatStringsSep ", " values}" (value: elem value values);
+      strMatching = pattern: plain "string of ${pattern}" (value: isString value && match pattern value != null);
+      nullOr =
+        type:
+        plain "null or ${type.name}" (value: value == null || type.check value)
+        // {
+          merge = path: values: if elem null values then mergeOne path values else type.merge path values;
+        };
+      listOf = type: {
+        name = "list of ${type.name}";
+        check = value: isList value && all type.check value;
+        merge = _: concatLists;
+      };
+      attrsOf = lazyAttrsOf;
+      # Which names there are does not depend on their values.
+      lazyAttrsOf = type: {
+        name = "attributes of ${type.name}";
+        check = isAttrs;
+        merge =
+          path: sets:
+          mapAttrs (
+            name: _:
+            merged (path ++ [ name ]) type (concatMap (set: if set ? ${name} then expand set.${name} else [ ]) sets)
+          ) (foldl' (all: set: all // set) { } sets);
+      };
+    };
+
+  merged =
+    path: type: definitions:
+    let
+      values = winners definitions;
+      wrong = filter (value: !type.check value) values;
+    in
+    if wrong == [ ] then type.merge path values else throw "${showPath path} is no ${type.name}";
+
+  evalModules =
+    { modules, specialArgs ? { } }:
+    let
+      load =
+        module:
+        let
+          value = if builtins.isPath module || isString module then import module else module;
+          result = if isFunction value then value arguments else value;
+        in
+        {
+          key = toString (if builtins.isPath module || isString module then module else "");
+          imports = result.imports or [ ];
+          disabled = result.disabledModules or [ ];
+          options = result.options or { };
+          config =
+            if result ? config || result ? options then
+              result.config or { }
+            else
+              removeAttrs result [
+                "disabledModules"
+                "imports"
+              ];
+        };
+      reach = module: [ module ] ++ concatMap (imported: reach (load imported)) module.imports;
+      found = concatMap (module: reach (load module)) modules;
+      disabled = concatMap (module: map (name: toString specialArgs.modulesPath + "/${name}") module.disabled) found;
+      # A module that is disabled does not bring in others; here none does.
+      loaded = filter (module: !elem module.key disabled) found;
+
+      configs = concatMap (module: expand module.config) loaded;
+      declared = foldl' (declare [ ]) { } (map (module: module.options) loaded);
+      declare =
+        path: one: other:
+        one
+        // mapAttrs (
+          name: value:
+          if !(one ? ${name}) then
+            value
+          else if isOption value || isOption one.${name} then
+            throw "${showPath (path ++ [ name ])} is declared more than once"
+          else
+            declare (path ++ [ name ]) one.${name} value
+        ) other;
+
+      evaluate =
+        path: definitions: declarations:
+        let
+          below = name: concatMap (set: if set ? ${name} then expand set.${name} else [ ]) definitions;
+          undeclared = filter (name: !(declarations ? ${name})) (concatMap attrNames definitions);
+        in
+        if undeclared != [ ] then
+          throw "${showPath (path ++ [ (head undeclared) ])} is not declared"
+        else
+          mapAttrs (
+            name: value:
+            let
+              here = path ++ [ name ];
+              defaults = optional (value ? default) (mkOverride 1500 value.default);
+              everything = below name ++ defaults;
+            in
+            if isOption value then
+              value
+              // {
+                isDefined = everything != [ ];
+                value =
+                  if everything == [ ] then
+                    throw "${showPath here} is used and not defined"
+                  else
+                    (value.apply or (x: x)) (merged here (value.type or types.unspecified) everything);
+              }
+            else
+              evaluate here (below name) value
+          ) declarations;
+
+      values = mapAttrs (_: value: if isOption value then value.value else values value);
+      result = {
+        options = evaluate [ ] configs declared;
+        config = values result.options;
+      };
+      arguments = {
+        inherit lib;
+        inherit (result) config options;
+      }
+      // specialArgs;
+    in
+    result;
+
+  lib = {
+    inherit
+      attrByPath
+      concatMap
+      concatStringsSep
+      elem
+      evalModules
+      filter
+      isOption
+      mkOverride
+      optional
+      optionals
+      types
+      ;
+    mkDefault = mkOverride 1000;
+    mkForce = mkOverride 50;
+    mkImageMediaOverride = mkOverride 60;
+    mkIf = condition: content: {
+      _type = "if";
+      inherit condition content;
+    };
+    mkMerge = contents: {
+      _type = "merge";
+      inherit contents;
+    };
+    mkOption = option: option // { _type = "option"; };
+    literalExpression = text: {
+      _type = "literalExpression";
+      inherit text;
+    };
+    optionalAttrs = wanted: set: if wanted then set else { };
+    optionalString = wanted: text: if wanted then text else "";
+    unique = foldl' (list: value: if elem value list then list else list ++ [ value ]) [ ];
+    # As nixpkgs has it since 24.11: what needs no quotes has none.
+    escapeShellArg =
+      value:
+      let
+        text = toString value;
+      in
+      if match "[[:alnum:],._+:@%/-]+" text != null then text else "'${replaceStrings [ "'" ] [ "'\\''" ] text}'";
+    escapeShellArgs = values: concatStringsSep " " (map lib.escapeShellArg values);
+    trivial.release = "26.05";
+  };
+in
+lib

@@ -1,0 +1,23 @@
+# What nixpkgs declares here since 25.05.
+{ config, lib, ... }:
+
+let
+  inherit (lib) mkOption types;
+in
+{
+  options.image = {
+    baseName = mkOption {
+      type = types.str;
+      default = "nixos-image-${config.system.nixos.label}-x86_64-linux";
+    };
+    extension = mkOption { type = types.str; };
+    fileName = mkOption {
+      type = types.str;
+      default = "${config.image.baseName}.${config.image.extension}";
+    };
+    filePath = mkOption {
+      type = types.str;
+      default = config.image.fileName;
+    };
+  };
+}

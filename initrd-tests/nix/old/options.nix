@@ -1,0 +1,21 @@
+# What NixOS 23.11 has beside the others: a scripted stage 1 with hooks.
+{ lib, ... }:
+
+let
+  lines = lib.mkOption {
+    type = lib.types.lines;
+    default = "";
+  };
+in
+{
+  options.boot = {
+    postBootCommands = lines;
+    initrd = {
+      preDeviceCommands = lines;
+      preLVMCommands = lines;
+      postDeviceCommands = lines;
+      postMountCommands = lines;
+      preFailCommands = lines;
+    };
+  };
+}

@@ -1,0 +1,48 @@
+# The options of NixOS that nix/module.nix sets or reads, with their defaults.
+{ lib, ... }:
+
+let
+  inherit (lib) mkOption types;
+  option = type: default: mkOption { inherit type default; };
+  flag = option types.bool false;
+  lines = option types.lines "";
+  any = option (types.attrsOf types.unspecified) { };
+in
+{
+  options = {
+    assertions = option (types.listOf types.unspecified) [ ];
+    warnings = option (types.listOf types.str) [ ];
+
+    boot = {
+      kernelPackages = mkOption { type = types.unspecified; };
+      kernelParams = option (types.listOf types.str) [ ];
+      loader = {
+        grub.enable = option types.bool true;
+        timeout = option types.int 5;
+      };
+      initrd = {
+        availableKernelModules = option (types.listOf types.str) [ ];
+        kernelModules = option (types.listOf types.str) [ ];
+        prepend = option (types.listOf types.str) [ ];
+        compressor = option types.unspecified "zstd";
+        secrets = any;
+        luks.devices = any;
+        services.lvm.enable = flag;
+        network.enable = flag;
+        network.ssh.enable = flag;
+        systemd.network.enable = flag;
+        extraUtilsCommands = lines;
+      };
+    };
+
+    fileSystems = any;
+    system = {
+      build = option (types.lazyAttrsOf types.unspecified) { };
+      stateVersion = mkOption { type = types.str; };
+      nixos.label = option types.str "26.05";
+      nixos.tags = option (types.listOf types.str) [ ];
+    };
+    systemd.package = mkOption { type = types.package; };
+    systemd.services = option (types.attrsOf (types.attrsOf types.unspecified)) { };
+  };
+}
