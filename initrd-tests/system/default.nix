@@ -1,7 +1,8 @@
 # The demo system: what NixOS calls a toplevel, and all that it refers to.
 #
 # No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
-{ packages # file: list of Debian packages, as ./build writes it
+{ kernelParams ? [ ] # words for the kernel command line beside the demo's own
+, packages # file: list of Debian packages, as ./build writes it
 , kernel # directory: a kernel, as qemu/kernel unpacks it
 , kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"; "bench" and "bench-small" are classic ones for measuring
 , probe ? null # file: a static program
@@ -11,7 +12,7 @@ let
   version = "0.1";
   measured = kind == "bench" || kind == "bench-small";
   system = "x86_64-linux";
-  kernelParams = [ "console=tty0" "console=ttyS0,115200n8" "loglevel=4" ];
+  allParams = [ "console=tty0" "console=ttyS0,115200n8" "loglevel=4" ] ++ kernelParams;
 
   # A store path made by a piece of shell, which finds `env` in its environment. The shell has to be the one that ends last: in
   # place of it bash would run the last command, and Nix kills what still runs once the output is closed, as coreutils do early.
@@ -95,7 +96,7 @@ run "nixos-system-firn-demo-${version}" {
   inherit (debian) bash coreutils;
   inherit kind system version etc sw initrd;
   inherit (linux) image modules;
-  kernelParams = toString kernelParams;
+  kernelParams = toString allParams;
   # What both scripts need, and no more, so that they work before there is a /run/current-system.
   path = with debian; map (p: "${p}/bin") ([ bash coreutils mount util-linux power ] ++ (if measured then [ nix-bin ] else [ ]));
   stage2 = ./stage-2.sh;
@@ -108,7 +109,8 @@ run "nixos-system-firn-demo-${version}" {
     let out = builtins.placeholder "out"; in
     builtins.toJSON {
       "org.nixos.bootspec.v1" = {
-        inherit kernelParams system;
+        inherit system;
+        kernelParams = allParams;
         init = "${out}/init";
         initrd = "${initrd}/initrd";
         kernel = "${linux.image}/bzImage";

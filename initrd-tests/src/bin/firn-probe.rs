@@ -47,6 +47,21 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["touch", "/etc/new"],
         ],
     ),
+    (
+        "carried",
+        &[
+            &[
+                "stat",
+                "--format",
+                "%a %n",
+                "/etc/firn-test",
+                "/etc/firn-test/key",
+                "/root/.ssh",
+                "/root/.ssh/authorized_keys",
+            ],
+            &["cat", "/etc/firn-test/key", "/root/.ssh/authorized_keys"],
+        ],
+    ),
     // What the unit register-nix-paths of NixOS' netboot media does, and what there is before and after.
     (
         "register",
@@ -81,6 +96,8 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
         "kexec",
         &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts way=kexec && sleep infinity"]],
     ),
+    // As nixos-anywhere does it, in the background at the end.
+    ("kexec-run", &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/run --kexec-extra-flags '' && sleep infinity"]]),
     (
         "kexec-refused",
         &[

@@ -11,6 +11,7 @@ mod fixture;
 mod foreign;
 mod formats;
 mod modules;
+mod nixos;
 mod odd;
 mod persistence;
 mod rescue;

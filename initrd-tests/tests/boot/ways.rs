@@ -22,13 +22,15 @@ use std::time::Duration;
 const WORDS: &str = "panic=-1 probe=facts";
 
 /// A web server for one directory, on the loopback interface.
-struct Server {
+pub struct Server {
     process: Child,
-    port: String,
+    /// Where it listens.
+    pub port: String,
 }
 
 impl Server {
-    fn new(directory: &Path) -> Self {
+    /// Starts it.
+    pub fn new(directory: &Path) -> Self {
         let mut process = Command::new("python3")
             .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"])
             .arg(directory)
@@ -51,11 +53,11 @@ impl Drop for Server {
 }
 
 /// A file of a Debian package, or where a variable says it is.
-fn installed(variable: &str, path: &str) -> PathBuf {
+pub fn installed(variable: &str, path: &str) -> PathBuf {
     env::var_os(variable).map_or_else(|| path.into(), PathBuf::from)
 }
 
-fn ovmf() -> PathBuf {
+pub fn ovmf() -> PathBuf {
     installed("FIRN_OVMF", "/usr/share/ovmf/OVMF.fd")
 }
 
@@ -135,7 +137,7 @@ fn ipxe_in_uefi_boots_the_split_form() {
 }
 
 /// This system runs, with its store image where it should be, and stage 1 is content.
-fn runs(report: &Report, build: &Build) {
+pub fn runs(report: &Report, build: &Build) {
     let path = build.manifest.images[0].path.as_str();
     let source = if path.starts_with(plan::RETAINED) { plan::INITRD } else { path };
     assert_eq!(report.boot["images"][0]["source"], source);
@@ -145,7 +147,7 @@ fn runs(report: &Report, build: &Build) {
 }
 
 /// The file system of the store image.
-fn store(report: &Report) -> &str {
+pub fn store(report: &Report) -> &str {
     &report.mounts.iter().find(|mount| mount.target == "/nix/.ro-store").unwrap().kind
 }
 

@@ -1,0 +1,111 @@
+# The outputs of nix/module.nix for the demo system, each under its name in one directory. With a `way`, in which they differ.
+{
+  way, # "fat" or "split"
+  firn, # file: the builder
+  firnInit, # file: the PID 1 to test
+  kexec, # directory: as ../kexec-tools makes it
+  packages,
+  kernel,
+  kind ? "classic",
+  probe,
+}:
+
+let
+  pkgs = import ./pkgs.nix // {
+    pkgsStatic = {
+      kexec-tools = copy "kexec-tools" (kexec + "/bin/kexec") "bin/kexec";
+      # Nobody has an address here.
+      iproute2.override = _: copy "iproute2" "/bin/false" "bin/ip";
+    };
+  };
+  copy =
+    name: file: to:
+    pkgs.runCommand name { file = builtins.path { path = file; name = baseNameOf file; }; } ''
+      install -D "$file" "$out/${to}"
+    '';
+
+  inherit
+    (import ./evaluate.nix {
+      inherit pkgs;
+      generation = if way == "fat" then "new" else "old";
+      modules = [
+        demo
+        ways.${way}
+      ];
+    })
+    config
+    ;
+  build = config.system.build;
+
+  demo = { config, ... }: {
+    boot.kernelPackages.kernel.kernelAtLeast = version: builtins.compareVersions release version >= 0;
+    boot.kernelParams = [
+      "panic=-1"
+      "probe=carried"
+    ];
+    netboot.firn = {
+      package = copy "firn" firn "bin/firn";
+      init = copy "firn-init" firnInit "bin/firn-init" + "/bin/firn-init";
+      rescueShell = copy "busybox" "/bin/busybox" "bin/busybox" + "/bin/busybox";
+      blockSize = "128K";
+    };
+    system.build.toplevel = import ../system {
+      inherit
+        kernel
+        kind
+        packages
+        probe
+        ;
+      inherit (config.boot) kernelParams;
+    };
+  };
+  release = builtins.replaceStrings [ "\n" ] [ "" ] (builtins.readFile (kernel + "/release"));
+
+  ways = {
+    # What nobody has asked for is as it is by default, but for the time that it takes.
+    fat = {
+      netboot.squashfsCompression = "zstd -Xcompression-level 1";
+      netboot.firn = {
+        register = "required";
+        rwStoreSize = "70%";
+        availableModules = [ "virtio_net" ];
+        uki.stub = builtins.path {
+          path = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+          name = "stub";
+        };
+        uki.append = "way=uki";
+        carry = [ "/etc/firn-*/*" ];
+      };
+    };
+    split = {
+      netboot.firn = {
+        format = "erofs";
+        erofsCompression = "lz4";
+        maxImage = "40M";
+        withoutKernel = true;
+        verify = true;
+        database = "load";
+        ipxe.split = true;
+      };
+    };
+  };
+
+  outputs = {
+    inherit (build)
+      kexecScript
+      kexecTarball
+      kexecTree
+      netbootBuild
+      netbootIpxeScript
+      netbootIpxeTree
+      netbootRamdisk
+      squashfsStore
+      toplevel
+      ;
+  }
+  // (if way == "fat" then { inherit (build) kexecInstallerTarball netbootUki; } else { });
+in
+pkgs.runCommand "outputs" outputs ''
+  mkdir $out
+  ${builtins.concatStringsSep "\n" (map (name: "ln -s \$${name} $out/${name}") (builtins.attrNames outputs))}
+''
