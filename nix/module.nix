@@ -200,7 +200,31 @@ let
         inherit path instead;
         used = !lib.elem (optionValue path "") [ "" { } [ ] ];
       };
-      commands = name: notEmpty [ "boot" "initrd" name ] "make it a systemd service of the running system";
+      # NixOS' own are for the keyboard, or for disks that hold the system. Those of others do something.
+      commands =
+        name:
+        let
+          path = [ "boot" "initrd" name ];
+          option = lib.attrByPath path { } options;
+          others = lib.filter (
+            definition: !lib.hasPrefix (toString modulesPath) (toString definition.file) && definition.value != ""
+          ) (option.definitionsWithLocations or [ ]);
+        in
+        {
+          inherit path;
+          used = optionValue path "" != "" && others != [ ];
+          instead = "make it a systemd service of the running system";
+        };
+      mounts = lib.filter (
+        name:
+        !lib.elem name [
+          "/"
+          "/nix/.ro-store"
+          "/nix/.rw-store"
+          "/nix/store"
+        ]
+        && config.fileSystems.${name}.neededForBoot or false
+      ) (lib.attrNames config.fileSystems);
       inStage2 = "the running system can do it: it needs no disk to start";
       network = "the network is the running system's (networking.*, systemd.network.*)";
     in
@@ -222,6 +246,11 @@ let
         "a host's own files come in an archive of their own below /firn/root, or /.initrd-secrets (docs/boot.md)"
       )
     ]
+    ++ map (name: {
+      path = [ "fileSystems" ''"${name}"'' "neededForBoot" ];
+      used = true;
+      instead = "leave it to the running system, or keep the root on a disk (boot.persistence= on the kernel command line)";
+    }) mounts
     ++ map commands [
       "preDeviceCommands"
       "preLVMCommands"

@@ -395,6 +395,21 @@ let
       expected = [ true true true true true ];
     };
 
+    "hooks that do nothing" = {
+      actual = complaints (old { boot.initrd.postMountCommands = ""; });
+      expected = [ ];
+    };
+    "a disk of stage 1" = {
+      actual = complainsOf (config {
+        fileSystems."/nix/persist" = {
+          device = "/dev/vda";
+          neededForBoot = true;
+        };
+        fileSystems."/data".device = "/dev/vdb";
+      }) "fileSystems.\"/nix/persist\".neededForBoot" "boot.persistence";
+      expected = true;
+    };
+
     "every option has a type, a default, a description and an example" = {
       actual = builtins.length undocumented;
       expected = 0;

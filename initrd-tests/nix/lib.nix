@@ -42,15 +42,16 @@ let
     inherit priority content;
   };
 
-  # Of several definitions of an option those that count: the ones of the lowest priority.
+  # Of several definitions, each a value with its file, those that count: the ones of the lowest priority.
   winners =
     definitions:
     let
-      priority = value: if value._type or "" == "override" then value.priority else 100;
-      best = foldl' (least: value: if priority value < least then priority value else least) 9999 definitions;
-      plain = value: if value._type or "" == "override" then value.content else value;
+      isOverride = value: value._type or "" == "override";
+      priority = { value, ... }: if isOverride value then value.priority else 100;
+      best = foldl' (least: one: if priority one < least then priority one else least) 9999 definitions;
+      plain = one: if isOverride one.value then one // { value = one.value.content; } else one;
     in
-    map plain (filter (value: priority value == best) definitions);
+    map plain (filter (one: priority one == best) definitions);
 
   # What is left of a value without mkIf and mkMerge: none, one or several.
   expand =
@@ -107,7 +108,9 @@ let
           path: sets:
           mapAttrs (
             name: _:
-            merged (path ++ [ name ]) type (concatMap (set: if set ? ${name} then expand set.${name} else [ ]) sets)
+            merged (path ++ [ name ]) type (
+              map (value: { inherit value; }) (concatMap (set: if set ? ${name} then expand set.${name} else [ ]) sets)
+            )
           ) (foldl' (all: set: all // set) { } sets);
       };
     };
@@ -115,7 +118,7 @@ let
   merged =
     path: type: definitions:
     let
-      values = winners definitions;
+      values = map (one: one.value) (winners definitions);
       wrong = filter (value: !type.check value) values;
     in
     if wrong == [ ] then type.merge path values else throw "${showPath path} is no ${type.name}";
@@ -149,7 +152,8 @@ let
       # A module that is disabled does not bring in others; here none does.
       loaded = filter (module: !elem module.key disabled) found;
 
-      configs = concatMap (module: expand module.config) loaded;
+      located = file: map (value: { inherit file value; });
+      configs = concatMap (module: located module.key (expand module.config)) loaded;
       declared = foldl' (declare [ ]) { } (map (module: module.options) loaded);
       declare =
         path: one: other:
@@ -167,8 +171,10 @@ let
       evaluate =
         path: definitions: declarations:
         let
-          below = name: concatMap (set: if set ? ${name} then expand set.${name} else [ ]) definitions;
-          undeclared = filter (name: !(declarations ? ${name})) (concatMap attrNames definitions);
+          below =
+            name:
+            concatMap (one: if one.value ? ${name} then located one.file (expand one.value.${name}) else [ ]) definitions;
+          undeclared = filter (name: !(declarations ? ${name})) (concatMap (one: attrNames one.value) definitions);
         in
         if undeclared != [ ] then
           throw "${showPath (path ++ [ (head undeclared) ])} is not declared"
@@ -177,13 +183,17 @@ let
             name: value:
             let
               here = path ++ [ name ];
-              defaults = optional (value ? default) (mkOverride 1500 value.default);
+              defaults = optional (value ? default) {
+                file = "";
+                value = mkOverride 1500 value.default;
+              };
               everything = below name ++ defaults;
             in
             if isOption value then
               value
               // {
                 isDefined = everything != [ ];
+                definitionsWithLocations = winners everything;
                 value =
                   if everything == [ ] then
                     throw "${showPath here} is used and not defined"
@@ -237,6 +247,8 @@ let
       _type = "literalExpression";
       inherit text;
     };
+    inherit attrNames;
+    hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optionalAttrs = wanted: set: if wanted then set else { };
     optionalString = wanted: text: if wanted then text else "";
     unique = foldl' (list: value: if elem value list then list else list ++ [ value ]) [ ];

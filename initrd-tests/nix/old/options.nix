@@ -8,6 +8,9 @@ let
   };
 in
 {
+  # Its own, by default.
+  config.boot.initrd.preLVMCommands = "loadkmap";
+
   options.boot = {
     postBootCommands = lines;
     initrd = {
