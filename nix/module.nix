@@ -77,19 +77,19 @@ let
     else
       "zstd";
 
-  # Modules beside those that firn always packs. Stage 1 looks at the machine's devices only if there are some for them.
+  # Modules beside those that firn always packs, for which stage 1 need not look at the machine's devices, and without those that
+  # are not to be loaded.
   others =
     names:
-    lib.unique (
-      lib.filter (
-        name:
-        !lib.elem name [
-          cfg.format
-          "loop"
-          "overlay"
-        ]
-      ) names
-    );
+    let
+      left = [
+        cfg.format
+        "loop"
+        "overlay"
+      ]
+      ++ optionValue [ "boot" "blacklistedKernelModules" ] [ ];
+    in
+    lib.unique (lib.filter (name: !lib.elem name left) names);
 
   ramdiskWords = [
     "--firn-init"

@@ -58,11 +58,13 @@ let
 
   everything = {
     netboot.storeContents = [ other ];
+    boot.blacklistedKernelModules = [ "pcspkr" ];
     boot.initrd = {
       kernelModules = [ "dm_mod" ];
       availableKernelModules = [
         "ahci"
         "nvme"
+        "pcspkr"
       ];
       prepend = [ "/ucode.img" ];
       compressor = "xz";

@@ -16,6 +16,7 @@ in
     boot = {
       kernelPackages = mkOption { type = types.unspecified; };
       kernelParams = option (types.listOf types.str) [ ];
+      blacklistedKernelModules = option (types.listOf types.str) [ ];
       loader = {
         grub.enable = option types.bool true;
         timeout = option types.int 5;
