@@ -11,7 +11,7 @@ mod fixture;
 mod foreign;
 mod formats;
 mod modules;
-mod nixos;
+mod netboot;
 mod odd;
 mod persistence;
 mod rescue;
