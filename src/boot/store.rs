@@ -35,6 +35,10 @@ impl std::ops::Deref for NewRoot {
 ///
 /// A mount that the kernel refuses.
 pub fn assemble(root: Root, images: &[Found], limits: &Limits) -> Result<NewRoot> {
+    if images.len() > 1 {
+        // A mount as with one image: the system's fstab has one there, which its systemd would try to make otherwise.
+        Filesystem::tmpfs(&[("mode", "0755"), ("size", "64k")]).mount(&root.at(LOWER))?;
+    }
     let mut layers = Vec::new();
     for (number, image) in images.iter().enumerate() {
         let place = if images.len() == 1 { LOWER.to_owned() } else { format!("{LOWER}/{number}") };
