@@ -30,6 +30,8 @@
             of = platform: self.packages.${platform.system};
           in
           {
+            # So that it counts once, however often it is imported.
+            key = "firn#nixosModules.netboot";
             imports = [ ./nix/module.nix ];
             netboot.firn.package = lib.mkDefault (of pkgs.stdenv.buildPlatform).firn;
             netboot.firn.init = lib.mkDefault "${(of pkgs.stdenv.hostPlatform).firn-init}/bin/firn-init";

@@ -129,7 +129,10 @@ let
   ipxeTree = make "netboot-ipxe" { } ''
     ${
       firn (
-        [ "ipxe" "${build}" ]
+        [
+          "ipxe"
+          "${build}"
+        ]
         ++ flag "--split" cfg.ipxe.split
         ++ word "--base-url" cfg.ipxe.baseUrl
       )
@@ -182,7 +185,12 @@ let
   uki = make "netboot-uki" { } ''
     ${
       firn (
-        [ "uki" "${build}" "--stub" "${cfg.uki.stub}" ]
+        [
+          "uki"
+          "${build}"
+          "--stub"
+          "${cfg.uki.stub}"
+        ]
         ++ flag "--without-image" cfg.uki.withoutImage
         ++ lib.optionals (cfg.uki.append != "") [ "--append" cfg.uki.append ]
       )
@@ -204,7 +212,11 @@ let
       commands =
         name:
         let
-          path = [ "boot" "initrd" name ];
+          path = [
+            "boot"
+            "initrd"
+            name
+          ];
           option = lib.attrByPath path { } options;
           others = lib.filter (
             definition: !lib.hasPrefix (toString modulesPath) (toString definition.file) && definition.value != ""
@@ -247,7 +259,11 @@ let
       )
     ]
     ++ map (name: {
-      path = [ "fileSystems" ''"${name}"'' "neededForBoot" ];
+      path = [
+        "fileSystems"
+        "\"${name}\""
+        "neededForBoot"
+      ];
       used = true;
       instead = "leave it to the running system, or keep the root on a disk (boot.persistence= on the kernel command line)";
     }) mounts
@@ -562,6 +578,8 @@ in
         ]
         ++ lib.optional (cfg.format == "squashfs" && kernelAtLeast "6.2") "threads=multi";
         neededForBoot = true;
+        # NixOS knows that a squashfs has none, and of an erofs it does not.
+        noCheck = true;
       };
 
       fileSystems."/nix/.rw-store" = lib.mkImageMediaOverride {

@@ -72,7 +72,10 @@ let
 
   types =
     let
-      plain = name: check: { inherit name check; merge = mergeOne; };
+      plain = name: check: {
+        inherit name check;
+        merge = mergeOne;
+      };
       isPath =
         value: (builtins.isPath value || isString value || value ? outPath) && match "/.*" (toString value) != null;
     in
