@@ -156,6 +156,18 @@ mod tests {
     use std::fs;
     use std::process::{Command, Stdio};
 
+    #[test]
+    fn time_is_not_spent_on_compression_unless_somebody_asks_for_it() {
+        let segments = |profile, compressor, level| {
+            let segments = Segments { profile, compressor, level, ..Segments::default() };
+            (segments.compressor(), segments.level().unwrap())
+        };
+        assert_eq!(segments(Profile::Dev, None, None), (Compressor::None, 0));
+        assert_eq!(segments(Profile::Dev, Some(Compressor::Zstd), None), (Compressor::Zstd, 3));
+        assert_eq!(segments(Profile::Dev, None, Some(5)), (Compressor::Zstd, 5));
+        assert_eq!(segments(Profile::Release, None, None), (Compressor::Zstd, 19));
+    }
+
     /// What foreign tools find in a ramdisk: the names in its compressed segment, and those in the one after it.
     #[test]
     fn a_foreign_reader_finds_two_segments() {
