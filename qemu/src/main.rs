@@ -48,7 +48,7 @@ struct Bench {
 
 #[derive(Args)]
 struct Variants {
-    /// Directories with bzImage, initrd and manifest.json; others are compared with the first one
+    /// Directories with bzImage, initrd and manifest.json; others are compared with the last floor before them
     #[arg(required = true, value_name = "DIR")]
     variants: Vec<PathBuf>,
 
