@@ -25,7 +25,7 @@ const NEXT_TO_NOTHING: u64 = 300;
 pub type Variant = PathBuf;
 
 /// Boots each variant in a counted machine and prints tables; a variant is compared with the last one before it whose name begins
-/// with `floor`, or with the first. The file keeps the figures for the next time, and what they were the last time is in the tables.
+/// with `floor`. The file keeps the figures for the next time, and what they were the last time is in the tables.
 /// With `tables` they are also written to files, as they are: `TABLES-boots.md`, `TABLES-steps.md`, `TABLES-memory.md`.
 ///
 /// # Errors
@@ -153,10 +153,10 @@ fn boots_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>)
         "| variant | initrd, bytes | kernel to init | stage 1 | of the floor's | **to the exec** | exec to stage 2 | registration | **to a registered \
          system** | start |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    let mut floor = booted.first().map_or(1, |(_, figures)| figures.boot.stage_1.max(1));
+    let mut floor = None;
     for (name, Figures { initrd, boot }) in booted {
         if name.starts_with("floor") {
-            floor = boot.stage_1.max(1);
+            floor = Some(boot.stage_1.max(1));
         }
         let figure = |of: fn(&Boot) -> u64| gi(of(boot), before.get(name).map(|figures| of(&figures.boot)));
         let columns = [
@@ -164,7 +164,7 @@ fn boots_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>)
             initrd.to_string(),
             figure(|boot| boot.kernel),
             figure(|boot| boot.stage_1),
-            ratio(boot.stage_1, floor),
+            floor.map_or_else(String::new, |floor| ratio(boot.stage_1, floor)),
             format!("**{}**", figure(|boot| boot.kernel + boot.stage_1)),
             figure(|boot| boot.exec),
             figure(|boot| boot.registration),
