@@ -364,7 +364,8 @@ in
         example = "2G";
         description = ''
           The largest that a store image may be. A store that takes more is packed as several images, and
-          `system.build.squashfsStore` is a directory of them then. By default 4 GiB less a byte, the most that a ramdisk can have.
+          `system.build.squashfsStore` is a directory of them then. By default 2 GiB less a byte, the most
+          that every kernel unpacks.
         '';
       };
 

@@ -1,29 +1,36 @@
-# A store path that fills a store: it refers to small ones, and has bytes that cannot be compressed.
+# A store path that fills a store: it refers to small ones, and to large ones of bytes that cannot be compressed.
 { paths # how many small ones
-, bytes # how many
+, bytes # how many in the large ones
 }:
-derivation {
-  name = "filler";
-  system = "x86_64-linux";
-  builder = "/bin/bash";
-  PATH = "/usr/bin:/bin";
+let
+  run = name: env: script: derivation (env // {
+    inherit name;
+    system = "x86_64-linux";
+    builder = "/bin/bash";
+    PATH = "/usr/bin:/bin";
+    # The shell has to end last, as in the demo system.
+    args = [ "-euc" "${script}\nexit" ];
+  });
+  each = 500000000;
+  size = number: if (number + 1) * each <= bytes then each else bytes - number * each;
+  large = number: run "filler-bytes" { inherit number; size = size number; } ''
+    python3 -c 'import random, sys
+    random.seed(sys.argv[1])
+    left = int(sys.argv[2])
+    while left:
+        size = min(left, 1 << 20)
+        sys.stdout.buffer.write(random.randbytes(size))
+        left -= size' $number $size > $out
+  '';
+in
+run "filler"
+{
   small = builtins.genList (number: builtins.toFile "filler-${toString number}" "${toString number}\n") paths;
+  large = builtins.genList large ((bytes + each - 1) / each);
   passAsFile = [ "small" ]; # no variable of the environment may be so long
-  inherit bytes;
-  # The shell has to end last, as in the demo system.
-  args = [
-    "-euc"
-    ''
-      mkdir $out
-      tr ' ' '\n' < $smallPath > $out/paths
-      python3 -c 'import random, sys
-      random.seed(1)
-      left = int(sys.argv[1])
-      while left:
-          size = min(left, 1 << 20)
-          sys.stdout.buffer.write(random.randbytes(size))
-          left -= size' $bytes > $out/bytes
-      exit
-    ''
-  ];
 }
+  ''
+    mkdir $out
+    tr ' ' '\n' < $smallPath > $out/paths
+    printf '%s\n' $large > $out/bytes
+  ''

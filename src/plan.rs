@@ -34,6 +34,10 @@ pub const INITRD: &str = "/sys/firmware/initrd";
 /// room for the paths of so many layers.
 pub const MAX_IMAGES: usize = 15;
 
+/// Of one file in a ramdisk, a kernel unpacks so much, bytes: more it refuses to write, to a file that it has not opened as a large one
+/// (init/initramfs.c; 6.1 fails with "write error").
+pub const MAX_UNPACKED: u64 = (1 << 31) - 1;
+
 /// What lies below this directory of the ramdisk is copied into the root of the system.
 pub const FILES: &str = "/firn/root";
 

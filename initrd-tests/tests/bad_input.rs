@@ -169,6 +169,15 @@ fn each_part_can_be_made_alone() {
 
     let error = ramdisk(&copied(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
+
+    let large = parts.path().join("large");
+    fs::write(&large, "hsqs").unwrap();
+    File::options().write(true).open(&large).unwrap().set_len(1 << 31).unwrap();
+    let error = ramdisk(&copied(&system, parts.path()), &[large], false, Progress::Quiet).unwrap_err().to_string();
+    assert!(
+        error.contains("the kernel unpacks 2147483647: pack the store again with a smaller --max-image"),
+        "{error}"
+    );
 }
 
 #[test]

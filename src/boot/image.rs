@@ -5,7 +5,7 @@ use super::plan::Image;
 use super::{memory, retained};
 use crate::digest::sha256;
 use crate::magic;
-use crate::plan::RETAINED;
+use crate::plan::{MAX_UNPACKED, RETAINED};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -82,8 +82,9 @@ fn check_size(path: &str, metadata: &fs::Metadata, expected: Option<u64>) -> Res
 
 /// What may have happened to an image that is not there, or not all of it.
 pub fn not_whole(bytes: u64) -> String {
+    let large = if bytes > MAX_UNPACKED { ", or unpacks at most 2 GiB of one file" } else { "" };
     format!(
-        "the boot loader handed over a part of the ramdisk, or the kernel had no room to unpack all of it (\"Initramfs \
+        "the boot loader handed over a part of the ramdisk, or the kernel had no room to unpack all of it{large} (\"Initramfs \
          unpacking failed\" in its log): check the initrd that the machine loads, or give it more memory; {}",
         memory::sentence(Some(memory::needed(bytes, false)))
     )

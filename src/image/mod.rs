@@ -26,6 +26,7 @@ pub mod uki;
 
 pub use closure::Contents;
 pub use compressor::Compressor;
+pub use cpio::MAX_MEMBER;
 pub use database::Database;
 pub use layers::Layers;
 pub use manifest::Manifest;
@@ -34,7 +35,7 @@ pub use placement::Placement;
 pub use ramdisk::Segments;
 pub use store::{Compression, Format, Packing, Profile};
 
-use crate::plan::{self, Image, MAX_IMAGES, Plan, RETAINED, Start, VERSION};
+use crate::plan::{self, Image, MAX_IMAGES, MAX_UNPACKED, Plan, RETAINED, Start, VERSION};
 use anyhow::{Context, Result, bail, ensure};
 use modules::{Modules, Packed};
 use nix::Registered;
@@ -145,7 +146,7 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
     };
     let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
 
-    let plan = parts.plan(&system, options, entries, database.is_some());
+    let plan = parts.plan(&system, options, entries, database.is_some())?;
     let Parts { programs, modules, closure, retain } = parts;
     let files = modules.files.into_iter().chain(database).collect();
     let before_images = output
@@ -202,7 +203,7 @@ pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Pro
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
     output.spare(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
     let database = parts.database(&system, options, progress)?;
-    let plan = parts.plan(&system, options, described(images, format, progress)?, database.is_some());
+    let plan = parts.plan(&system, options, described(images, format, progress)?, database.is_some())?;
     let Parts { programs, modules, .. } = parts;
     let files = modules.files.into_iter().chain(database).collect();
     let images = if split { &[] } else { images };
@@ -263,10 +264,20 @@ impl Parts {
         database::make(options.database, &self.closure, &system.toplevel, scratch.path(), progress)
     }
 
-    fn plan(&self, system: &System, options: &Options, images: Vec<Entry>, database: bool) -> Plan {
+    /// # Errors
+    ///
+    /// An image that the kernel would not unpack whole.
+    fn plan(&self, system: &System, options: &Options, images: Vec<Entry>, database: bool) -> Result<Plan> {
+        if let Some(Entry { name, bytes, .. }) = images.iter().find(|image| !self.retain && image.bytes > MAX_UNPACKED)
+        {
+            bail!(
+                "{name} has {bytes} bytes, and of one file the kernel unpacks {MAX_UNPACKED}: pack the store again with a smaller \
+                 --max-image, or leave out --image-placement copy with Linux 6.8 or newer"
+            );
+        }
         let directory = if self.retain { RETAINED } else { "" };
         let image = |Entry { name, bytes, sha256 }| Image { path: format!("{directory}/{name}"), bytes, sha256 };
-        Plan {
+        Ok(Plan {
             version: VERSION,
             kernel_release: system.kernel_release.clone(),
             init: system.init.clone(),
@@ -276,6 +287,6 @@ impl Parts {
             database: database.then(|| plan::Database { path: plan::DATABASE.into(), schema: database::SCHEMA }),
             verify: options.verify,
             host_id: system.host_id.clone(),
-        }
+        })
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn time_is_not_spent_on_compression_unless_somebody_asks_for_it() {
         let segments = |profile, compressor, level| {
-            let segments = Segments { profile, compressor, level, ..Segments::default() };
+            let segments = Segments { compressor, level, profile, ..Segments::default() };
             (segments.compressor(), segments.level().unwrap())
         };
         assert_eq!(segments(Profile::Dev, None, None), (Compressor::None, 0));

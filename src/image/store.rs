@@ -1,13 +1,12 @@
 //! The store image: a file system whose root is the store, with the registration of what is in it.
 
-use super::cpio::MAX_MEMBER;
 use super::layers::{Layer, Layers};
 use super::nix::{self, Registered};
 use super::output::{Entry, describe, link_or_copy};
 use super::progress::Progress;
 use super::{erofs, squashfs};
 use crate::magic;
-use crate::plan::{MAX_IMAGES, REGISTRATION};
+use crate::plan::{MAX_IMAGES, MAX_UNPACKED, REGISTRATION};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
@@ -59,7 +58,7 @@ impl Default for Packing {
             profile: Profile::default(),
             compression: None,
             block_size: None,
-            max_image: MAX_MEMBER,
+            max_image: MAX_UNPACKED,
         }
     }
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use firn::image::{
-    Compression, Compressor, Contents, Database, Format, Layers, Options, Packing, Placement, Profile, Segments,
+    Compression, Compressor, Contents, Database, Format, Layers, MAX_MEMBER, Options, Packing, Placement, Profile,
+    Segments,
 };
 use std::path::PathBuf;
 
@@ -51,7 +52,8 @@ pub struct PackingWords {
     block_size: Option<u32>,
 
     /// The largest that a store image may be, such as 2G; a store that takes more is packed as several images, which stage 1 stacks.
-    /// By default 4 GiB less a byte, the most that a ramdisk can have
+    /// By default 2 GiB less a byte, the most that every kernel unpacks. One that stays where the boot loader puts it may have twice
+    /// that
     #[arg(long, value_name = "SIZE", value_parser = image_size)]
     max_image: Option<u64>,
 
@@ -178,10 +180,9 @@ fn block_size(text: &str) -> Result<u32, String> {
 
 /// Reads the largest size of a store image.
 fn image_size(text: &str) -> Result<u64, String> {
-    let most = Packing::default().max_image;
     bytes(text)
-        .filter(|bytes| (1 << 20..=most).contains(bytes))
-        .ok_or_else(|| format!("it takes 1M to {most} bytes, for which there is a file in a ramdisk"))
+        .filter(|bytes| (1 << 20..=MAX_MEMBER).contains(bytes))
+        .ok_or_else(|| format!("it takes 1M to {MAX_MEMBER} bytes, for which there is a file in a ramdisk"))
 }
 
 /// A number, with K, M or G for so many KiB, MiB or GiB.
