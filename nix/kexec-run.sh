@@ -1,6 +1,6 @@
 #!/bin/sh
 # Boots the system beside this in place of the one that runs here, six seconds from now, and carries over what tells the host from
-# others. For nixos-anywhere, by the rules of nix-community/nixos-images: kexec/run, --kexec-extra-flags, and the sentence at the end.
+# others. For nixos-anywhere, by the rules of nix-community/nixos-images: kexec/run, --kexec-extra-flags, and what it says at the end.
 set -eu
 
 flags=
@@ -54,7 +54,10 @@ fi
 (cd "$work" && find . | cpio -o -H newc) >> "$here/initrd"
 "$here/kexec-boot" --load-only ${flags:+--kexec-flags "$flags"}
 
+# nixos-anywhere looks for these words in what it is told.
 echo "machine will boot into nixos in 6s"
-# Not by the terminal, which may be gone by then.
-if [ -e /dev/kmsg ]; then exec > /dev/kmsg 2>&1; else exec > /dev/null 2>&1; fi
-nohup sh -c "sleep 6; sync; exec '$here/kexec' --exec $flags" &
+# Whoever called may be gone by then, and the terminal with them: the kernel log has the last words.
+log=/dev/kmsg
+[ -w "$log" ] || log=/dev/null
+# shellcheck disable=SC2086 # several flags
+(trap '' HUP && sleep 6 && sync && exec "$here/kexec" --exec $flags) > "$log" 2>&1 < /dev/null &
