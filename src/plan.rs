@@ -35,7 +35,7 @@ pub const INITRD: &str = "/sys/firmware/initrd";
 pub const MAX_IMAGES: usize = 15;
 
 /// Of one file in a ramdisk, a kernel unpacks so much, bytes: more it refuses to write, to a file that it has not opened as a large one
-/// (init/initramfs.c; 6.1 fails with "write error").
+/// (init/initramfs.c; 6.1 fails with "write error", 6.12 does not).
 pub const MAX_UNPACKED: u64 = (1 << 31) - 1;
 
 /// What lies below this directory of the ramdisk is copied into the root of the system.
