@@ -34,6 +34,13 @@ let
     else
       default;
 
+  # Definitions of an option by anybody but nixpkgs itself. Its default counts as where it is declared.
+  byOthers =
+    path:
+    lib.filter (definition: !lib.hasPrefix (toString modulesPath) (toString definition.file)) (
+      (lib.attrByPath path { } options).definitionsWithLocations or [ ]
+    );
+
   words = name: values: lib.concatMap (value: [ name (toString value) ]) values;
   word = name: value: lib.optionals (value != null) [ name (toString value) ];
   flag = name: wanted: lib.optional wanted name;
@@ -204,6 +211,10 @@ let
         inherit path instead;
         used = optionValue path false == true;
       };
+      # nixpkgs has LVM on by default wherever systemd is in stage 1.
+      enabledByOthers = path: instead: enabled path instead // {
+        used = optionValue path false == true && byOthers path != [ ];
+      };
       notEmpty = path: instead: {
         inherit path instead;
         used = !lib.elem (optionValue path "") [ "" { } [ ] ];
@@ -217,14 +228,10 @@ let
             "initrd"
             name
           ];
-          option = lib.attrByPath path { } options;
-          others = lib.filter (
-            definition: !lib.hasPrefix (toString modulesPath) (toString definition.file) && definition.value != ""
-          ) (option.definitionsWithLocations or [ ]);
         in
         {
           inherit path;
-          used = optionValue path "" != "" && others != [ ];
+          used = optionValue path "" != "" && lib.any (definition: definition.value != "") (byOthers path);
           instead = "make it a systemd service of the running system";
         };
       mounts = lib.filter (
@@ -244,7 +251,7 @@ let
       (notEmpty [ "boot" "initrd" "luks" "devices" ]
         "unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)"
       )
-      (enabled [ "boot" "initrd" "services" "lvm" "enable" ] "set services.lvm.enable, for the running system")
+      (enabledByOthers [ "boot" "initrd" "services" "lvm" "enable" ] "set services.lvm.enable, for the running system")
       (enabled [ "boot" "initrd" "network" "enable" ] network)
       (enabled [ "boot" "initrd" "systemd" "network" "enable" ] network)
       (enabled [ "boot" "initrd" "network" "ssh" "enable" ] "set services.openssh.enable, for the running system")

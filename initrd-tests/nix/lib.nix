@@ -187,7 +187,7 @@ let
             let
               here = path ++ [ name ];
               defaults = optional (value ? default) {
-                file = "";
+                file = toString (specialArgs.modulesPath or ""); # of who declares it: nixpkgs
                 value = mkOverride 1500 value.default;
               };
               everything = below name ++ defaults;
@@ -251,6 +251,7 @@ let
       inherit text;
     };
     inherit attrNames;
+    inherit (builtins) any;
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optionalAttrs = wanted: set: if wanted then set else { };
     optionalString = wanted: text: if wanted then text else "";

@@ -28,7 +28,6 @@ in
         compressor = option types.unspecified "zstd";
         secrets = any;
         luks.devices = any;
-        services.lvm.enable = flag;
         network.enable = flag;
         network.ssh.enable = flag;
         systemd.network.enable = flag;

@@ -16,6 +16,8 @@ in
       enable = flag false;
       mutable = flag true;
     };
+    # On wherever systemd is in stage 1, which is the default.
+    boot.initrd.services.lvm.enable = flag true;
     # As mkRemovedOptionModule declares it.
     boot.initrd.postMountCommands = mkOption {
       visible = false;

@@ -14,6 +14,10 @@ in
   options.boot = {
     postBootCommands = lines;
     initrd = {
+      services.lvm.enable = lib.mkOption {
+        type = lib.types.bool;
+        default = false;
+      };
       preDeviceCommands = lines;
       preLVMCommands = lines;
       postDeviceCommands = lines;
