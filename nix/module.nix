@@ -41,6 +41,9 @@ let
       (lib.attrByPath path { } options).definitionsWithLocations or [ ]
     );
 
+  # The machine that `nixos-rebuild build-vm` makes of a configuration mounts and registers its host's store, in NixOS' own stage 1.
+  isVm = lib.isOption (lib.attrByPath [ "virtualisation" "useDefaultFilesystems" ] null options);
+
   words = name: values: lib.concatMap (value: [ name (toString value) ]) values;
   word = name: value: lib.optionals (value != null) [ name (toString value) ];
   flag = name: wanted: lib.optional wanted name;
@@ -650,7 +653,7 @@ in
       };
 
       # firn-init has done it.
-      systemd.services.register-nix-paths.enable = lib.mkDefault false;
+      systemd.services.register-nix-paths = lib.mkIf (!isVm) { enable = lib.mkDefault false; };
 
       # netboot.nix does this after it has registered the store. Before anybody could log in.
       systemd.services.live-password = {
@@ -694,13 +697,15 @@ in
         '';
       };
 
-      assertions = map (
-        { path, used, instead }:
-        {
-          assertion = !used;
-          message = "${lib.concatStringsSep "." path} is set, and stage 1 is firn-init, which does not do that: ${instead}.";
-        }
-      ) refused;
+      assertions = lib.mkIf (!isVm) (
+        map (
+          { path, used, instead }:
+          {
+            assertion = !used;
+            message = "${lib.concatStringsSep "." path} is set, and stage 1 is firn-init, which does not do that: ${instead}.";
+          }
+        ) refused
+      );
 
       system.stateVersion = lib.mkDefault lib.trivial.release;
     }

@@ -421,6 +421,36 @@ let
       expected = true;
     };
 
+    # nixos-rebuild build-vm: nixpkgs' qemu-vm.nix.
+    "a virtual machine of the configuration" = {
+      actual =
+        let
+          vm = config {
+            imports = [
+              {
+                options.virtualisation.useDefaultFilesystems = lib.mkOption {
+                  type = lib.types.bool;
+                  default = true;
+                };
+              }
+            ];
+            fileSystems."/tmp/shared" = {
+              fsType = "9p";
+              neededForBoot = true;
+            };
+            systemd.services.register-nix-paths.script = "nix-store --load-db";
+          };
+        in
+        [
+          (complaints vm)
+          vm.systemd.services.register-nix-paths
+        ];
+      expected = [
+        [ ]
+        { script = "nix-store --load-db"; }
+      ];
+    };
+
     "every option has a type, a default, a description and an example" = {
       actual = builtins.length undocumented;
       expected = 0;
