@@ -237,16 +237,25 @@ let
           used = optionValue path "" != "" && lib.any (definition: definition.value != "") (byOthers path);
           instead = "make it a systemd service of the running system";
         };
-      mounts = lib.filter (
+      mounts = removeAttrs config.fileSystems [
+        "/"
+        "/nix/.ro-store"
+        "/nix/.rw-store"
+        "/nix/store"
+      ];
+      # NixOS' stage 1 mounts these whatever neededForBoot says, since activation reads them or writes to them. (And /var/log, which can
+      # wait for the running system.)
+      isEarly =
         name:
-        !lib.elem name [
-          "/"
-          "/nix/.ro-store"
-          "/nix/.rw-store"
-          "/nix/store"
-        ]
-        && config.fileSystems.${name}.neededForBoot or false
-      ) (lib.attrNames config.fileSystems);
+        lib.elem (mounts.${name}.mountPoint or name) [
+          "/etc"
+          "/nix"
+          "/usr"
+          "/var"
+          "/var/lib"
+          "/var/lib/nixos"
+        ];
+      mountsNeeded = lib.filter (name: isEarly name || mounts.${name}.neededForBoot or false) (lib.attrNames mounts);
       inStage2 = "the running system can do it: it needs no disk to start";
       network = "the network is the running system's (networking.*, systemd.network.*)";
     in
@@ -272,11 +281,13 @@ let
       path = [
         "fileSystems"
         "\"${name}\""
-        "neededForBoot"
-      ];
+      ]
+      ++ lib.optional (!isEarly name) "neededForBoot";
       used = true;
-      instead = "leave it to the running system, or keep the root on a disk (boot.persistence= on the kernel command line)";
-    }) mounts
+      instead =
+        (if isEarly name then "have the running system mount it elsewhere" else "leave it to the running system")
+        + ", or keep the root on a disk (boot.persistence= on the kernel command line)";
+    }) mountsNeeded
     ++ map commands [
       "preDeviceCommands"
       "preLVMCommands"

@@ -421,6 +421,13 @@ let
       expected = true;
     };
 
+    "a disk for what activation writes" = {
+      actual = complainsOf (config {
+        fileSystems."/var".device = "/dev/vda";
+        fileSystems."/var/log".device = "/dev/vdb";
+      }) "fileSystems.\"/var\"" "boot.persistence";
+      expected = true;
+    };
     # nixos-rebuild build-vm: nixpkgs' qemu-vm.nix.
     "a virtual machine of the configuration" = {
       actual =
