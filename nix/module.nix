@@ -718,7 +718,8 @@ in
         ) refused
       );
 
-      system.stateVersion = lib.mkDefault lib.trivial.release;
+      # As in the netboot.nix of older nixpkgs, but below what anybody has as a default.
+      system.stateVersion = lib.mkOverride 1400 lib.trivial.release;
     }
 
     (lib.optionalAttrs hasImageOptions {

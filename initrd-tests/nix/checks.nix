@@ -345,6 +345,10 @@ let
         true
       ];
     };
+    "a default of a user" = {
+      actual = (config { system.stateVersion = mkDefault "24.05"; }).system.stateVersion;
+      expected = "24.05";
+    };
     "nixpkgs' own module, by whatever brings it in" = {
       actual = (config { imports = [ ./new/installer/netboot/netboot.nix ]; }).netboot.storeContents == [ toplevel ];
       expected = true;
