@@ -3,6 +3,7 @@
 use super::sys;
 use anyhow::{Context, Result};
 use loopdev::{LoopControl, LoopDevice};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -62,7 +63,7 @@ pub fn attach(source: &Source) -> Result<Attached> {
     log::info!("Attaching {path} to a loop device");
     match sys::loop_configure(&device, file, offset, size) {
         // before 5.8 there is no LOOP_CONFIGURE
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOTTY) => {
+        Err(Errno::INVAL | Errno::NOTTY) => {
             let options = device.with().read_only(true).autoclear(true).offset(offset).size_limit(size);
             options.attach_fd(file.as_raw_fd()).context("LOOP_SET_FD")
         }
