@@ -18,16 +18,10 @@
 
 pub mod boot;
 #[cfg(feature = "builder")]
-mod bzimage;
-mod digest;
+pub mod build;
+pub mod contract;
+pub mod formats;
 #[cfg(feature = "builder")]
-pub mod image;
+pub mod host;
 #[cfg(feature = "builder")]
 pub mod inspect;
-pub mod kind;
-mod magic;
-pub mod modules;
-pub mod newc;
-pub mod nixos_init;
-pub mod plan;
-pub mod release;

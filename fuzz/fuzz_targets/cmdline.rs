@@ -1,7 +1,7 @@
 //! The kernel command line: any bytes have words, and what has no quotes inside can be written and read again.
 #![no_main]
 
-use firn::boot::cmdline::{Words, word};
+use firn::formats::cmdline::{Words, word};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {

@@ -1,7 +1,7 @@
 //! depmod's files: whatever is in them, a load order has each file once and says what is missing.
 #![no_main]
 
-use firn::modules::{Index, Texts, fits, module_name};
+use firn::formats::modules::{Index, Texts, fits, module_name};
 use libfuzzer_sys::fuzz_target;
 use std::collections::HashSet;
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! The plan: what can be read can be written, and is read the same.
 #![no_main]
 
-use firn::plan::{Plan, VERSION};
+use firn::contract::plan::{Plan, VERSION};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &str| {

@@ -5,9 +5,14 @@
 mod fake;
 
 use fake::Fake;
-use firn::image::built::Built;
-use firn::image::progress::Progress;
-use firn::image::{Contents, Format, Options, Packing, Placement, Segments, build, kexec, ramdisk, store_image, uki};
+use firn::build::ramdisk::placement::Placement;
+use firn::build::ramdisk::segments::Segments;
+use firn::build::store::packing::{Format, Packing};
+use firn::build::system::closure::Contents;
+use firn::build::ways::built::Built;
+use firn::build::ways::{kexec, uki};
+use firn::build::{Options, build, ramdisk, store_image};
+use firn::host::progress::Progress;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::env;

@@ -1,16 +1,19 @@
 //! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
 
 use anyhow::{Context, Result};
-use firn::image::built::Built;
-use firn::image::ipxe::{self, Form};
-use firn::image::progress::Progress;
-use firn::image::{Manifest, Options, Packing, build, kexec};
+use firn::build::output::manifest::Manifest;
+use firn::build::store::packing::Packing;
+use firn::build::ways::built::Built;
+use firn::build::ways::ipxe::{self, Form};
+use firn::build::ways::kexec;
+use firn::build::{Options, build};
+use firn::contract::plan;
+use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;
 use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::summary::{Build, Summary};
 use firn::inspect::{difference, unpack, verify};
-use firn::plan;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;

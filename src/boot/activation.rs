@@ -1,9 +1,10 @@
 //! What has to be done in the new root before an init that is systemd itself.
 
-use super::store::NewRoot;
-use super::system::System;
-use super::{nixos_init, program};
-use crate::kind::Kind;
+use crate::boot::start::nixos_init;
+use crate::boot::start::program;
+use crate::boot::store::NewRoot;
+use crate::boot::system::System;
+use crate::contract::kind::Kind;
 use anyhow::Result;
 use std::process::{Command, Stdio};
 

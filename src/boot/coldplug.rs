@@ -1,6 +1,6 @@
 //! Drivers for the devices that are there: what udev does with `modalias` when it starts, for the modules of the ramdisk.
 
-use super::modules::Loader;
+use crate::boot::kernel::modules::Loader;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;

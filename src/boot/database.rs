@@ -2,11 +2,11 @@
 //!
 //! It has to be a file in the new root: even to read it, Nix needs one that can be written to.
 
-use super::mount::make_directory;
-use super::program;
-use super::root::Root;
-use super::store::NewRoot;
-use crate::plan::{Database, REGISTRATION};
+use crate::boot::kernel::mount::make_directory;
+use crate::boot::root::Root;
+use crate::boot::start::program;
+use crate::boot::store::NewRoot;
+use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

@@ -1,7 +1,7 @@
 //! The pseudo file systems that everything else stands on.
 
-use super::kmsg;
-use super::mount::make_directory;
+use crate::boot::console::kmsg;
+use crate::boot::kernel::mount::make_directory;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;

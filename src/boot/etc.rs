@@ -4,12 +4,12 @@
 //! What the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` of NixOS' own initrd do
 //! (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`), to the letter of the options.
 
-use super::loop_device::{self, Source};
-use super::mount::{Filesystem, make_directory};
-use super::options::Etc;
-use super::plan::kernel_release;
-use super::store::NewRoot;
-use crate::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
+use crate::boot::kernel::loop_device::{self, Source};
+use crate::boot::kernel::mount::{Filesystem, make_directory};
+use crate::boot::plan::kernel_release;
+use crate::boot::store::NewRoot;
+use crate::boot::words::options::Etc;
+use crate::contract::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
 use anyhow::{Context, Result};
 use rustix::mount::MountAttrFlags;
 use std::path::Path;

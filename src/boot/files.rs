@@ -1,8 +1,8 @@
 //! A host's own files: what was added to the ramdisk below [`SOURCES`] is copied to the same place in the new root, so that
 //! one store image serves many hosts, each with keys, a machine id and network files from an appended cpio archive.
 
-use super::root::Root;
-use crate::plan::FILES;
+use crate::boot::root::Root;
+use crate::contract::plan::FILES;
 use anyhow::{Context, Error, Result};
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};

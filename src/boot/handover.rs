@@ -1,11 +1,13 @@
 //! The hand-over: the new root becomes `/`, the initramfs is emptied, the system's init takes over the process.
 
-use super::early::Early;
-use super::root::{enter, open_directory};
-use super::store::NewRoot;
-use super::system::System;
-use super::{kmsg, processes, systemd};
-use crate::kind::Kind;
+use crate::boot::console::kmsg;
+use crate::boot::early::Early;
+use crate::boot::kernel::processes;
+use crate::boot::root::{enter, open_directory};
+use crate::boot::start::systemd;
+use crate::boot::store::NewRoot;
+use crate::boot::system::System;
+use crate::contract::kind::Kind;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};

@@ -1,9 +1,9 @@
 //! The host id, which ZFS and others read from `/etc/hostid` when their module is loaded.
 
-use super::mount::make_directory;
-use super::options::Options;
-use super::plan::Plan;
-use crate::plan::FILES;
+use crate::boot::kernel::mount::make_directory;
+use crate::boot::plan::Plan;
+use crate::boot::words::options::Options;
+use crate::contract::plan::FILES;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,48 +10,37 @@
 )]
 
 mod activation;
-pub mod cmdline;
 mod coldplug;
 mod console;
 mod database;
+mod disk;
 mod early;
 mod etc;
 mod files;
 mod handover;
 mod host_id;
 mod image;
-mod kmsg;
-mod loop_device;
-mod memory;
-mod modules;
-mod mount;
-mod nixos_init;
-mod options;
-mod persistence;
+mod kernel;
 mod plan;
-mod processes;
-mod program;
 mod registration;
 pub mod rescue;
-mod retained;
 mod root;
-mod shell;
+mod start;
 mod step;
 mod store;
-mod superblock;
-mod sys;
 mod system;
-mod systemd;
 mod telemetry;
-mod values;
+mod words;
 
 use anyhow::{Context, Result};
 use early::Early;
 use handover::Switched;
-use modules::Loader;
-use options::Stop;
-use rescue::insist;
+use image::find;
+use kernel::memory;
+use kernel::modules::Loader;
+use rescue::menu::{self, insist};
 use step::Steps;
+use words::options::{self, Stop};
 
 /// Carries the machine from an initramfs to the init of the system in the store image.
 ///
@@ -70,16 +59,16 @@ pub fn run() -> ! {
 /// The first step that fails ends the boot; its name is the outermost context.
 fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     let memory = memory::available();
-    let words = steps.run("command line", cmdline::read)?;
+    let words = steps.run("command line", options::read)?;
     let options = options::apply(&words);
-    rescue::stop(&options, Stop::Start);
+    menu::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
     steps.run_or_skip("host id", || host_id::set(&options, &plan));
     let mut modules = Loader::new(&plan, &words);
     steps.run_or_skip("modules", || modules.load_all(&plan, &options));
     steps.run_or_skip("devices", || coldplug::run(&mut modules));
-    rescue::stop(&options, Stop::Devices);
-    let images = steps.run("image", || image::find(&plan.images, plan.verify || options.verify))?;
+    menu::stop(&options, Stop::Devices);
+    let images = steps.run("image", || find::find(&plan.images, plan.verify || options.verify))?;
     let root = steps.run("root", || root::create(early, &words, &options.root, &mut modules))?;
     let root = steps.run("store", || store::assemble(root, &images, &options.rw_store))?;
     let system = steps.run("system", || system::find(&root, &words, &plan))?;
@@ -87,7 +76,7 @@ fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
     let database = plan.database.as_ref();
     steps.run_or_skip("registration", || registration::register(&root, &system, database, options.register));
     steps.run_or_skip("files", || files::copy(&root));
-    rescue::stop(&options, Stop::Mounts);
+    menu::stop(&options, Stop::Mounts);
     steps.run_or_skip("activation", || activation::activate(&root, &system));
     let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
     telemetry::write(steps, &images, &system, memory);

@@ -1,9 +1,9 @@
 //! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
 
-use super::options::Options;
-use super::values;
-use crate::modules::{Index, Texts};
-use crate::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
+use crate::boot::words::options::Options;
+use crate::boot::words::values;
+use crate::contract::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
+use crate::formats::modules::{Index, Texts};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::ErrorKind;
@@ -97,7 +97,7 @@ fn read_file() -> Result<Plan> {
         }
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
-    let plan = crate::plan::Plan::from_json(&json).with_context(|| format!("reading {PATH}"))?;
+    let plan = crate::contract::plan::Plan::from_json(&json).with_context(|| format!("reading {PATH}"))?;
     // A kernel that has everything built in can be exchanged for another one.
     if plan.kernel_release != release && !plan.modules.is_empty() {
         bail!(
@@ -108,7 +108,7 @@ fn read_file() -> Result<Plan> {
     }
     let host_id =
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
-    let known = |image: crate::plan::Image| Image {
+    let known = |image: crate::contract::plan::Image| Image {
         path: image.path,
         bytes: Some(image.bytes),
         sha256: Some(image.sha256.to_lowercase()),

@@ -3,13 +3,13 @@
 //! The same as the "after boot" steps of nixpkgs' `installer/netboot/netboot.nix`, done before the system's init runs. Its
 //! own steps afterwards find nothing left to change.
 
-use super::database;
-use super::mount::make_directory;
-use super::options::Register;
-use super::root::Root;
-use super::store::NewRoot;
-use super::system::System;
-use crate::plan::{Database, REGISTRATION};
+use crate::boot::database;
+use crate::boot::kernel::mount::make_directory;
+use crate::boot::root::Root;
+use crate::boot::store::NewRoot;
+use crate::boot::system::System;
+use crate::boot::words::options::Register;
+use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

@@ -1,11 +1,11 @@
 //! The root of the running system: a tmpfs, or a disk that is to keep it, put together below [`PATH`] and made `/` at the end.
 
-use super::cmdline::Words;
-use super::early::Early;
-use super::modules::Loader;
-use super::mount::Filesystem;
-use super::options::Limits;
-use super::persistence;
+use crate::boot::disk::persistence;
+use crate::boot::early::Early;
+use crate::boot::kernel::modules::Loader;
+use crate::boot::kernel::mount::Filesystem;
+use crate::boot::words::options::Limits;
+use crate::formats::cmdline::Words;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};

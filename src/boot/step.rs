@@ -1,6 +1,6 @@
 //! A step of the boot: what it is called, how long it took, which one failed.
 
-use super::rescue;
+use crate::boot::rescue::menu;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -37,7 +37,7 @@ impl Steps {
     /// The same for a step that others can do without: when it fails, somebody at a console may choose to.
     pub fn run_or_skip(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) {
         if let Err(error) = self.run(name, run) {
-            rescue::fail(&error, Some("go on without this step"));
+            menu::fail(&error, Some("go on without this step"));
         }
     }
 

@@ -1,10 +1,10 @@
 //! The store: the images as lower layers, a tmpfs as upper layer, an overlay of all on `/nix/store`.
 
-use super::image::Found;
-use super::loop_device;
-use super::mount::{Filesystem, make_directory};
-use super::options::Limits;
-use super::root::Root;
+use crate::boot::image::find::Found;
+use crate::boot::kernel::loop_device;
+use crate::boot::kernel::mount::{Filesystem, make_directory};
+use crate::boot::root::Root;
+use crate::boot::words::options::Limits;
 use anyhow::{Context, Result};
 use rustix::mount::MountAttrFlags;
 use std::path::Path;

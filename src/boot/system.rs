@@ -1,12 +1,12 @@
 //! Which system to start.
 
-use super::cmdline::Words;
-use super::plan::Plan;
-use super::root::Root;
-use super::store::NewRoot;
-use crate::kind::Kind;
-use crate::nixos_init::{self, Config};
-use crate::plan::Start;
+use crate::boot::plan::Plan;
+use crate::boot::root::Root;
+use crate::boot::store::NewRoot;
+use crate::contract::kind::Kind;
+use crate::contract::nixos_init::{self, Config};
+use crate::contract::plan::Start;
+use crate::formats::cmdline::Words;
 use anyhow::{Context, Result, bail};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};

@@ -1,11 +1,12 @@
 //! What the boot was like, for the running system to read: [`PATH`].
 
-use super::image::Found;
-use super::plan;
-use super::step::Steps;
-use super::system::System;
-use super::{kmsg, memory};
-use crate::kind::Kind;
+use crate::boot::console::kmsg;
+use crate::boot::image::find::Found;
+use crate::boot::kernel::memory;
+use crate::boot::plan;
+use crate::boot::step::Steps;
+use crate::boot::system::System;
+use crate::contract::kind::Kind;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;

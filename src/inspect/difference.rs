@@ -1,8 +1,8 @@
 //! What changed from one build to another.
 
-use super::store::StorePath;
-use super::summary::{Contents, Summary};
-use crate::modules::module_name;
+use crate::formats::modules::module_name;
+use crate::inspect::store::StorePath;
+use crate::inspect::summary::{Contents, Summary};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::collections::BTreeSet;

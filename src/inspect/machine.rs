@@ -1,7 +1,7 @@
 //! A build under QEMU, on this terminal: whether it boots, before it goes to a server.
 
-use super::manifest;
-use crate::image::interrupt;
+use crate::host::interrupt;
+use crate::inspect::manifest;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};

@@ -3,14 +3,11 @@
 //! Nothing here makes what a machine boots, and nothing here believes what made it: the formats are read as the kernel reads
 //! them, to the end, and what does not fit is an error with its place.
 
-pub mod compression;
 pub mod difference;
-pub(crate) mod lz4;
 pub mod machine;
 pub mod manifest;
 pub mod ramdisk;
 pub mod store;
 pub mod summary;
-pub mod superblock;
 pub mod unpack;
 pub mod verify;

@@ -3,8 +3,8 @@
 //!
 //! It is read as a stream. Contents that nobody asks for are stepped over where they are not compressed.
 
-use super::compression::{self, Compression};
-use crate::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
+use crate::formats::compression::{self, Compression};
+use crate::formats::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -311,7 +311,7 @@ fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::cpio::{Archive, Node, Tree};
+    use crate::formats::cpio::{Archive, Node, Tree};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::io::{Cursor, Write};

@@ -1,7 +1,7 @@
 //! A store image: which store paths are in it, by the registration that lies at its root.
 
-use super::superblock::Superblock;
-use crate::plan::REGISTRATION;
+use crate::contract::plan::REGISTRATION;
+use crate::formats::store_image::Superblock;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::io::ErrorKind;

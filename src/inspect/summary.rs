@@ -1,13 +1,13 @@
 //! What something is, in one value: a whole build, a ramdisk, a store image or a kernel.
 
-use super::manifest::{self, Manifest};
-use super::ramdisk::{Ramdisk, Segment};
-use super::store::{Image, stacked};
-use super::superblock::{self, recognize};
-use crate::bzimage;
-use crate::modules::without_suffix;
-use crate::newc::{Entry, Kind};
-use crate::plan::{self, Plan};
+use crate::contract::plan::{self, Plan};
+use crate::formats::kernel_image;
+use crate::formats::modules::without_suffix;
+use crate::formats::newc::{Entry, Kind};
+use crate::formats::store_image::{self, recognize};
+use crate::inspect::manifest::{self, Manifest};
+use crate::inspect::ramdisk::{Ramdisk, Segment};
+use crate::inspect::store::{Image, stacked};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -137,9 +137,9 @@ impl Contents {
             self.plan = plan.ok();
         } else if without_suffix(&path).len() < path.len() {
             self.modules.push(path.into_owned());
-        } else if entry.bytes >= superblock::LENGTH as u64 {
+        } else if entry.bytes >= store_image::LENGTH as u64 {
             let mut start = Vec::new();
-            reader.take(superblock::LENGTH as u64).read_to_end(&mut start)?;
+            reader.take(store_image::LENGTH as u64).read_to_end(&mut start)?;
             self.images.extend(recognize(&start).map(|superblock| Image {
                 path: path.into_owned(),
                 offset: entry.offset,
@@ -171,7 +171,11 @@ pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
 /// One that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
-    Ok(Kernel { path: path.display().to_string(), bytes: fs::metadata(path)?.len(), release: bzimage::release(&start) })
+    Ok(Kernel {
+        path: path.display().to_string(),
+        bytes: fs::metadata(path)?.len(),
+        release: kernel_image::release(&start),
+    })
 }
 
 fn build(directory: &Path) -> Result<Build> {
@@ -190,7 +194,7 @@ fn build(directory: &Path) -> Result<Build> {
 
 /// The store image that a file is, if it is one.
 fn image(path: &Path) -> Result<Option<Image>> {
-    let start = start(path, superblock::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
+    let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
     let image = Image {
         path: path.display().to_string(),

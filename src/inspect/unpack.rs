@@ -1,7 +1,7 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
-use super::ramdisk::Ramdisk;
-use crate::newc::{Entry, Inode, Kind};
+use crate::formats::newc::{Entry, Inode, Kind};
+use crate::inspect::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::collections::HashMap;

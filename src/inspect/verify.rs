@@ -1,11 +1,11 @@
 //! Whether a build is what its manifest and its plan say: it may have been copied, or lain on a disk for years.
 
-use super::manifest::{self, Described, Manifest};
-use super::ramdisk::{self, Ramdisk};
-use super::summary::{kernel, read_plan};
-use crate::digest::{self, sha256};
-use crate::image::progress::{Progress, Step};
-use crate::plan::{self, Image, Plan};
+use crate::contract::plan::{self, Image, Plan};
+use crate::formats::digest::{self, sha256};
+use crate::host::progress::{Progress, Step};
+use crate::inspect::manifest::{self, Described, Manifest};
+use crate::inspect::ramdisk::{self, Ramdisk};
+use crate::inspect::summary::{kernel, read_plan};
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use std::collections::HashMap;

@@ -1,9 +1,11 @@
 //! The systems that the tests boot: each built, packed and booted once, when the first test asks for it.
 
 use anyhow::{Context, Result, ensure};
-use firn::image::progress::Progress;
-use firn::image::{self, Manifest, Packing};
-use firn::plan;
+use firn::build;
+use firn::build::output::manifest::Manifest;
+use firn::build::store::packing::Packing;
+use firn::contract::plan;
+use firn::host::progress::Progress;
 use initrd_tests::Report;
 use qemu::{Exit, Machine, Outcome};
 use std::env;
@@ -109,7 +111,7 @@ fn build(kind: &str, kernel: &str) -> Result<Build> {
 /// Those of the builder.
 pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> Result<Build> {
     let available_modules = available_modules.iter().map(ToString::to_string).collect();
-    pack_with(toplevel, directory, |options| image::Options { available_modules, ..options })
+    pack_with(toplevel, directory, |options| build::Options { available_modules, ..options })
 }
 
 /// Packs a system into a directory, with other options than those of the fixtures.
@@ -120,11 +122,11 @@ pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> R
 pub fn pack_with(
     toplevel: &str,
     directory: PathBuf,
-    change: impl FnOnce(image::Options) -> image::Options,
+    change: impl FnOnce(build::Options) -> build::Options,
 ) -> Result<Build> {
     let firn_init = env::var_os("FIRN_INIT")
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
-    let options = change(image::Options {
+    let options = change(build::Options {
         rescue_shell: Some("/bin/busybox".into()),
         // The image is read once or twice, on this machine: time is all that counts.
         packing: Packing {
@@ -132,9 +134,9 @@ pub fn pack_with(
             block_size: Some(128 << 10),
             ..Packing::default()
         },
-        ..image::Options::new(toplevel, &directory, firn_init)
+        ..build::Options::new(toplevel, &directory, firn_init)
     });
-    let manifest = image::build(&options, Progress::Quiet)?;
+    let manifest = build::build(&options, Progress::Quiet)?;
     let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", toplevel]))?);
     Ok(Build { directory, manifest, closure })
 }

@@ -2,9 +2,15 @@
 
 use super::fixture::{Build, Fixture, boot, pack_with, run};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
-use firn::image::{self, Compressor, Format, Layers, Options, Packing, Placement, Profile, Segments};
+use firn::build::Options;
+use firn::build::ramdisk::compressor::Compressor;
+use firn::build::ramdisk::placement::Placement;
+use firn::build::ramdisk::segments::Segments;
+use firn::build::store::layers::Layers;
+use firn::build::store::packing::{Format, Packing, Profile};
+use firn::build::system::closure::Contents;
 use firn::inspect::difference;
-use firn::inspect::summary::Contents;
+use firn::inspect::summary;
 use qemu::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +75,7 @@ fn layers(fixture: &Fixture) {
         let bytes = fs::metadata(build.directory.join(&image.file)).unwrap().len();
         assert!((1 << 20..=24 << 20).contains(&bytes), "{bytes}");
     }
-    let contents = Contents::of(&build.directory).unwrap();
+    let contents = summary::Contents::of(&build.directory).unwrap();
     let paths: Vec<_> = contents.images.iter().map(|image| image.store_paths.len()).collect();
     assert_eq!((paths.len(), paths.last()), (images.len(), Some(&build.closure.len())));
     let difference = difference::between(&build.directory, &fixture.build().directory).unwrap();
@@ -96,7 +102,7 @@ fn layers_of_the_build_before() {
     let toplevel = &LINUX_6_12.build().manifest.toplevel;
     let build = |name: &str, added: &[PathBuf]| {
         let layers = Some(Layers { cache: work.path().join("cache"), count: 4 });
-        let contents = image::Contents { added: added.to_vec(), ..image::Contents::default() };
+        let contents = Contents { added: added.to_vec(), ..Contents::default() };
         pack_with(toplevel, work.path().join(name), |options| Options { contents, layers, ..options }).unwrap()
     };
     let hashes = |build: &Build| {

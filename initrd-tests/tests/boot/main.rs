@@ -20,7 +20,7 @@ mod systemd;
 mod ways;
 mod words;
 
-use firn::plan;
+use firn::contract::plan;
 use fixture::{Fixture, boot, sorted_lines};
 use initrd_tests::{Command, Report};
 use qemu::Machine;

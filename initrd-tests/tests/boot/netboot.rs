@@ -4,7 +4,7 @@ use crate::fixture::{Build, boot, run, sorted_lines, with_appended};
 use crate::ways::{Server, ovmf, runs, store};
 use crate::{LINUX_6_1, assert_succeeded, command};
 use anyhow::{Context, Result};
-use firn::image::built::Built;
+use firn::build::ways::built::Built;
 use initrd_tests::Report;
 use qemu::{Loader, Machine};
 use std::env;

@@ -3,7 +3,7 @@
 use super::failures::{fails, with_ramdisk};
 use super::fixture::{boot, run};
 use super::{LINUX_6_1, LINUX_6_12};
-use firn::plan::RETAIN_WORD;
+use firn::contract::plan::RETAIN_WORD;
 use qemu::Machine;
 use std::fs;
 use std::path::Path;

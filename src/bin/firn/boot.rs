@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::interrupt;
+use firn::host::interrupt;
 use firn::inspect::machine::{Kvm, Machine};
 use std::path::PathBuf;
 

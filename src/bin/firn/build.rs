@@ -4,7 +4,7 @@ use crate::report::Report;
 use crate::words::{PackingWords, RamdiskWords, StoreWords};
 use anyhow::Result;
 use clap::Args;
-use firn::image;
+use firn::build;
 use std::path::PathBuf;
 
 /// The words of `firn build`.
@@ -41,8 +41,8 @@ impl Build {
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
         let options = self.packing.add_to(self.ramdisk.add_to(self.store.options(self.out))?);
-        let options = image::Options { images: self.images, ..options };
-        let manifest = image::build(&options, progress)?;
+        let options = build::Options { images: self.images, ..options };
+        let manifest = build::build(&options, progress)?;
         self.report.made(&manifest.label, &options.out, &manifest.files)
     }
 }

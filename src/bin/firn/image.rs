@@ -4,7 +4,7 @@ use crate::report::Report;
 use crate::words::{PackingWords, StoreWords};
 use anyhow::Result;
 use clap::Args;
-use firn::image;
+use firn::build;
 use std::path::PathBuf;
 
 /// The words of `firn image`.
@@ -29,7 +29,7 @@ impl Image {
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
         let options = self.packing.add_to(self.store.options(self.out));
-        let files = image::store_image(&options, progress)?;
+        let files = build::store_image(&options, progress)?;
         self.report.made("Store image", &options.out, &files)
     }
 }

@@ -3,9 +3,9 @@
 use crate::text::{self, size};
 use anyhow::Result;
 use clap::Args;
+use firn::formats::modules::module_name;
 use firn::inspect::store::Image;
 use firn::inspect::summary::{Contents, Kernel, Summary};
-use firn::modules::module_name;
 use std::io::{self, Write};
 use std::path::PathBuf;
 

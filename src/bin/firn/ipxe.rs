@@ -3,8 +3,8 @@
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::image::built::Built;
-use firn::image::ipxe::{self, Form};
+use firn::build::ways::built::Built;
+use firn::build::ways::ipxe::{self, Form};
 use std::path::PathBuf;
 
 /// The words of `firn ipxe`.

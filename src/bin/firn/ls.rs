@@ -3,8 +3,8 @@
 use crate::text::{self, printable};
 use anyhow::Result;
 use clap::Args;
+use firn::formats::newc::{Entry, Kind};
 use firn::inspect::ramdisk::Ramdisk;
-use firn::newc::{Entry, Kind};
 use std::path::PathBuf;
 
 /// The words of `firn ls`.

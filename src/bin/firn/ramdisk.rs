@@ -4,7 +4,7 @@ use crate::report::Report;
 use crate::words::{RamdiskWords, StoreWords};
 use anyhow::Result;
 use clap::Args;
-use firn::image;
+use firn::build;
 use std::path::PathBuf;
 
 /// The words of `firn ramdisk`. What is in the store image has to be said as it was to `firn image`: the Nix database follows
@@ -38,7 +38,7 @@ impl Ramdisk {
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
         let options = self.parts.add_to(self.store.options(self.out))?;
-        let files = image::ramdisk(&options, &self.images, self.split, progress)?;
+        let files = build::ramdisk(&options, &self.images, self.split, progress)?;
         self.report.made("Ramdisk", &options.out, &files)
     }
 }

@@ -3,8 +3,9 @@
 use crate::text;
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::progress::Progress;
-use firn::image::{Entry, interrupt};
+use firn::build::output::directory::Entry;
+use firn::host::interrupt;
+use firn::host::progress::Progress;
 use serde::Serialize;
 use std::path::Path;
 

@@ -3,8 +3,8 @@
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::image::built::Built;
-use firn::image::kexec;
+use firn::build::ways::built::Built;
+use firn::build::ways::kexec;
 use std::path::PathBuf;
 
 /// The words of `firn tarball`.

@@ -3,8 +3,8 @@
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::image::built::Built;
-use firn::image::uki::{self, Options};
+use firn::build::ways::built::Built;
+use firn::build::ways::uki::{self, Options};
 use std::path::PathBuf;
 
 /// The words of `firn uki`.

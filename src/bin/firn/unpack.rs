@@ -3,9 +3,9 @@
 use crate::text::printable;
 use anyhow::Result;
 use clap::Args;
+use firn::formats::newc::Kind;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
-use firn::newc::Kind;
 use std::path::PathBuf;
 
 /// The words of `firn unpack`.

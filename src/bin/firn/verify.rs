@@ -3,7 +3,7 @@
 use crate::text;
 use anyhow::{Result, ensure};
 use clap::Args;
-use firn::image::progress::Progress;
+use firn::host::progress::Progress;
 use firn::inspect::verify::{self, Finding};
 use std::io::{self, Write};
 use std::path::PathBuf;

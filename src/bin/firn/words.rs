@@ -2,10 +2,15 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::image::{
-    Compression, Compressor, Contents, Database, Format, Layers, MAX_MEMBER, Options, Packing, Placement, Profile,
-    Segments,
-};
+use firn::build::Options;
+use firn::build::ramdisk::compressor::Compressor;
+use firn::build::ramdisk::database::Database;
+use firn::build::ramdisk::placement::Placement;
+use firn::build::ramdisk::segments::Segments;
+use firn::build::store::layers::Layers;
+use firn::build::store::packing::{Compression, Format, Packing, Profile};
+use firn::build::system::closure::Contents;
+use firn::formats::cpio::MAX_MEMBER;
 use std::path::PathBuf;
 
 /// What is in the store image.

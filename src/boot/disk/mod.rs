@@ -1,0 +1,3 @@
+//! A root on a disk.
+
+pub mod persistence;

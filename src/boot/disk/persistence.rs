@@ -1,0 +1,300 @@
+//! A root that stays: `boot.persistence=DEVICE` puts a disk in the place of the tmpfs, and `boot.persistence.opt=` has its mount
+//! options, as in NixOS' scripted stage 1 (`nixos/modules/system/boot/stage-1-init.sh`).
+
+use crate::boot::coldplug;
+use crate::boot::kernel::modules::Loader;
+use crate::boot::kernel::mount::Filesystem;
+use crate::formats::cmdline::Words;
+use crate::formats::disk::{self, Superblock};
+use anyhow::{Context, Result, bail};
+use rustix::mount::MountAttrFlags;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long to wait for the device, as NixOS does, unless the kernel's `rootwait=` has another number of seconds
+/// (`init/do_mounts.c`).
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What can be said of a device: as mount(8) puts it before `=`, and the directory where udev has links by it.
+const TAGS: [(&str, &str); 4] = [
+    ("LABEL", "/dev/disk/by-label/"),
+    ("UUID", "/dev/disk/by-uuid/"),
+    ("PARTLABEL", "/dev/disk/by-partlabel/"),
+    ("PARTUUID", "/dev/disk/by-partuuid/"),
+];
+
+/// A tag that every device has: its path.
+const PATH: &str = "";
+
+/// A tag and its value, by which to know a device.
+type Tag = (&'static str, String);
+
+/// A block device of the machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Device {
+    path: String,
+    /// The type of its file system, where it is a usual one.
+    kind: Option<&'static str>,
+    tags: Vec<Tag>,
+}
+
+/// Mount options, sorted by who takes them.
+#[derive(Debug, PartialEq, Eq)]
+struct Options<'a> {
+    attributes: MountAttrFlags,
+    /// The file system's, and those that the kernel knows for every file system.
+    others: Vec<(&'a str, &'a str)>,
+}
+
+/// The device that the command line asks for.
+pub fn device(words: &Words) -> Option<&str> {
+    words.value("boot.persistence").filter(|device| !device.is_empty())
+}
+
+/// Mounts a device on the directory `target`, as soon as it is there.
+///
+/// # Errors
+///
+/// A device that does not appear, or a mount that the kernel refuses: a machine that is to keep its state is better not up without.
+pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
+    let patience =
+        words.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+    let found = wait(device, patience, modules)
+        .with_context(|| format!("waiting for the device {device}, which boot.persistence asks for"))?;
+    let options = options(words.value("boot.persistence.opt").unwrap_or_default());
+    let mut mount = |kind: &str| {
+        modules.load(&format!("fs-{kind}"));
+        let filesystem = Filesystem {
+            kind,
+            source: &found.path,
+            attributes: options.attributes,
+            options: &options.others,
+            wishes: &[],
+        };
+        filesystem.mount(target)
+    };
+    if let Some(kind) = found.kind {
+        return mount(kind).with_context(|| format!("mounting {found} as the root, as boot.persistence asks"));
+    }
+    let text = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
+    let kinds: Vec<_> = on_devices(&text).collect();
+    let mounted = |kind: &&str| mount(kind).inspect_err(|error| log::info!("{error:#}")).is_ok();
+    if kinds.iter().any(mounted) {
+        return Ok(());
+    }
+    bail!(
+        "{found} has none of the file systems that this kernel knows ({}); make one on it, or build with --available-module \
+         for what it has",
+        kinds.join(" ")
+    )
+}
+
+/// Waits until there is a device of this name. Devices on slow buses ask for their drivers only then.
+fn wait(name: &str, patience: Duration, modules: &mut Loader<'_>) -> Result<Device> {
+    let (tag, start) = (tag(name), Instant::now());
+    let mut said = false;
+    loop {
+        let mut devices = devices()?;
+        if let Some(place) = devices.iter().position(|device| device.has(&tag)) {
+            return Ok(devices.swap_remove(place));
+        }
+        if start.elapsed() >= patience {
+            let there: Vec<_> = devices.iter().map(ToString::to_string).collect();
+            bail!(
+                "it did not appear in {} s; there are {}; name one that is there, or build with --available-module for what the \
+                 device hangs on (nvme, virtio_blk, ahci with sd_mod, …)",
+                patience.as_secs(),
+                if there.is_empty() { "no block devices at all".into() } else { there.join(", ") }
+            );
+        }
+        if !said {
+            log::info!("Waiting for the device {name}");
+            said = true;
+        }
+        sleep(PAUSE);
+        coldplug::run(modules)?;
+    }
+}
+
+impl Device {
+    fn has(&self, (name, value): &Tag) -> bool {
+        self.tags.iter().any(|(other, own)| {
+            // UUIDs are numbers in letters of any size.
+            other == name && if name.ends_with("UUID") { own.eq_ignore_ascii_case(value) } else { own == value }
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        for (name, value) in self.tags.iter().filter(|(name, _)| *name != PATH) {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The tag that a device has by which somebody names it.
+fn tag(device: &str) -> Tag {
+    let tagged = TAGS.iter().find_map(|(name, directory)| {
+        let by_name = device.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+        Some((*name, by_name.map(Into::into).or_else(|| device.strip_prefix(directory).map(unescape))?))
+    });
+    tagged.unwrap_or_else(|| (PATH, device.into()))
+}
+
+/// Replaces `\x20` and its like, as which udev writes what it wants in no file name.
+fn unescape(name: &str) -> String {
+    let mut parts = name.split("\\x");
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.split_at_checked(2).map(|(digits, rest)| (u8::from_str_radix(digits, 16), rest)) {
+            Some((Ok(byte), rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
+            _ => bytes.extend([b"\\x", part.as_bytes()].concat()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The block devices that have something in them.
+fn devices() -> Result<Vec<Device>> {
+    let entries = fs::read_dir("/sys/class/block").context("reading /sys/class/block")?;
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    // sysfs has no order of its own; of two devices with the same label it shall always be the same one.
+    names.sort();
+    let mut devices = Vec::new();
+    for name in names {
+        // A device that has just gone has no such file.
+        let uevent = fs::read_to_string(format!("/sys/class/block/{name}/uevent")).unwrap_or_default();
+        let Some(name) = variable(&uevent, "DEVNAME") else { continue };
+        let path = format!("/dev/{name}");
+        let mut start = Vec::new();
+        // A drive without a disk cannot be opened.
+        let read = File::open(&path).and_then(|file| file.take(disk::LENGTH).read_to_end(&mut start));
+        if read.is_ok_and(|length| length > 0) {
+            devices.push(describe(path, &uevent, disk::recognize(&start)));
+        }
+    }
+    Ok(devices)
+}
+
+/// A device by what the kernel says of it (`uevent` in sysfs; `PARTUUID` is there from 6.13 on), and by what is on it.
+fn describe(path: String, uevent: &str, superblock: Option<Superblock>) -> Device {
+    let mut tags = vec![(PATH, path.clone())];
+    tags.extend(variable(uevent, "PARTNAME").map(|name| ("PARTLABEL", name.into())));
+    tags.extend(variable(uevent, "PARTUUID").map(|uuid| ("PARTUUID", uuid.into())));
+    let kind = superblock.as_ref().map(|superblock| superblock.kind);
+    if let Some(Superblock { uuid, label, .. }) = superblock {
+        tags.extend([("LABEL", label), ("UUID", uuid)].into_iter().filter(|(_, value)| !value.is_empty()));
+    }
+    Device { path, kind, tags }
+}
+
+fn variable<'a>(uevent: &'a str, name: &str) -> Option<&'a str> {
+    uevent.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The file systems of `/proc/filesystems` that are on devices (`man 5 proc_filesystems`).
+fn on_devices(filesystems: &str) -> impl Iterator<Item = &str> {
+    filesystems.lines().filter_map(|line| line.strip_prefix('\t'))
+}
+
+/// Reads mount options as fstab has them (`man 8 mount`). Those that only mount(8) and systemd know are left out.
+fn options(text: &str) -> Options<'_> {
+    let mut options = Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
+    for option in text.split(',') {
+        options.attributes |= match option {
+            "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
+            "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "noatime" => MountAttrFlags::MOUNT_ATTR_NOATIME,
+            "strictatime" => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            "" | "defaults" | "rw" | "relatime" | "auto" | "noauto" | "nofail" | "_netdev" => continue,
+            option if option.starts_with("x-") => continue,
+            option => {
+                options.others.push(option.split_once('=').unwrap_or((option, "")));
+                continue;
+            }
+        };
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        for (name, expected) in [
+            ("/dev/vda1", (PATH, "/dev/vda1")),
+            ("LABEL=state", ("LABEL", "state")),
+            ("LABEL=a=b", ("LABEL", "a=b")),
+            ("UUID=12-34", ("UUID", "12-34")),
+            ("PARTLABEL=a b", ("PARTLABEL", "a b")),
+            ("PARTUUID=12-34", ("PARTUUID", "12-34")),
+            ("/dev/disk/by-label/a\\x20b\\xc3\\xa4", ("LABEL", "a bä")),
+            ("/dev/disk/by-label/a\\xzz\\x2", ("LABEL", "a\\xzz\\x2")),
+            ("/dev/disk/by-uuid/12-34", ("UUID", "12-34")),
+            ("/dev/disk/by-partuuid/12-34", ("PARTUUID", "12-34")),
+            ("/dev/disk/by-id/x", (PATH, "/dev/disk/by-id/x")),
+            ("LABELS=x", (PATH, "LABELS=x")),
+        ] {
+            assert_eq!(tag(name), (expected.0, expected.1.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn devices_are_known_by_what_they_have() {
+        let uevent =
+            "MAJOR=254\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\nPARTN=1\nPARTNAME=my state\nPARTUUID=ab-01\n";
+        let superblock = Superblock { kind: "ext4", uuid: "12ab-34".into(), label: String::new() };
+        let device = describe("/dev/vda1".into(), uevent, Some(superblock));
+        assert_eq!(device.kind, Some("ext4"));
+        assert_eq!(device.to_string(), "/dev/vda1 PARTLABEL=my state PARTUUID=ab-01 UUID=12ab-34");
+        for (name, expected) in [
+            ("/dev/vda1", true),
+            ("/dev/vda", false),
+            ("UUID=12AB-34", true),
+            ("UUID=ab-01", false),
+            ("PARTUUID=AB-01", true),
+            ("PARTLABEL=my state", true),
+            ("PARTLABEL=My State", false),
+            ("LABEL=", false),
+        ] {
+            assert_eq!(device.has(&tag(name)), expected, "{name}");
+        }
+        assert_eq!(describe("/dev/sr0".into(), "DEVNAME=sr0\n", None).to_string(), "/dev/sr0");
+    }
+
+    #[test]
+    fn mount_options() {
+        let none = || Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
+        for (text, expected) in [
+            ("", none()),
+            ("defaults,rw,x-initrd.mount,nofail", none()),
+            (
+                "ro,noatime,nodev,subvol=@/root,discard,errors=remount-ro",
+                Options { attributes, others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")] },
+            ),
+        ] {
+            assert_eq!(options(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn file_systems_that_are_on_devices() {
+        let text = "nodev\tsysfs\nnodev\ttmpfs\n\text4\n\tsquashfs\n";
+        assert_eq!(on_devices(text).collect::<Vec<_>>(), ["ext4", "squashfs"]);
+    }
+}

@@ -1,0 +1,4 @@
+//! The store images before they are mounted.
+
+pub mod find;
+mod retained;

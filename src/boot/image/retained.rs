@@ -1,0 +1,221 @@
+//! Store images that stay where the boot loader put them: the kernel keeps the ramdisk in memory and shows it as a file
+//! ([`INITRD`]), in which the image is a member of an archive that was not unpacked.
+
+use crate::boot::image::find::{not_whole, of_another_build};
+use crate::boot::kernel::loop_device::Source;
+use crate::boot::kernel::memory;
+use crate::boot::plan::{Image, kernel_release};
+use crate::contract::plan::{INITRD, PAGE, RETAIN_WORD, RETAINED};
+use crate::formats::newc::{Entry, HEADER, TRAILER, name, padding};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// How much is read at a time while looking for an archive, bytes.
+const CHUNK: usize = 64 << 10;
+
+/// The size of the archive that the builder makes of these images, bytes, if their sizes are known: each begins on a page, and
+/// the header before it takes another one.
+pub fn archive(images: &[Image]) -> Option<u64> {
+    let members: Option<u64> = images.iter().map(|image| Some(PAGE + image.bytes?.next_multiple_of(PAGE))).sum();
+    let trailer = (HEADER + TRAILER.len() + 1).next_multiple_of(4) as u64;
+    Some(members? + trailer)
+}
+
+/// Finds an image in the ramdisk as the boot loader left it: first in an archive of this size at its end, where the builder
+/// has put it, so that there is nothing to search; or else anywhere.
+///
+/// # Errors
+///
+/// No such memory, no such image in it, or one that is not whole or of another build; each with what is missing.
+pub fn find(image: &Image, archive: Option<u64>) -> Result<Source> {
+    let path = &image.path;
+    let file = match File::open(INITRD) {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", not_there(image)),
+        other => other.with_context(|| format!("opening {INITRD}"))?,
+    };
+    let size = file.metadata().with_context(|| format!("looking at {INITRD}"))?.len();
+    let end = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
+    let found = locate(&file, end, size, Path::new(path)).with_context(|| format!("looking for {path} in {INITRD}"))?;
+    let Some((offset, bytes)) = found else {
+        bail!(
+            "there is no store image {path}, neither unpacked nor in the {size} bytes of ramdisk that the boot loader left in \
+             memory: give it the whole initrd, or the image as a second one"
+        );
+    };
+    let there = size.saturating_sub(offset).min(bytes);
+    let expected = image.bytes.unwrap_or(bytes);
+    ensure!(bytes == expected, "the store image {path} has {bytes} bytes and {}", of_another_build(expected));
+    ensure!(
+        there == bytes,
+        "the store image {path} is not whole, {there} of {bytes} bytes are there: the boot loader handed over a part of it; check \
+         the initrd that the machine loads"
+    );
+    log::info!("{path} stays where the boot loader put it, at {offset} of {INITRD}");
+    Ok(Source { file, path: INITRD.into(), part: Some((offset, bytes)) })
+}
+
+/// Why an image is not there, in a system whose kernel shows no ramdisk.
+fn not_there(image: &Image) -> String {
+    let path = &image.path;
+    if !path.starts_with(RETAINED) {
+        return match image.bytes {
+            Some(bytes) => format!("there is no store image {path} in the ramdisk: {}", not_whole(bytes)),
+            None => format!(
+                "there is no store image {path} in the ramdisk: put it there, or name another path with firn.store="
+            ),
+        };
+    }
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let reason = if cmdline.split_whitespace().any(|word| word == RETAIN_WORD) {
+        let release = kernel_release().unwrap_or_default();
+        format!("this kernel, {release}, does not keep the ramdisk for it: build with --image-placement copy")
+    } else {
+        format!(
+            "{RETAIN_WORD} is missing on the command line, with which the kernel keeps the ramdisk: boot with all the words of \
+             manifest.json, or build with --image-placement copy"
+        )
+    };
+    format!("the store image {path} was to stay where the boot loader put it, and {reason}; {}", memory::sentence(None))
+}
+
+/// Where the contents of the member `path` are, and their size, bytes: in the archive that begins at `likely`, if there is one,
+/// or else wherever. Archives are read from header to header. What is
+/// between them, zeros or compressed segments of whatever boot loader, is searched for the next header.
+fn locate(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
+    let begin = if member(ramdisk, likely)?.is_some() { likely } else { 0 };
+    let mut at = begin;
+    while let Some(header) = next_header(ramdisk, at, size)? {
+        let Some((entry, contents)) = member(ramdisk, header)? else {
+            at = header + 4; // by chance six bytes that look like one
+            continue;
+        };
+        if entry.is_at(path) {
+            return Ok(Some((contents, entry.bytes)));
+        }
+        at = contents + entry.bytes;
+        at += padding(at);
+        if entry.path == Path::new(TRAILER) {
+            at = contents;
+        }
+    }
+    // Two builds in one ramdisk, of which the last one is the other.
+    if begin > 0 { locate(ramdisk, 0, size, path) } else { Ok(None) }
+}
+
+/// The place of the next header from `at` on: of what looks like one, on a multiple of four as the kernel wants it.
+fn next_header(ramdisk: &File, mut at: u64, size: u64) -> io::Result<Option<u64>> {
+    let mut chunk = vec![0; HEADER];
+    while at + HEADER as u64 <= size {
+        let read = fill(ramdisk, &mut chunk, at)?;
+        let found = chunk.get(..read).unwrap_or_default().chunks(4).zip(0..).find_map(|(four, number)| {
+            // the other two bytes of the magic number are looked at with the rest of the header
+            (four == b"0707").then_some(at + 4 * number)
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+        if read < 4 {
+            break;
+        }
+        at += read as u64 & !3;
+        chunk.resize(CHUNK, 0); // not right behind another archive
+    }
+    Ok(None)
+}
+
+/// The member whose header is at `at`, and where its contents begin; none if there is no header.
+fn member(ramdisk: &File, at: u64) -> io::Result<Option<(Entry, u64)>> {
+    let mut header = [0; HEADER];
+    if fill(ramdisk, &mut header, at)? < HEADER {
+        return Ok(None);
+    }
+    let Ok((mut entry, length)) = Entry::of_header(&header) else { return Ok(None) };
+    let mut bytes = vec![0; length as usize];
+    let begin = at + HEADER as u64;
+    if fill(ramdisk, &mut bytes, begin)? < bytes.len() {
+        return Ok(None);
+    }
+    let Ok(path) = name(bytes) else { return Ok(None) };
+    entry.path = path;
+    let contents = begin + u64::from(length);
+    Ok(Some((entry, contents + padding(contents))))
+}
+
+/// Reads until `buffer` is full or the file at its end: of a file in sysfs the kernel gives a page at a time.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn member(name: &str, spare: usize, contents: &[u8]) -> Vec<u8> {
+        let numbers = [1, 0o100_444, 0, 0, 1, 0, contents.len(), 0, 0, 0, 0, name.len() + 1 + spare, 0];
+        let mut bytes = b"070701".to_vec();
+        bytes.extend(numbers.iter().flat_map(|number| format!("{number:08x}").into_bytes()));
+        bytes.extend(name.as_bytes());
+        bytes.resize(bytes.len() + 1 + spare, 0);
+        for part in [&b""[..], contents] {
+            bytes.extend(part);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    fn found(ramdisk: &[u8], likely: u64, path: &str) -> Option<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(ramdisk).unwrap();
+        let (offset, bytes) = locate(&file, likely, ramdisk.len() as u64, Path::new(path)).unwrap()?;
+        let mut contents = vec![0; usize::try_from(bytes).unwrap()];
+        file.read_exact_at(&mut contents, offset).unwrap();
+        Some(contents)
+    }
+
+    #[test]
+    fn images_wherever_they_are() {
+        let image = member("firn-retained/image", 3000, b"the image");
+        let trailer = member(TRAILER, 0, b"");
+        let archive = [&image[..], &trailer].concat();
+        let other = [&member("init", 0, b"an init")[..], &trailer].concat();
+        // A compressed segment, in which something looks like a header; as long as several chunks.
+        let compressed = [&b"\x28\xb5\x2f\xfd0707"[..], &vec![7; 3 * CHUNK + 1], b"\0\0\0"].concat();
+        for ramdisk in [
+            archive.clone(),
+            [&other[..], &archive].concat(),
+            [&other[..], &[0; 5000], &archive].concat(),
+            [&compressed[..], &archive].concat(),
+            [&other[..], &compressed, &other, &archive, &compressed].concat(),
+        ] {
+            for likely in [0, 4, ramdisk.len() - archive.len(), ramdisk.len()] {
+                let find = |path| found(&ramdisk, likely as u64, path);
+                assert_eq!(find("/firn-retained/image").unwrap(), b"the image", "{likely}");
+                assert_eq!(find("/firn-retained/imag"), None, "{likely}");
+            }
+        }
+        for ramdisk in [&b""[..], b"0707", b"070701", &other, &compressed, &image[..200], &[0; 4096]] {
+            assert_eq!(found(ramdisk, 0, "/firn-retained/image"), None);
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_cut_off_is_found() {
+        let mut file = tempfile::tempfile().unwrap();
+        let image = member("firn-retained/image", 0, b"the image");
+        file.write_all(&image[..image.len() - 8]).unwrap();
+        let (offset, bytes) =
+            locate(&file, 0, image.len() as u64 - 8, Path::new("/firn-retained/image")).unwrap().unwrap();
+        assert_eq!((offset, bytes), (image.len() as u64 - 12, 9));
+    }
+}

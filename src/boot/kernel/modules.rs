@@ -1,0 +1,180 @@
+//! Kernel modules, by `finit_module(2)`.
+
+use crate::boot::plan::Plan;
+use crate::boot::words::options::Options;
+use crate::formats::cmdline::{self, Words};
+use crate::formats::modules::{Index, module_name};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::path::Path;
+
+/// `MODULE_INIT_COMPRESSED_FILE` (kernel 5.17, include/uapi/linux/module.h): the kernel decompresses the file, if it was
+/// built to. firn's own ramdisks hold decompressed modules; others do not.
+const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
+
+/// Words for modules that are not to be loaded: firn's, the kernel's own (it would refuse them, and the boot would end), that
+/// of kmod, and that of dracut.
+const SKIP_WORDS: [&str; 4] = ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
+
+/// What loads modules from the ramdisk: each once, with its parameters from the command line, unless that skips it.
+pub struct Loader<'a> {
+    words: &'a Words,
+    directory: &'a str,
+    index: Index<'a>,
+    skipped: HashSet<String>,
+    /// Names of modules that were loaded, skipped or refused.
+    done: HashSet<String>,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader that has loaded nothing yet.
+    #[must_use]
+    pub fn new(plan: &'a Plan, words: &'a Words) -> Self {
+        Self {
+            words,
+            directory: &plan.module_directory,
+            index: Index::parse(&plan.module_texts),
+            skipped: skipped(words),
+            done: HashSet::new(),
+        }
+    }
+
+    /// Loads the plan's modules in their order, and then what the command line asks for.
+    ///
+    /// # Errors
+    ///
+    /// A module of the plan that cannot be opened or that the kernel refuses. One of the command line is a warning.
+    pub fn load_all(&mut self, plan: &Plan, options: &Options) -> Result<()> {
+        for file in &plan.modules {
+            self.load_file(file)?;
+        }
+        for name in &options.modules {
+            if !self.load(name) {
+                log::warn!(
+                    "The ramdisk has no module {name}, which firn.modules asks for: build it with --available-module {name}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what the ramdisk has for a name or an alias, and says whether it has (or the kernel, built in). A module that
+    /// fails is a warning.
+    pub fn load(&mut self, name: &str) -> bool {
+        let order = self.index.load_order(&[name]);
+        let files: Vec<_> = order.files.iter().map(|file| format!("{}/{file}", self.directory)).collect();
+        let found = order.missing.is_empty() || self.done.contains(&module_name(name));
+        for file in files {
+            if let Err(error) = self.load_file(&file) {
+                log::warn!("{error:#}");
+            }
+        }
+        found
+    }
+
+    /// How many modules were loaded, skipped or refused so far.
+    pub fn count(&self) -> usize {
+        self.done.len()
+    }
+
+    /// Whether there are modules for devices to ask for.
+    pub fn has_aliases(&self) -> bool {
+        self.index.has_aliases()
+    }
+
+    fn load_file(&mut self, file: &str) -> Result<()> {
+        let name = module_name(file);
+        if !self.done.insert(name.clone()) {
+            return Ok(());
+        }
+        if self.skipped.contains(&name) {
+            log::info!("Skipping {file}, as the command line asks");
+            return Ok(());
+        }
+        let parameters = parameters(self.words, &name);
+        let load = |parameters: &str| {
+            log::info!("Loading {}", [file, parameters].join(" ").trim_end());
+            load_one(file, parameters).with_context(|| format!("loading the kernel module {file}"))
+        };
+        match load(&parameters) {
+            // A value that it cannot read is enough for the kernel to refuse the module.
+            Err(error) if !parameters.is_empty() => {
+                log::warn!("{error:#}; trying without {parameters}");
+                load("")
+            }
+            result => result,
+        }
+    }
+}
+
+/// Loads a module. One that is loaded already is no error, and neither is a driver that finds nothing to drive.
+fn load_one(file: &str, parameters: &str) -> Result<()> {
+    let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
+    let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
+    let module = File::open(file).context("the ramdisk does not have it; build the ramdisk again")?;
+    match finit_module(module, &CString::new(parameters)?, flags) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        // One ramdisk is for many machines: what another one's processor can do comes along as a soft dependency.
+        Err(Errno::ENODEV) => {
+            log::info!("This machine has nothing for {file}");
+            Ok(())
+        }
+        Err(errno) => Err(errno).context(match errno {
+            Errno::ENOEXEC => "the file is no module of this kernel; build the ramdisk with the modules of this kernel",
+            Errno::EKEYREJECTED | Errno::EPERM => {
+                "this kernel takes signed modules only (Secure Boot, lockdown= or module.sig_enforce), and not this one; \
+                 build the ramdisk with the modules that belong to the kernel, or lift the restriction"
+            }
+            Errno::EOPNOTSUPP if compressed => "this kernel cannot decompress modules; build the ramdisk with firn",
+            _ => "the kernel refuses it; its reason is in the kernel log",
+        }),
+    }
+}
+
+/// Names of modules that are not to be loaded.
+fn skipped(words: &Words) -> HashSet<String> {
+    let lists = words.iter().filter(|(key, _)| SKIP_WORDS.contains(key)).filter_map(|(_, value)| value);
+    lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(module_name).collect()
+}
+
+/// The parameters of a module, as the kernel reads them: the words `name.parameter=value` without the name, which for a
+/// module that is built in the kernel reads itself.
+fn parameters(words: &Words, name: &str) -> String {
+    let parameter = |(key, value)| {
+        let (module, parameter): (&str, _) = str::split_once(key, '.')?;
+        (module.replace('-', "_") == name).then(|| cmdline::word(parameter, value))
+    };
+    words.iter().filter_map(parameter).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_module() {
+        for (line, expected) in [
+            ("quiet loop=1 loop.max_loop=8", "max_loop=8"),
+            ("loop.a=1 loop.b loop.a=2", "a=1 b a=2"),
+            (r#"loop.a="b c" "loop.d=e f" loop.g="""#, r#""a=b c" "d=e f" g="#),
+            ("loop.a.b=c=d xloop.a=1 loopx.a=1", "a.b=c=d"),
+        ] {
+            assert_eq!(parameters(&Words::parse(line.as_bytes()), "loop"), expected, "{line}");
+        }
+        let words = Words::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
+        assert_eq!(parameters(&words, "virtio_blk"), "num-vqs=1 x=2");
+    }
+
+    #[test]
+    fn all_lists_of_modules_to_skip_count() {
+        let words = Words::parse(
+            b"firn.modules.skip=a-b,,c module_blacklist=d modprobe.blacklist=e modprobe.blacklist=f,g \
+              rd.driver.blacklist=h rd.driver.blacklist blacklist=i",
+        );
+        assert_eq!(skipped(&words), ["a_b", "c", "d", "e", "f", "g", "h"].map(String::from).into());
+    }
+}

@@ -1,0 +1,222 @@
+//! The end of a boot that failed: the reasons, once, on every console; then what the command line asks for, or a menu.
+
+use crate::boot::console::consoles::{self, Keyboards};
+use crate::boot::console::kmsg;
+use crate::boot::kernel::memory;
+use crate::boot::kernel::processes;
+use crate::boot::rescue::shell;
+use crate::boot::words::options::{self, Options, Stop};
+use crate::boot::words::values::{Action, OnFailure};
+use crate::contract::plan;
+use crate::formats::cmdline::Words;
+use anyhow::{Error, Result};
+use nix::sys::reboot::{RebootMode, reboot};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How many of the warnings and of the kernel's errors there is room for: a VGA screen has 25 lines.
+const LAST: usize = 4;
+
+/// Does something until it succeeds. Each time that it fails somebody decides what is next, and may mend it before.
+pub fn insist<T>(mut attempt: impl FnMut() -> Result<T>) -> T {
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => fail(&error, Some("try again from there")),
+        }
+    }
+}
+
+/// Says why the boot failed and does what the command line asks for. Returns if somebody at a console chose to go on, which
+/// is offered when there is an `onward`, a word on what that does.
+///
+/// The kernel log gets the chain of reasons on one line, the consoles get it as a block that is not torn apart by other
+/// messages.
+pub fn fail(error: &Error, onward: Option<&str>) {
+    let screen = screen(error);
+    log::error!("The boot failed: {error:#}");
+    let line = fs::read("/proc/cmdline").unwrap_or_default();
+    let (options, _) = options::parse(&Words::parse(&line));
+    // Without /proc there is no telling: then the kernel shall decide.
+    let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
+    let ending = ending(&options, panics);
+    consoles::say(&screen);
+    match ending.action {
+        Action::Menu => {}
+        _ if somebody_is_there(ending) => {}
+        Action::Panic => std::process::exit(1),
+        Action::PowerOff => end(RebootMode::RB_POWER_OFF),
+        Action::Reboot => end(RebootMode::RB_AUTOBOOT),
+    }
+    menu(options.shell, onward);
+}
+
+/// Stops the boot where the command line asks for it (`boot.debug1` and others), until somebody chose to go on.
+pub fn stop(options: &Options, at: Stop) {
+    if options.stops.contains(&at) {
+        log::info!("Stopping, as the command line asks");
+        consoles::say("\n\n  firn-init: the boot stops here, as the command line asks.\n");
+        menu(options.shell, Some("go on with the boot"));
+    }
+}
+
+/// What is asked for, and otherwise what an administrator would expect: with a shell asked for there is somebody to use it;
+/// a machine whose kernel is to reboot after a panic (`panic=`) is to reboot after this, too; any other one waits.
+fn ending(options: &Options, panics: bool) -> OnFailure {
+    let action = if panics && !options.shell { Action::Panic } else { Action::Menu };
+    options.on_failure.unwrap_or(OnFailure { action, seconds: 0 })
+}
+
+/// Waits as long as was asked for. True if a key was pressed before the end.
+fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
+    let what = match action {
+        Action::Menu => return true,
+        Action::Panic => "ends in a kernel panic",
+        Action::PowerOff => "is switched off",
+        Action::Reboot => "reboots",
+    };
+    if seconds == 0 {
+        consoles::say(&format!("\n  The machine {what}, as the command line asks.\n\n"));
+        // What ends it takes away what a slow serial line has not sent yet. A moment and not tcdrain(3): a line that
+        // somebody holds up must not hold up the reboot.
+        std::thread::sleep(Duration::from_secs(1));
+        return false;
+    }
+    let text = format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n");
+    ask(&text, Some(Duration::from_secs(seconds))).is_some()
+}
+
+/// Asks what to do, until the answer is to go on.
+fn menu(shell_allowed: bool, onward: Option<&str>) {
+    let no_shell = match (shell_allowed, shell::exists()) {
+        (true, true) => None,
+        (true, false) => Some("the ramdisk has none; firn build --rescue-shell packs one"),
+        (false, _) => Some("boot.shell_on_fail on the command line would allow one"),
+    };
+    loop {
+        let Some((key, terminal)) = ask(&choices(no_shell, onward), None) else { continue };
+        log::info!("Somebody at {terminal} chose {:?}", char::from(key));
+        let shell = match key {
+            b'r' => {
+                end(RebootMode::RB_AUTOBOOT);
+                Ok(())
+            }
+            b'i' if no_shell.is_none() => shell::run(&terminal),
+            b'f' if no_shell.is_none() => shell::replace_this_process(&terminal).map(|never| match never {}),
+            b'i' | b'f' => Ok(()),
+            _ if onward.is_some() => return,
+            _ => Ok(()),
+        };
+        if let Err(error) = shell {
+            consoles::say(&format!("\n  {error:#}\n"));
+        }
+    }
+}
+
+/// What the consoles show below the reasons.
+fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
+    let shell = match no_shell {
+        None => "  i  a shell; firn-init waits for its end\n  f  a shell in place of firn-init, as process 1".into(),
+        Some(reason) => format!("  There is no shell: {reason}."),
+    };
+    let onward = onward.map_or(String::new(), |onward| format!("  *  any other key: {onward}\n"));
+    format!("\n{shell}\n  r  reboot\n{onward}\n")
+}
+
+/// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor
+/// is half of an arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
+fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
+    const ESCAPE: u8 = 0x1b;
+    // In this order: an answer that comes as soon as the text is there must not be thrown away.
+    let (mut keyboards, start) = (Keyboards::listen(), Instant::now());
+    consoles::say(text);
+    while limit.is_none_or(|limit| start.elapsed() < limit) {
+        processes::bury_the_dead();
+        match keyboards.key(Duration::from_secs(1)) {
+            Some((ESCAPE, _)) => {
+                std::thread::sleep(Duration::from_millis(50));
+                keyboards.flush();
+            }
+            Some((key, terminal)) if key.is_ascii_graphic() || key.is_ascii_whitespace() => {
+                return Some((key, terminal));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Switches the machine off or starts it again. What was written to a disk gets there.
+fn end(mode: RebootMode) {
+    rustix::fs::sync();
+    let Err(errno) = reboot(mode);
+    consoles::say(&format!("\n  The kernel refuses: {errno}\n"));
+}
+
+/// What the consoles show.
+fn screen(error: &Error) -> String {
+    let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
+    let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
+    let plan = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
+    let memory =
+        line("memory", &memory::sentence(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
+    let said = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
+    format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{said}", reasons.collect::<String>())
+}
+
+/// The last of some messages, with what they are in front of the first.
+fn block(name: &str, messages: &[String]) -> String {
+    let last = messages.get(messages.len().saturating_sub(LAST)..).unwrap_or_default();
+    let names = std::iter::once(name).chain(std::iter::repeat(""));
+    names.zip(last).map(|(name, text)| line(name, text)).collect()
+}
+
+fn line(name: &str, text: &str) -> String {
+    format!("    {name:>11}  {}\n", text.trim_end().replace('\n', "\n                 "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn every_reason_has_a_line() {
+        let error = anyhow!("EINVAL").context("mounting the image").context("store");
+        let screen = screen(&error);
+        let lines: Vec<_> = screen.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            lines[..4],
+            ["firn-init: the boot failed.", "in the step  store", "because  mounting the image", "because  EINVAL"]
+        );
+        assert!(lines[4].starts_with("memory  ") && lines[4].contains("MiB are free"), "{screen}");
+    }
+
+    #[test]
+    fn only_the_last_messages_have_room() {
+        let messages: Vec<_> = (1..=6).map(|number| number.to_string()).collect();
+        assert_eq!(
+            block("kernel", &messages),
+            "         kernel  3\n                 4\n                 5\n                 6\n"
+        );
+        assert_eq!(block("kernel", &[]), "");
+        assert_eq!(line("because", "one\ntwo\n"), "        because  one\n                 two\n");
+    }
+
+    #[test]
+    fn endings() {
+        let now = |action| OnFailure { action, seconds: 0 };
+        for (line, panics, expected) in [
+            ("", false, now(Action::Menu)),
+            ("", true, now(Action::Panic)),
+            ("boot.shell_on_fail", true, now(Action::Menu)),
+            ("boot.panic_on_fail", false, now(Action::Panic)),
+            ("boot.shell_on_fail boot.panic_on_fail", false, now(Action::Panic)),
+            ("firn.on_failure=menu", true, now(Action::Menu)),
+            ("firn.on_failure=reboot,30", true, OnFailure { action: Action::Reboot, seconds: 30 }),
+        ] {
+            let (options, _) = options::parse(&Words::parse(line.as_bytes()));
+            assert_eq!(ending(&options, panics), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The rescue shell, if the ramdisk has one.
+
+use crate::boot::kernel::sys;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::wait::wait;
+use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Where it lies in the ramdisk.
+const SHELL: &str = "/bin/sh";
+
+/// A shell by this name brings other programs, which have names of their own only after it was asked for them.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Whether the ramdisk has a shell.
+#[must_use]
+pub fn exists() -> bool {
+    Path::new(SHELL).exists()
+}
+
+/// Runs a shell on a terminal until it ends, and buries what ends meanwhile.
+///
+/// It is a child with a session of its own, so that it has job control and can be left again: PID 1 cannot without a kernel
+/// panic.
+///
+/// # Errors
+///
+/// A terminal that cannot be opened or a shell that cannot be executed.
+pub fn run(terminal: &str) -> Result<()> {
+    let mut command = prepare(terminal)?;
+    sys::in_own_session(&mut command);
+    let child = command.spawn().with_context(|| format!("running {SHELL}"))?;
+    loop {
+        match wait() {
+            Ok(ended) if ended.pid().is_some_and(|pid| pid.as_raw().unsigned_abs() == child.id()) => return Ok(()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("waiting for the shell"),
+        }
+    }
+}
+
+/// Executes the shell in place of this process. Whoever is PID 1 then can do all that firn-init can.
+///
+/// # Errors
+///
+/// As above. There is no success.
+pub fn replace_this_process(terminal: &str) -> Result<Infallible> {
+    let mut command = prepare(terminal)?;
+    sys::in_own_session(&mut command);
+    Err(command.exec()).with_context(|| format!("executing {SHELL}"))
+}
+
+fn prepare(terminal: &str) -> Result<Command> {
+    if Path::new(BUSYBOX).exists() {
+        let installed = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
+        installed.with_context(|| format!("running {BUSYBOX} --install"))?;
+    }
+    // Opened anew: the console itself does not block, and a shell would take that for the end of its input.
+    let file = OpenOptions::new().read(true).write(true).open(terminal);
+    let file = file.with_context(|| format!("opening {terminal}"))?;
+    let mut command = Command::new(SHELL);
+    command
+        .env_clear()
+        .envs([("HOME", "/"), ("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("PS1", "firn-init:\\w# ")])
+        .env("TERM", if terminal.starts_with("/dev/ttyS") { "vt220" } else { "linux" })
+        .current_dir("/")
+        .stdin(file.try_clone()?)
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    Ok(command)
+}

@@ -1,0 +1,185 @@
+//! What nixos-init does before systemd, done natively: permissions and options of the store, the links that programs rely on,
+//! and what the kernel is to call. The steps and their order are those of nixpkgs' `pkgs/by-name/ni/nixos-init`
+//! (`init.rs`, `activate.rs`).
+
+use crate::boot::kernel::mount::make_directory;
+use crate::contract::nixos_init::Config;
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+const STORE: &str = "/nix/store";
+
+/// The group nixbld of NixOS (`misc/ids.nix`), which there is no `/etc/group` to look up in yet.
+const NIXBLD: u32 = 30000;
+
+/// Activates a system of this configuration below the current root.
+///
+/// # Errors
+///
+/// A mount, link or setting that the kernel refuses.
+pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
+    log::info!("Activating {toplevel}");
+    share_store();
+    remount_store(&config.nix_store_mount_opts)?;
+    link("/run/booted-system", toplevel)?;
+    link("/run/current-system", toplevel)?;
+    set("/proc/sys/kernel/modprobe", config.modprobe_binary.as_deref())?;
+    set("/sys/module/firmware_class/parameters/path", config.firmware.as_deref())?;
+    link_or_remove("/usr/bin/env", config.env_binary.as_deref())?;
+    link_or_remove("/bin/sh", config.sh_binary.as_deref())
+}
+
+/// Lets the builders of Nix write to the store, and nobody remove what is not theirs.
+fn share_store() {
+    let shared =
+        chown(STORE, Some(0), Some(NIXBLD)).and_then(|()| fs::set_permissions(STORE, Permissions::from_mode(0o1775)));
+    if let Err(error) = shared {
+        log::warn!("Giving {STORE} to the group {NIXBLD} with mode 1775: {error}");
+    }
+}
+
+/// Puts the options that are missing on `/nix/store`, on a mount of its own: Nix takes that one away for itself to write.
+fn remount_store(wanted: &[String]) -> Result<()> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let present = options_of(&mountinfo, STORE).unwrap_or_default();
+    if wanted.iter().all(|option| present.contains(&option.as_str())) {
+        return Ok(());
+    }
+    log::info!("Remounting {STORE} with {}", wanted.join(","));
+    for option in wanted.iter().filter(|option| flag(option).is_none()) {
+        log::warn!("{STORE} goes without the mount option {option}, which this firn does not know");
+    }
+    mount_bind(STORE, STORE).with_context(|| format!("mount --bind {STORE} {STORE}"))?;
+    // A remount sets all of the flags: without those that are there it would take them away.
+    let flags = flags(wanted.iter().map(String::as_str).chain(present)) | MountFlags::BIND;
+    mount_remount(STORE, flags, "").with_context(|| format!("mount -o remount,bind,{} {STORE}", wanted.join(",")))
+}
+
+/// The options of the last mount on `target` (`man 5 proc_pid_mountinfo`): it hides those before it.
+fn options_of<'a>(mountinfo: &'a str, target: &str) -> Option<Vec<&'a str>> {
+    let last = mountinfo.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        (fields.next()? == target).then(|| fields.next()).flatten()
+    })?;
+    Some(last.split(',').collect())
+}
+
+fn flags<'a>(options: impl Iterator<Item = &'a str>) -> MountFlags {
+    options.filter_map(flag).fold(MountFlags::empty(), MountFlags::union)
+}
+
+/// An option of a mount by its name in mount(8). Those of a file system, and the opposites, which are the defaults, are none.
+fn flag(option: &str) -> Option<MountFlags> {
+    Some(match option {
+        "ro" => MountFlags::RDONLY,
+        "nosuid" => MountFlags::NOSUID,
+        "nodev" => MountFlags::NODEV,
+        "noexec" => MountFlags::NOEXEC,
+        "noatime" => MountFlags::NOATIME,
+        "nodiratime" => MountFlags::NODIRATIME,
+        "relatime" => MountFlags::RELATIME,
+        _ => return None,
+    })
+}
+
+/// Tells the kernel a path, if it has the setting: without modules, or without firmware, it has not.
+fn set(setting: &str, value: Option<&str>) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    match fs::OpenOptions::new().write(true).open(setting) {
+        Ok(mut file) => std::io::Write::write_all(&mut file, value.as_bytes()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            log::info!("This kernel has no {setting}; {value} is not needed");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+    .with_context(|| format!("writing {value} to {setting}"))
+}
+
+fn link_or_remove(path: &str, target: Option<&str>) -> Result<()> {
+    match target {
+        None => Ok(()),
+        Some("") => remove(path),
+        Some(target) => link(path, target),
+    }
+}
+
+/// Makes a symlink, in place of what may be there.
+fn link(path: &str, target: &str) -> Result<()> {
+    make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
+    remove(path)?;
+    symlink(target, path).with_context(|| format!("making the symlink {path} -> {target}"))
+}
+
+fn remove(path: &str) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("removing {path}")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_mount_counts() {
+        let mountinfo = "30 22 0:27 / /nix/store rw,relatime - overlay overlay rw,lowerdir=/nix/.ro-store\n\
+                         31 30 0:27 / /nix/store ro,nosuid shared:1 - overlay overlay rw\n\
+                         32 22 0:28 / /nix/store/x rw - tmpfs tmpfs rw\n";
+        assert_eq!(options_of(mountinfo, "/nix/store").unwrap(), ["ro", "nosuid"]);
+        assert_eq!(options_of(mountinfo, "/nix/store/x").unwrap(), ["rw"]);
+        assert_eq!(options_of(mountinfo, "/nix"), None);
+        assert_eq!(options_of("", "/nix"), None);
+    }
+
+    #[test]
+    fn options_are_flags() {
+        let all = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime"];
+        assert_eq!(flags(all.into_iter()).iter().count(), all.len());
+        // What mountinfo and NixOS have, and what is none.
+        let expected = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::RELATIME;
+        assert_eq!(flags(["rw", "relatime", "ro", "nodev", "size=1g"].into_iter()), expected);
+    }
+
+    #[test]
+    fn links_are_made_replaced_removed_or_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("usr/bin/env");
+        let there = || fs::read_link(&path).ok();
+        let path = path.to_str().unwrap();
+        for (target, expected) in [
+            (None, None),
+            (Some("/a"), Some("/a")),
+            (Some("/b"), Some("/b")),
+            (None, Some("/b")),
+            (Some(""), None),
+            (Some(""), None),
+        ] {
+            link_or_remove(path, target).unwrap();
+            assert_eq!(there().as_deref(), expected.map(Path::new), "{target:?}");
+        }
+        // What is no link is replaced, too, unless it is a directory.
+        fs::write(path, "").unwrap();
+        link(path, "/a").unwrap();
+        assert_eq!(there().as_deref(), Some(Path::new("/a")));
+        let error = format!("{:#}", link(root.path().join("usr/bin").to_str().unwrap(), "/a").unwrap_err());
+        assert!(error.starts_with("removing "), "{error}");
+    }
+
+    #[test]
+    fn a_setting_that_the_kernel_has_not_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("modprobe");
+        set(path.to_str().unwrap(), Some("/a")).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "").unwrap();
+        set(path.to_str().unwrap(), Some("/a")).unwrap();
+        set(path.to_str().unwrap(), None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "/a");
+    }
+}

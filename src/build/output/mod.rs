@@ -1,0 +1,4 @@
+//! The output directory, and the manifest in it.
+
+pub mod directory;
+pub mod manifest;

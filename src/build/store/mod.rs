@@ -1,0 +1,8 @@
+//! The store images: file systems whose root is the store.
+
+pub mod divide;
+mod erofs;
+pub mod images;
+pub mod layers;
+pub mod packing;
+mod squashfs;

@@ -1,0 +1,5 @@
+//! The input of a build: the system, and the store paths that it needs.
+
+pub mod closure;
+pub mod nix;
+pub mod toplevel;

@@ -1,0 +1,344 @@
+//! What a running Linux boots a system from by kexec: the tree and the tarball, as nixpkgs' `kexecTree` and `kexecTarball`.
+
+use crate::build::output::directory::Entry;
+use crate::build::ways::built::Built;
+use crate::host::progress::Progress;
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path};
+
+/// The script, with words between `@` for what differs from one system to the next.
+const SCRIPT: &str = include_str!("kexec-boot.sh");
+
+/// zstd level of the tarball. Nearly all of it is compressed already.
+const LEVEL: i32 = 10;
+
+/// Makes a directory of `bzImage`, `initrd.gz` (nixpkgs' name, whatever the compression) and `kexec-boot`.
+///
+/// # Errors
+///
+/// A build that is not whole, and those of writing.
+pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>> {
+    let mut output = built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
+    output.write("kexec-boot", |out| Ok(out.write_all(script(built)?.as_bytes())?))?;
+    let executable = Permissions::from_mode(0o755);
+    fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
+    output.publish()
+}
+
+/// Makes a tarball of the same files, in a directory called `prefix` if that is not empty. `out` is its name, or a directory for
+/// `nixos-kexec-<label>-<system>.tar.zst`.
+///
+/// # Errors
+///
+/// As above, and a prefix that leads elsewhere.
+pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<Entry>> {
+    ensure!(
+        prefix.is_empty() || Path::new(prefix).components().all(|part| matches!(part, Component::Normal(_))),
+        "\"{prefix}\" is no name for a directory in a tarball; give one such as nixos"
+    );
+    let within = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&built.manifest.label), built.manifest.system);
+    let (mut output, name) = built.file_output(out, &default)?;
+    let (kernel, ramdisk) = (built.kernel()?, built.ramdisk()?);
+    let script = script(built)?;
+    output.write(&name, |out| {
+        let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
+        let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
+        append(&mut archive, &within("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
+        append(&mut archive, &within("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &within("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
+        archive.into_inner()?.finish()?;
+        step.done();
+        Ok(())
+    })?;
+    output.publish()
+}
+
+/// Root's, of the time that everything in a Nix store has.
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    name: &str,
+    mode: u32,
+    bytes: u64,
+    contents: impl Read,
+) -> Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_size(bytes);
+    // A file that ended early would shift all that follows.
+    archive
+        .append_data(&mut header, name, contents.chain(Missing).take(bytes))
+        .with_context(|| format!("packing {name}"))
+}
+
+/// The rest of a file that is shorter than it was.
+struct Missing;
+
+impl Read for Missing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter; build it again"))
+    }
+}
+
+/// The script for one system.
+fn script(built: &Built) -> Result<String> {
+    let mut script = SCRIPT.to_owned();
+    for (word, text) in [
+        ("@label@", quoted(&built.manifest.label)),
+        ("@cmdline@", quoted(&built.manifest.cmdline)),
+        ("@bytes@", built.ramdisk()?.bytes.to_string()),
+    ] {
+        script = script.replacen(word, &text, 1);
+    }
+    Ok(script)
+}
+
+/// One word of a shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A label as a part of a file name that needs no quotes anywhere.
+fn file_name(label: &str) -> String {
+    let words = label.split(|c: char| !(c.is_ascii_alphanumeric() || "._+-".contains(c)));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::ways::built::tests::sample;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    /// A machine as the script sees it: the files of the kernel, and programs that only say how they were called.
+    struct Machine {
+        directory: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let machine = Self { directory: tempfile::tempdir().unwrap() };
+            fs::create_dir(machine.path("build")).unwrap();
+            let built = sample(&machine.path("build"), "NixOS it's (6.9)", "init=/x a=\"b c\" it's", "firn-init");
+            tree(&built, &machine.path("tree"), Progress::Quiet).unwrap();
+            machine.file("sys/kernel/kexec_loaded", "0").file("proc/sys/kernel/kexec_load_disabled", "0");
+            machine.file("proc/meminfo", "MemTotal: 9 kB\nMemAvailable:   81920 kB\n");
+            machine.program("id", "echo 0").program("sync", "").program("kexec", "printf '<%s>' kexec \"$@\"; echo");
+            for tool in ["cat", "dirname", "readlink", "sed", "wc"] {
+                symlink(format!("/usr/bin/{tool}"), machine.path("bin").join(tool)).unwrap();
+            }
+            // The script is the one of the tree but for where it looks.
+            let script = fs::read_to_string(machine.path("tree/kexec-boot")).unwrap();
+            let here = |path: &str| format!(" {}{path}", machine.path("").display());
+            let script = ["proc/", "sys/", "run/"]
+                .iter()
+                .fold(script, |script, path| script.replace(&format!(" /{path}"), &here(path)));
+            fs::write(machine.path("tree/kexec-boot"), script).unwrap();
+            machine
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn file(&self, name: &str, contents: &str) -> &Self {
+            fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+            fs::write(self.path(name), contents).unwrap();
+            self
+        }
+
+        fn program(&self, name: &str, script: &str) -> &Self {
+            let path = format!("bin/{name}");
+            self.file(&path, &format!("#!/bin/sh\n{script}\n"));
+            fs::set_permissions(self.path(&path), Permissions::from_mode(0o755)).unwrap();
+            self
+        }
+
+        fn without(&self, name: &str) -> &Self {
+            fs::remove_file(self.path(name)).unwrap();
+            self
+        }
+
+        /// Runs the script in a shell with these arguments: what it said, if it succeeded and if it did not.
+        fn run(&self, shell: &[&str], arguments: &[&str]) -> Result<String, String> {
+            let output = Command::new(shell[0])
+                .args(&shell[1..])
+                .arg(self.path("tree/kexec-boot"))
+                .args(arguments)
+                .env("PATH", self.path("bin"))
+                .output()
+                .unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        }
+    }
+
+    #[test]
+    fn the_script_boots_in_every_shell() {
+        let machine = Machine::new();
+        let tree = machine.path("tree");
+        for shell in [&["/bin/dash"][..], &["/bin/bash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]] {
+            let said = machine.run(shell, &["--force", "quiet", "x=1"]).unwrap();
+            let expected = format!(
+                "<kexec><--load><{0}/bzImage><--initrd={0}/initrd.gz><--command-line=init=/x a=\"b c\" it's quiet x=1>\n\
+                 kexec-boot: booting NixOS it's (6.9)\n<kexec><--exec>\n",
+                tree.canonicalize().unwrap().display()
+            );
+            assert_eq!(said, expected, "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn the_script_finds_its_files_through_links() {
+        let machine = Machine::new();
+        symlink(machine.path("tree/kexec-boot"), machine.path("link")).unwrap();
+        fs::create_dir(machine.path("else where")).unwrap();
+        symlink("../link", machine.path("else where/boot")).unwrap();
+        let boot = machine.path("else where/boot");
+        let output = Command::new(&boot).current_dir("/").env("PATH", machine.path("bin")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("<--load><{}/bzImage>", machine.path("tree").display())), "{output:?}");
+    }
+
+    #[test]
+    fn a_farm_of_links_is_a_tree_too() {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("farm")).unwrap();
+        for (name, file) in [("kexec-boot", "tree/kexec-boot"), ("bzImage", "bzImage"), ("initrd.gz", "initrd.gz")] {
+            if !machine.path(file).exists() {
+                fs::copy(machine.path("tree").join(file), machine.path(file)).unwrap();
+            }
+            symlink(machine.path(file), machine.path("farm").join(name)).unwrap();
+        }
+        machine.without("tree/bzImage");
+        let output = Command::new(machine.path("farm/kexec-boot")).env("PATH", machine.path("bin")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("<--load><{}/bzImage>", machine.path("farm").display())), "{output:?}");
+    }
+
+    #[test]
+    fn the_script_only_loads_if_that_is_asked_for() {
+        let machine = Machine::new();
+        let said =
+            machine.run(&["/bin/sh"], &["--load-only", "--kexec-flags", "--no-checks --debug", "quiet"]).unwrap();
+        assert!(said.starts_with("<kexec><--no-checks><--debug><--load>"), "{said}");
+        assert!(said.ends_with(" quiet>\n") && said.lines().count() == 1, "{said}");
+        let error = machine.run(&["/bin/sh"], &["--kexec-flags"]).unwrap_err();
+        assert!(error.contains("wants options for kexec"), "{error}");
+    }
+
+    #[test]
+    fn the_script_leaves_the_reboot_to_systemd() {
+        let machine = Machine::new();
+        machine.program("systemctl", "printf '<%s>' systemctl \"$@\"").file("run/systemd/system/x", "");
+        let said = machine.run(&["/bin/sh"], &[]).unwrap();
+        assert!(said.ends_with("<systemctl><kexec>") && !said.contains("--exec"), "{said}");
+    }
+
+    #[test]
+    fn a_locked_down_kernel_looks_at_the_file_itself() {
+        let machine = Machine::new();
+        for (lockdown, expected) in
+            [("[none] integrity confidentiality", false), ("none [integrity] confidentiality", true)]
+        {
+            machine.file("sys/kernel/security/lockdown", lockdown);
+            let said = machine.run(&["/bin/sh"], &[]).unwrap();
+            assert_eq!(said.contains("<kexec><--kexec-file-syscall><--load>"), expected, "{said}");
+        }
+        machine.program("kexec", "exit 1");
+        let error = machine.run(&["/bin/sh"], &[]).unwrap_err();
+        assert!(error.contains("locked down") && error.contains("Secure Boot off"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        type Case<'a> = (fn(&Machine) -> &Machine, &'a [&'a str], &'a [&'a str]);
+        let long = "x".repeat(2048);
+        let cases: [Case; 11] = [
+            (|m| m.program("id", "echo 1000"), &[], &["needs root", "sudo"]),
+            (|m| m.without("bin/kexec"), &[], &["install the package kexec-tools"]),
+            (|m| m.without("tree/bzImage"), &[], &["bzImage is not there", "unpack the whole tarball"]),
+            (|m| m.without("sys/kernel/kexec_loaded"), &[], &["CONFIG_KEXEC"]),
+            (|m| m.file("proc/sys/kernel/kexec_load_disabled", "1"), &[], &["kernel.kexec_load_disabled", "reboot"]),
+            (|m| m.file("proc/meminfo", "MemAvailable: 81919 kB\n"), &[], &["79 MiB", "this takes 80", "--force"]),
+            (|m| m.file("proc/meminfo", "MemTotal: 9 kB\n"), &[], &["0 MiB", "--force"]),
+            (|m| m.program("kexec", "exit 1"), &[], &["did not take", "dmesg"]),
+            (|m| m, &["--nonsense"], &["unknown option --nonsense", "--help"]),
+            (|m| m, &[&long], &["bytes and the kernel takes 2047"]),
+            (
+                |m| {
+                    m.file(
+                        "tree/kexec-boot",
+                        &fs::read_to_string(m.path("tree/kexec-boot")).unwrap().replacen("bytes=", "bytes=9", 1),
+                    )
+                },
+                &[],
+                &["is cut off: copy it again"],
+            ),
+        ];
+        for (prepare, arguments, expected) in cases {
+            let machine = Machine::new();
+            let error = prepare(&machine).run(&["/bin/sh"], arguments).unwrap_err();
+            for words in expected {
+                assert!(error.contains(words), "no {words:?} in: {error}");
+            }
+        }
+        let machine = Machine::new();
+        machine.file("proc/meminfo", "MemAvailable: 1 kB\n").run(&["/bin/sh"], &["--force"]).unwrap();
+    }
+
+    #[test]
+    fn a_foreign_reader_finds_nothing_in_the_script() {
+        let machine = Machine::new();
+        let script = machine.path("tree/kexec-boot");
+        let output = Command::new("shellcheck").arg(&script).output().expect("shellcheck; run qemu/setup");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    #[test]
+    fn a_foreign_reader_unpacks_the_tarball() {
+        let directory = tempfile::tempdir().unwrap();
+        let built = sample(directory.path(), "NixOS 26.05 (Linux 6.9)", "init=/x", "firn-init");
+        let files = tarball(&built, directory.path(), "", Progress::Quiet).unwrap();
+        assert_eq!(files[0].name, "nixos-kexec-NixOS-26.05-Linux-6.9-x86_64-linux.tar.zst");
+        let path = directory.path().join(&files[0].name);
+        let list = "zstd --decompress --stdout \"$0\" | TZ=UTC tar --list --verbose --full-time --numeric-owner";
+        let output = Command::new("sh").args(["-c", list]).arg(&path).output().unwrap();
+        let listed = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        for (line, (mode, name)) in
+            lines.iter().zip([("-rw-r--r--", "bzImage"), ("-rw-r--r--", "initrd.gz"), ("-rwxr-xr-x", "kexec-boot")])
+        {
+            assert_eq!([line[0], line[1], line[3], line[4], line[5]], [mode, "0/0", "1970-01-01", "00:00:01", name]);
+        }
+        assert_eq!(lines.len(), 3);
+        let first = fs::read(&path).unwrap();
+        tarball(&built, &path, "", Progress::Quiet).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), first);
+        tarball(&built, &path, "nixos/kexec", Progress::Quiet).unwrap();
+        let output = Command::new("tar").arg("--list").arg("--zstd").arg("--file").arg(&path).output().unwrap();
+        assert_eq!(
+            output.stdout, b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\n",
+            "{output:?}"
+        );
+        for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {
+            let error = tarball(&built, &path, prefix, Progress::Quiet).unwrap_err().to_string();
+            assert!(error.contains("is no name for a directory in a tarball"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_is_no_tarball() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let error = format!("{:#}", append(&mut archive, "initrd.gz", 0o644, 8, &b"short"[..]).unwrap_err());
+        assert!(error.contains("packing initrd.gz") && error.contains("shorter"), "{error}");
+    }
+}

@@ -1,0 +1,260 @@
+//! cpio archives of the "newc" kind, the kernel's initramfs format (Documentation/driver-api/early-userspace/buffer-format.rst).
+//!
+//! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
+//! chosen, so that the same input gives the same bytes.
+
+use crate::contract::plan::PAGE;
+use crate::formats::digest::copy;
+use crate::formats::newc::{LONGEST_NAME, TRAILER};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+/// The size of a member is eight hexadecimal digits.
+pub const MAX_MEMBER: u64 = u32::MAX as u64;
+
+/// How the header of a member begins.
+pub const MAGIC: &[u8; 6] = b"070701";
+
+/// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
+pub const ALIGNMENT: u64 = 4;
+
+/// The size of a header without the name that follows.
+const HEADER: u64 = crate::formats::newc::HEADER as u64;
+
+const MODE_DIRECTORY: u32 = 0o040_755;
+const MODE_FILE: u32 = 0o100_000;
+const MODE_SYMLINK: u32 = 0o120_777;
+const MODE_CHARACTER_DEVICE: u32 = 0o020_000;
+
+/// What stands at a path of a ramdisk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A directory, mode 0755.
+    Directory,
+    /// A regular file.
+    File {
+        /// Permission bits.
+        mode: u32,
+        /// The whole file.
+        contents: Vec<u8>,
+    },
+    /// A symbolic link.
+    Symlink(String),
+    /// A character device.
+    CharacterDevice {
+        /// Permission bits.
+        mode: u32,
+        /// Major device number.
+        major: u32,
+        /// Minor device number.
+        minor: u32,
+    },
+}
+
+/// A small ramdisk in memory: sorted by path, so parents before what is in them.
+#[derive(Debug, Default)]
+pub struct Tree(BTreeMap<String, Node>);
+
+impl Tree {
+    /// Puts a node at an absolute path, and directories above it.
+    pub fn add(&mut self, path: &str, node: Node) {
+        let path = path.trim_start_matches('/');
+        for (slash, _) in path.match_indices('/') {
+            self.0.entry(path[..slash].into()).or_insert(Node::Directory);
+        }
+        self.0.insert(path.into(), node);
+    }
+
+    /// Writes all of it as one archive.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, and a file that is too large for the format.
+    pub fn write(&self, out: impl Write) -> Result<()> {
+        let mut archive = Archive::new(out);
+        for (path, node) in &self.0 {
+            match node {
+                Node::Directory => archive.member(path, MODE_DIRECTORY, (0, 0), 0, io::empty())?,
+                Node::File { mode, contents } => {
+                    archive.member(path, MODE_FILE | mode, (0, 0), contents.len() as u64, contents.as_slice())?;
+                }
+                Node::Symlink(target) => {
+                    archive.member(path, MODE_SYMLINK, (0, 0), target.len() as u64, target.as_bytes())?;
+                }
+                Node::CharacterDevice { mode, major, minor } => {
+                    archive.member(path, MODE_CHARACTER_DEVICE | mode, (*major, *minor), 0, io::empty())?;
+                }
+            }
+        }
+        archive.finish()
+    }
+}
+
+/// An archive that is being written.
+pub struct Archive<W> {
+    out: W,
+    inode: u32,
+    bytes: u64,
+}
+
+impl<W: Write> Archive<W> {
+    /// An empty one.
+    pub fn new(out: W) -> Self {
+        Self { out, inode: 0, bytes: 0 }
+    }
+
+    /// Adds a regular file, read from `contents`, `size` bytes long. With `page`, the contents begin on a page if the archive
+    /// and the files before do: the kernel takes NULs behind the name for a part of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and writing, a file that is too large for the format, or one that ends early.
+    pub fn file(&mut self, path: &str, mode: u32, page: bool, size: u64, contents: impl Read) -> Result<()> {
+        let path = path.trim_start_matches('/');
+        let name = path.len() as u64 + 1;
+        let begin = self.bytes + HEADER + name;
+        let to_page = begin.next_multiple_of(PAGE) - begin;
+        let spare = if page && name + to_page <= LONGEST_NAME.into() { to_page } else { 0 };
+        self.inode += 1;
+        let record = self.record(path, spare, self.inode, MODE_FILE | mode, (0, 0), size, contents);
+        record.with_context(|| format!("packing {path}"))
+    }
+
+    /// Root's, at time 0. Members have inodes of their own, since the kernel takes equal ones for hard links.
+    fn member(&mut self, path: &str, mode: u32, device: (u32, u32), size: u64, contents: impl Read) -> Result<()> {
+        self.inode += 1;
+        self.record(path, 0, self.inode, mode, device, size, contents).with_context(|| format!("packing {path}"))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a header has so many fields")]
+    fn record(
+        &mut self,
+        name: &str,
+        spare: u64,
+        inode: u32,
+        mode: u32,
+        (major, minor): (u32, u32),
+        size: u64,
+        contents: impl Read,
+    ) -> Result<()> {
+        anyhow::ensure!(
+            size <= MAX_MEMBER,
+            "{size} bytes are more than the {MAX_MEMBER} that a member of a cpio archive can have"
+        );
+        let name_size = name.len() as u64 + 1 + spare;
+        let (links, owner, group, time, device, check) = (1, 0, 0, 0, 0, 0);
+        write!(
+            self.out,
+            "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
+             {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
+        )?;
+        io::copy(&mut io::repeat(0).take(spare), &mut self.out)?;
+        let header = HEADER + name_size;
+        self.out.write_all(padding(header))?;
+        let copied = copy(contents.take(size), &mut self.out)?;
+        anyhow::ensure!(copied == size, "the file ends after {copied} of {size} bytes");
+        self.out.write_all(padding(size))?;
+        self.bytes += header.next_multiple_of(ALIGNMENT) + size.next_multiple_of(ALIGNMENT);
+        Ok(())
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn finish(mut self) -> Result<()> {
+        self.record(TRAILER, 0, 0, 0, (0, 0), 0, io::empty())
+    }
+}
+
+/// What takes `length` bytes to a multiple of [`ALIGNMENT`].
+#[must_use]
+pub fn padding(length: u64) -> &'static [u8] {
+    &[0; 3][..((ALIGNMENT - length % ALIGNMENT) % ALIGNMENT) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    /// What GNU cpio makes of an archive.
+    fn listed(archive: &[u8]) -> String {
+        let mut cpio = Command::new("cpio")
+            .args(["--list", "--verbose", "--numeric-uid-gid", "--quiet"])
+            .env("TZ", "UTC")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        cpio.stdin.take().unwrap().write_all(archive).unwrap();
+        let output = cpio.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn file(size: u64, contents: &[u8], page: bool) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut archive = Archive::new(&mut bytes);
+        archive.file("/x", 0o444, page, size, contents)?;
+        archive.file("/directory/y", 0o444, page, 1, &b"y"[..])?;
+        archive.finish()?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn contents_can_begin_on_a_page() {
+        for length in [0, 1, 4096, 5000] {
+            let contents = vec![b'x'; length];
+            let archive = file(length as u64, &contents, true).unwrap();
+            assert_eq!(&archive[4096..4096 + length], contents, "{length}");
+            let second = (4096 + length + 200).next_multiple_of(4096);
+            assert_eq!(archive[second], b'y', "{length}");
+            assert!(listed(&archive).contains(" x\n") && listed(&archive).ends_with(" directory/y\n"), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_reader_finds_what_was_put_in() {
+        let mut tree = Tree::default();
+        tree.add("/init", Node::File { mode: 0o755, contents: b"12345".to_vec() });
+        tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
+        tree.add("/a/b/c", Node::File { mode: 0o644, contents: Vec::new() });
+        let mut archive = Vec::new();
+        tree.write(&mut archive).unwrap();
+        assert_eq!(archive.len() % 4, 0);
+        let listed = listed(&archive);
+        let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 a",
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 a/b",
+                "-rw-r--r-- 1 0 0 0 Jan 1 1970 a/b/c",
+                "drwxr-xr-x 1 0 0 0 Jan 1 1970 dev",
+                "crw------- 1 0 0 5, 1 Jan 1 1970 dev/console",
+                "-rwxr-xr-x 1 0 0 5 Jan 1 1970 init",
+            ]
+        );
+    }
+
+    #[test]
+    fn files_of_any_length_are_padded() {
+        for length in 0..9_u8 {
+            let contents: Vec<u8> = (0..length).collect();
+            let archive = file(length.into(), &contents, false).unwrap();
+            assert_eq!(archive.len() % 4, 0, "{length}");
+            assert!(listed(&archive).contains(&format!(" {length} Jan")), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let error = file(MAX_MEMBER + 1, b"", false).unwrap_err();
+        assert!(format!("{error:#}").contains("more than the 4294967295"), "{error:#}");
+        let error = file(5, b"1234", false).unwrap_err();
+        assert!(format!("{error:#}").contains("ends after 4 of 5"), "{error:#}");
+    }
+}

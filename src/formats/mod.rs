@@ -1,0 +1,20 @@
+//! Other people's bytes: what kernels, boot loaders, file systems and Nix write and read. Pure: bytes in, values out, or the other
+//! way round; nothing here opens a file or makes a system call.
+
+pub mod cmdline;
+#[cfg(feature = "builder")]
+pub mod compression;
+#[cfg(feature = "builder")]
+pub mod cpio;
+pub mod digest;
+pub mod disk;
+#[cfg(feature = "builder")]
+pub mod kernel_image;
+#[cfg(feature = "builder")]
+pub mod lz4;
+pub mod magic;
+mod module_alias;
+pub mod modules;
+pub mod newc;
+#[cfg(feature = "builder")]
+pub mod store_image;
