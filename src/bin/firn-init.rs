@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     }
     std::panic::set_hook(Box::new(|panic| {
         // There is no way back from here: what follows is the end of PID 1, and a kernel panic.
-        boot::rescue::menu::fail(&anyhow::anyhow!("{panic}").context("a bug in firn-init"), None);
+        boot::rescue::menu::fail_for_ever(&anyhow::anyhow!("{panic}").context("a bug in firn-init"));
     }));
     boot::run()
 }

@@ -1,5 +1,6 @@
 //! What has to be done in the new root before an init that is systemd itself.
 
+use crate::boot::etc::InPlace;
 use crate::boot::start::nixos_init;
 use crate::boot::start::program;
 use crate::boot::store::NewRoot;
@@ -13,7 +14,7 @@ use std::process::{Command, Stdio};
 /// # Errors
 ///
 /// Those of prepare-root, or of what nixos-init would do.
-pub fn activate(root: &NewRoot, system: &System) -> Result<()> {
+pub fn activate(root: &NewRoot, _etc: &InPlace, system: &System) -> Result<()> {
     match (system.kind, &system.toplevel) {
         (Kind::PrepareRoot, Some(toplevel)) => root.inside(|| prepare_root(toplevel)),
         (Kind::NixosInit, Some(toplevel)) => root.inside(|| nixos_init::activate(toplevel, &system.config)),

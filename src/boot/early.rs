@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::fmt;
-use std::path::Path;
 use sys_mount::{Mount, MountFlags};
 
 /// A mount as `mount(2)` takes it; displays as the command that does the same.
@@ -72,22 +71,12 @@ pub fn prepare() -> Result<Early> {
 }
 
 impl Early {
-    /// Makes the same mounts visible below `root`, at the same paths.
-    ///
-    /// They are bound there and not moved at the end, so that programs of the new root find them before the switch, and
-    /// rescue still finds them in the initramfs when one of those programs fails.
-    ///
-    /// # Errors
-    ///
-    /// A mount point that cannot be made, or a bind mount that the kernel refuses.
-    pub fn bind_below(&self, root: &Path) -> Result<()> {
-        for target in &self.mounts {
-            let below = root.join(target.trim_start_matches('/'));
-            make_directory(&below)?;
-            rustix::mount::mount_bind_recursive(*target, &below)
-                .with_context(|| format!("mount --rbind {target} {}", below.display()))?;
-        }
-        Ok(())
+    /// The mount points, without those below another one. The new root has copies of the mounts at the same paths, and they are not
+    /// moved at the end: programs of the new root find them before the switch, and rescue still finds them in the initramfs when one
+    /// of those programs fails.
+    #[must_use]
+    pub fn mounts(&self) -> &[&'static str] {
+        &self.mounts
     }
 
     /// Takes the mounts away from the initramfs; those below the new root stay.

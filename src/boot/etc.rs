@@ -4,14 +4,14 @@
 //! What the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` of NixOS' own initrd do
 //! (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`), to the letter of the options.
 
-use crate::boot::kernel::loop_device::{self, Source};
+use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
-use crate::boot::plan::kernel_release;
+use crate::boot::kernel::release::kernel_release;
 use crate::boot::store::NewRoot;
 use crate::boot::words::options::Etc;
 use crate::contract::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
 use anyhow::{Context, Result};
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use std::path::Path;
 
 /// Where the image is mounted, which the running system expects to find it on.
@@ -19,13 +19,23 @@ const METADATA: &str = "/run/nixos-etc-metadata";
 const UPPER: &str = "/.rw-etc/upper";
 const WORK: &str = "/.rw-etc/work";
 
-/// Mounts `/etc`, if the system has it as an overlay.
+/// Says that `/etc` is the directory of the running system: from here on, files can be put there.
+pub struct InPlace(());
+
+/// Mounts `/etc`, if the system has it as an overlay; `has_etc` says whether an earlier attempt did, and does so afterwards.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses: it has to be 6.6 or newer.
-pub fn mount(root: &NewRoot, config: &Config, etc: Etc) -> Result<()> {
-    let Some(overlay) = &config.etc_overlay else { return Ok(()) };
+pub fn mount(root: &NewRoot, config: &Config, etc: Etc, has_etc: &mut bool) -> Result<InPlace> {
+    if let (Some(overlay), false) = (&config.etc_overlay, *has_etc) {
+        mount_overlay(root, overlay, etc)?;
+        *has_etc = true;
+    }
+    Ok(InPlace(()))
+}
+
+fn mount_overlay(root: &NewRoot, overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     // All paths stay in /proc/mounts for ever: from inside they are those of the running system.
     root.inside(|| mount_inside(overlay, etc)).with_context(|| match kernel_release() {
         Ok(release) if !kernel_has_etc_overlay(&release) => format!(
@@ -38,13 +48,15 @@ pub fn mount(root: &NewRoot, config: &Config, etc: Etc) -> Result<()> {
 
 fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     let locked = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let device = loop_device::attach(&Source::open(&overlay.metadata_image)?)?;
+    // What an attempt that failed has left.
+    while unmount(METADATA, UnmountFlags::DETACH).is_ok() {}
+    let device = Backing::open(&overlay.metadata_image)?.attach()?;
     let metadata = Filesystem {
         kind: "erofs",
         source: &device.path,
         attributes: locked | MountAttrFlags::MOUNT_ATTR_RDONLY,
         options: &[],
-        wishes: &[],
+        optional: &[],
     };
     metadata.mount(Path::new(METADATA))?;
 
@@ -59,6 +71,6 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
         }
         Etc::Immutable => locked | MountAttrFlags::MOUNT_ATTR_RDONLY,
     };
-    let overlay = Filesystem { kind: "overlay", source: "overlay", attributes, options: &options, wishes: &[] };
+    let overlay = Filesystem { kind: "overlay", source: "overlay", attributes, options: &options, optional: &[] };
     overlay.mount(Path::new("/etc"))
 }

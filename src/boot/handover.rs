@@ -2,18 +2,15 @@
 
 use crate::boot::console::kmsg;
 use crate::boot::early::Early;
-use crate::boot::kernel::processes;
+use crate::boot::kernel::{delete, processes};
 use crate::boot::root::{enter, open_directory};
 use crate::boot::start::systemd;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::kind::Kind;
 use anyhow::{Context, Result};
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use std::convert::Infallible;
-use std::ffi::CStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -30,66 +27,27 @@ pub struct Switched {
 ///
 /// # Errors
 ///
-/// A mount that cannot be moved. What cannot be deleted is only a warning: it costs memory and nothing else.
-pub fn switch_root(root: &NewRoot, early: &Early, system: &System) -> Result<Switched> {
+/// A mount that cannot be moved.
+#[expect(clippy::needless_pass_by_value, reason = "after the switch there is no new root any more")]
+pub fn switch_root(root: NewRoot, early: &Early, system: &System) -> Result<Switched> {
     processes::kill_all();
     let initramfs = open_directory("/")?;
-    rustix::process::fchdir(&root.directory).context("fchdir to the new root")?;
+    rustix::process::fchdir(root.directory()).context("fchdir to the new root")?;
     rustix::mount::mount_move(".", "/").context("moving the new root to /")?;
     early.detach()?;
-    enter(&root.directory)?;
-    empty(&initramfs);
+    enter(root.directory())?;
+    delete::empty(&initramfs);
     Ok(Switched { init: system.init.clone(), kind: system.kind })
 }
 
-/// Deletes what lies in the initramfs. The store image goes, too: the loop device holds its contents.
-fn empty(initramfs: &OwnedFd) {
-    match fstat(initramfs) {
-        Ok(status) => delete_below(initramfs, status.st_dev),
-        Err(errno) => log::warn!("Emptying the initramfs: {errno}"),
-    }
-}
-
-/// Deletes everything in `directory` that lies on the same file system. By descriptor, so that no path can lead out of it.
-fn delete_below(directory: &OwnedFd, device: u64) {
-    let entries = match Dir::read_from(directory) {
-        Ok(entries) => entries,
-        Err(errno) => return log::warn!("Emptying the initramfs: reading a directory: {errno}"),
-    };
-    for entry in entries {
-        let result = entry.and_then(|entry| delete(directory, entry.file_name(), device));
-        if let Err(errno) = result {
-            log::warn!("Emptying the initramfs: {errno}");
-        }
-    }
-}
-
-fn delete(directory: &OwnedFd, name: &CStr, device: u64) -> rustix::io::Result<()> {
-    if matches!(name.to_bytes(), b"." | b"..") {
-        return Ok(());
-    }
-    let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if status.st_dev != device {
-        return Ok(());
-    }
-    if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
-        return unlinkat(directory, name, AtFlags::empty());
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    delete_below(&openat(directory, name, flags, Mode::empty())?, device);
-    unlinkat(directory, name, AtFlags::REMOVEDIR)
-}
-
 impl Switched {
-    /// Executes the system's init: an empty environment, the console as its three descriptors. No arguments, but for an init
-    /// that is systemd: one that says since when, µs of `CLOCK_MONOTONIC`, there was an initramfs.
+    /// Executes the system's init, with an empty environment and the console as its three descriptors. Only a systemd gets arguments:
+    /// one of them says since when, µs of `CLOCK_MONOTONIC`, there was an initramfs.
     ///
     /// # Errors
     ///
     /// Those of execve(2).
     pub fn exec(&self, began: u64) -> Result<Infallible> {
-        let mut command = Command::new(&self.init);
-        command.env_clear();
         // Open until execve(2), and after it.
         let state = match self.kind {
             Kind::PrepareRoot | Kind::NixosInit => systemd::state(began)
@@ -97,7 +55,7 @@ impl Switched {
                 .ok(),
             Kind::Classic | Kind::None => None,
         };
-        command.args(state.iter().flat_map(systemd::arguments));
+        let mut command = command(&self.init, state.as_ref());
         // What PID 1 started with is the console of the initramfs, a file that is deleted by now.
         match OpenOptions::new().read(true).write(true).open("/dev/console") {
             Ok(console) => {
@@ -115,5 +73,31 @@ impl Switched {
                 self.init
             )
         })
+    }
+}
+
+/// The command of an init, with the state of the initramfs for a systemd.
+fn command(init: &str, state: Option<&File>) -> Command {
+    let mut command = Command::new(init);
+    command.env_clear().args(state.iter().flat_map(|state| systemd::arguments(state)));
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_gets_no_environment_and_only_systemd_arguments() {
+        let said = |program: &str, state| {
+            let output = command(program, state).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(std::env::vars().count() > 0);
+        assert_eq!(said("/usr/bin/env", None), "");
+        let state = systemd::state(7).unwrap();
+        let arguments = said("/bin/echo", Some(&state));
+        assert!(arguments.starts_with("--switched-root --system --deserialize="), "{arguments}");
+        assert_eq!(said("/bin/echo", None), "\n");
     }
 }

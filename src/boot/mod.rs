@@ -1,8 +1,8 @@
-//! The boot, as it happens in the initramfs: a file for each step, in the order of [`run`].
+//! The boot, as it happens in the initramfs: a file for each step, in the order of [`boot`]; what the steps lean on is in rooms below.
 //!
 //! Every step takes what the steps before it made and returns what the later ones need, so that a wrong order does not
-//! compile. A step that cannot go on returns an error that names the object, the kernel's reason and what to do; it is
-//! printed in one place, [`rescue`].
+//! compile. A step that cannot go on returns an error that names the object, the kernel's reason and the next step; [`boot`] returns
+//! it as a value, and [`run`] alone decides: [`rescue`].
 
 #![cfg_attr(
     not(test),
@@ -10,7 +10,7 @@
 )]
 
 mod activation;
-mod coldplug;
+mod attempt;
 mod console;
 mod database;
 mod disk;
@@ -20,7 +20,9 @@ mod files;
 mod handover;
 mod host_id;
 mod image;
+mod images;
 mod kernel;
+mod modules;
 mod plan;
 mod registration;
 pub mod rescue;
@@ -32,53 +34,72 @@ mod system;
 mod telemetry;
 mod words;
 
-use anyhow::{Context, Result};
+use attempt::Attempt;
 use early::Early;
 use handover::Switched;
-use image::find;
-use kernel::memory;
 use kernel::modules::Loader;
-use rescue::menu::{self, insist};
-use step::Steps;
+use kernel::{coldplug, memory};
+use rescue::menu::{self, Answer};
+use step::{Failed, Skippable, Steps};
 use words::options::{self, Stop};
 
 /// Carries the machine from an initramfs to the init of the system in the store image.
 ///
-/// What fails is tried again when somebody at a console mended it or wants to see it fail once more.
+/// A step that fails is tried again, or left out, as a person at a console decides. Without a person the command line decides.
 pub fn run() -> ! {
     let mut steps = Steps::default();
-    let early = insist(|| steps.run("early mounts", early::prepare));
-    let switched = insist(|| boot(&mut steps, &early));
-    match insist(|| switched.exec(steps.began()).context("hand-over")) {}
+    let early = until_it_succeeds(&mut steps, |steps| steps.run("early mounts", early::prepare));
+    let mut attempt = Attempt::default();
+    let switched = until_it_succeeds(&mut steps, |steps| boot(steps, &early, &mut attempt));
+    let began = steps.began();
+    match until_it_succeeds(&mut steps, |steps| steps.run("hand-over", || switched.exec(began))) {}
 }
 
-/// Everything between the first mounts and the exec of the system's init.
+fn until_it_succeeds<T>(steps: &mut Steps, mut run: impl FnMut(&mut Steps) -> Result<T, Failed>) -> T {
+    loop {
+        match run(steps) {
+            Ok(value) => return value,
+            Err(failed) => {
+                let step = failed.step;
+                if menu::fail(failed) == Answer::Skip {
+                    steps.skip(step);
+                }
+            }
+        }
+    }
+}
+
+/// Everything between the first mounts and the exec of the system's init. It starts at its first step again after a failure;
+/// `attempt` knows what need not be done twice.
 ///
 /// # Errors
 ///
-/// The first step that fails ends the boot; its name is the outermost context.
-fn boot(steps: &mut Steps, early: &Early) -> Result<Switched> {
+/// The first step that fails.
+fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switched, Failed> {
     let memory = memory::available();
     let words = steps.run("command line", options::read)?;
     let options = options::apply(&words);
     menu::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
-    steps.run_or_skip("host id", || host_id::set(&options, &plan));
-    let mut modules = Loader::new(&plan, &words);
-    steps.run_or_skip("modules", || modules.load_all(&plan, &options));
-    steps.run_or_skip("devices", || coldplug::run(&mut modules));
+    steps.run_unless_skipped("host id", Skippable::ByKey, || host_id::set(&options, &plan))?;
+    let mut loader = Loader::new(&plan.module_directory, &plan.module_texts, &words, &mut attempt.modules);
+    steps.run_unless_skipped("modules", Skippable::ByKey, || {
+        modules::load(&mut loader, &plan.modules, &options.modules)
+    })?;
+    steps.run_unless_skipped("devices", Skippable::ByKey, || coldplug::run(&mut loader))?;
     menu::stop(&options, Stop::Devices);
-    let images = steps.run("image", || find::find(&plan.images, plan.verify || options.verify))?;
-    let root = steps.run("root", || root::create(early, &words, &options.root, &mut modules))?;
-    let root = steps.run("store", || store::assemble(root, &images, &options.rw_store))?;
+    let images = steps.run("image", || images::find(&plan, plan.verify || options.verify, &mut attempt.images))?;
+    let root = steps.run("root", || root::create(early, &words, &options.root, &mut loader, attempt.has_store))?;
+    let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.has_store))?;
     let system = steps.run("system", || system::find(&root, &words, &plan))?;
-    steps.run("etc", || etc::mount(&root, &system.config, options.etc))?;
-    let database = plan.database.as_ref();
-    steps.run_or_skip("registration", || registration::register(&root, &system, database, options.register));
-    steps.run_or_skip("files", || files::copy(&root));
+    let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.has_etc))?;
+    steps.run_unless_skipped("registration", Skippable::ByKey, || {
+        registration::register(&root, &etc, &system, plan.database.as_ref(), options.register)
+    })?;
+    steps.run_unless_skipped("files", Skippable::ByKey, || files::copy(&root, &etc))?;
     menu::stop(&options, Stop::Mounts);
-    steps.run_or_skip("activation", || activation::activate(&root, &system));
-    let switched = steps.run("hand-over", || handover::switch_root(&root, early, &system))?;
-    telemetry::write(steps, &images, &system, memory);
+    steps.run_unless_skipped("activation", Skippable::InWords, || activation::activate(&root, &etc, &system))?;
+    let switched = steps.run("hand-over", || handover::switch_root(root, early, &system))?;
+    telemetry::write(steps, images, &system, memory);
     Ok(switched)
 }

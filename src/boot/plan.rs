@@ -1,5 +1,7 @@
 //! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
 
+use crate::boot::image::expected::Image;
+use crate::boot::kernel::release::kernel_release;
 use crate::boot::words::options::Options;
 use crate::boot::words::values;
 use crate::contract::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
@@ -30,23 +32,6 @@ pub struct Plan {
     pub host_id: Option<u32>,
 }
 
-/// A store image in the initramfs.
-pub struct Image {
-    /// Absolute path.
-    pub path: String,
-    /// Size in bytes, where the builder wrote it down.
-    pub bytes: Option<u64>,
-    /// SHA-256 in hexadecimal digits, likewise.
-    pub sha256: Option<String>,
-}
-
-impl Image {
-    /// An image about which nothing is known.
-    fn at(path: &str) -> Self {
-        Self { path: path.into(), bytes: None, sha256: None }
-    }
-}
-
 /// Reads the plan, with the store images that the command line names in place of its own. A ramdisk without one is a foreign one
 /// that firn-init was dropped into: there the image has nixpkgs' name, and the modules are those that its `modules.dep` knows.
 ///
@@ -62,16 +47,6 @@ pub fn read(options: &Options) -> Result<Plan> {
         plan.start = None;
     }
     Ok(plan)
-}
-
-/// What `uname -r` says.
-///
-/// # Errors
-///
-/// None in practice: those of uname(2).
-pub fn kernel_release() -> Result<String> {
-    let name = nix::sys::utsname::uname().context("uname")?;
-    Ok(name.release().to_string_lossy().into_owned())
 }
 
 fn read_file() -> Result<Plan> {
@@ -109,7 +84,7 @@ fn read_file() -> Result<Plan> {
     let host_id =
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
     let known = |image: crate::contract::plan::Image| Image {
-        path: image.path,
+        place: image.place,
         bytes: Some(image.bytes),
         sha256: Some(image.sha256.to_lowercase()),
     };

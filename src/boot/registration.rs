@@ -4,8 +4,8 @@
 //! own steps afterwards find nothing left to change.
 
 use crate::boot::database;
+use crate::boot::etc::InPlace;
 use crate::boot::kernel::mount::make_directory;
-use crate::boot::root::Root;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::boot::words::options::Register;
@@ -24,19 +24,19 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 ///
 /// A file or link that cannot be made. A database that cannot be made is only an error in the log, unless it is required: the
 /// machine can do its work without one, and is of more use up than down.
-pub fn register(root: &NewRoot, system: &System, prebuilt: Option<&Database>, mode: Register) -> Result<()> {
-    make_directory(root.at("/etc"))?;
-    match File::create(root.at("/etc/NIXOS")) {
-        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            log::info!("/etc/NIXOS is left as it is: /etc is immutable");
-        }
-        other => drop(other.context("making /etc/NIXOS")?),
-    }
+pub fn register(
+    root: &NewRoot,
+    _etc: &InPlace,
+    system: &System,
+    prebuilt: Option<&Database>,
+    mode: Register,
+) -> Result<()> {
+    root.inside(tag)?;
     let Some(toplevel) = &system.toplevel else {
         log::warn!("No NixOS system: the Nix database and the system profile are left out");
         return Ok(());
     };
-    set_profile(root, toplevel)?;
+    root.inside(|| set_profile(toplevel))?;
     if mode == Register::None {
         log::info!("Leaving the Nix database alone, as firn.register=none asks");
         return Ok(());
@@ -54,14 +54,25 @@ pub fn register(root: &NewRoot, system: &System, prebuilt: Option<&Database>, mo
     }
 }
 
+/// Makes `/etc/NIXOS`, by which tools know a NixOS.
+fn tag() -> Result<()> {
+    make_directory("/etc")?;
+    match File::create("/etc/NIXOS") {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            log::info!("/etc/NIXOS is left as it is: /etc is immutable");
+            Ok(())
+        }
+        other => other.map(drop).context("making /etc/NIXOS"),
+    }
+}
+
 /// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
 /// (Nix makes that one itself, but only when it finds no gcroots). On a root that stays, another toplevel is another generation.
-fn set_profile(root: &Root, toplevel: &str) -> Result<()> {
-    let profiles = root.at(PROFILES);
-    let gcroots = root.at("/nix/var/nix/gcroots");
-    make_directory(&profiles)?;
-    make_directory(&gcroots)?;
-    let mut generation = newest_generation(&profiles).unwrap_or(1);
+fn set_profile(toplevel: &str) -> Result<()> {
+    let (profiles, gcroots) = (Path::new(PROFILES), Path::new("/nix/var/nix/gcroots"));
+    make_directory(profiles)?;
+    make_directory(gcroots)?;
+    let mut generation = newest_generation(profiles).unwrap_or(1);
     if fs::read_link(profiles.join(link_name(generation))).is_ok_and(|target| target != Path::new(toplevel)) {
         generation += 1;
     }

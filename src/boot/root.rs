@@ -1,9 +1,9 @@
-//! The root of the running system: a tmpfs, or a disk that is to keep it, put together below [`PATH`] and made `/` at the end.
+//! The root of the running system: a tmpfs, or a disk that keeps it, put together below [`PATH`] and made `/` at the end.
 
 use crate::boot::disk::persistence;
 use crate::boot::early::Early;
 use crate::boot::kernel::modules::Loader;
-use crate::boot::kernel::mount::Filesystem;
+use crate::boot::kernel::mount::{Detached, Filesystem};
 use crate::boot::words::options::Limits;
 use crate::formats::cmdline::Words;
 use anyhow::{Context, Result};
@@ -11,24 +11,33 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Where the scripted stage 1 of NixOS has it, too.
+/// The same directory as in the scripted stage 1 of NixOS.
 const PATH: &str = "/mnt-root";
 
 /// The new root, with the pseudo file systems in place and no store yet.
 pub struct Root {
-    path: &'static Path,
-    /// The open directory.
-    pub directory: OwnedFd,
+    directory: OwnedFd,
 }
 
-/// Mounts the tmpfs, or what the command line has in its place, and makes the pseudo file systems visible in it.
+/// Mounts the tmpfs, or the disk that the command line names, and makes the pseudo file systems visible in it. With `has_store` the
+/// root of an earlier attempt is there with its store and is taken again; without, an incomplete one is taken away.
 ///
 /// # Errors
 ///
-/// A disk that is not there, or a mount that the kernel refuses.
-pub fn create(early: &Early, words: &Words, limits: &Limits, modules: &mut Loader<'_>) -> Result<Root> {
+/// A disk that is missing, or a mount that the kernel refuses.
+pub fn create(
+    early: &Early,
+    words: &Words,
+    limits: &Limits,
+    modules: &mut Loader<'_>,
+    has_store: bool,
+) -> Result<Root> {
+    if has_store {
+        log::info!("Going on with the root of the attempt before");
+        return Root::open(PATH);
+    }
     let path = Path::new(PATH);
     match unmount(path, UnmountFlags::DETACH) {
         Ok(()) => log::info!("Taking away the root of the attempt before"),
@@ -39,28 +48,37 @@ pub fn create(early: &Early, words: &Words, limits: &Limits, modules: &mut Loade
         Some(device) => persistence::mount(device, words, modules, path)?,
         None => Filesystem::tmpfs(&limits.options()).mount(path)?,
     }
-    early.bind_below(path)?;
-    Ok(Root { path, directory: open_directory(PATH)? })
+    let root = Root::open(PATH)?;
+    for target in early.mounts() {
+        let mount = Detached::copy_of(target)?;
+        root.inside(|| mount.attach(Path::new(target)))
+            .with_context(|| format!("mount --rbind {target} in the new root"))?;
+    }
+    Ok(root)
 }
 
 impl Root {
-    /// Where `path` of the running system lies during the boot.
-    #[must_use]
-    pub fn at(&self, path: &str) -> PathBuf {
-        self.path.join(path.trim_start_matches('/'))
-    }
-
-    /// The other way round: the path after the switch of what lies at `path` now.
-    #[must_use]
-    pub fn after_switch(&self, path: &Path) -> Option<PathBuf> {
-        path.strip_prefix(self.path).ok().map(|path| Path::new("/").join(path))
-    }
-
-    /// Runs `run` with the new root as `/`. What it mounts or starts sees paths as they will be after the switch.
+    /// The root that is mounted on a directory.
     ///
     /// # Errors
     ///
-    /// Those of `run`, and of getting there and back.
+    /// Those of open(2), with the path.
+    pub fn open(path: &str) -> Result<Self> {
+        open_directory(path).map(|directory| Self { directory })
+    }
+
+    /// The open directory.
+    #[must_use]
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Runs `run` with the new root as `/`, the one way to resolve a path of the running system before the switch. What it opens,
+    /// mounts or starts sees paths as they are after the switch: no symlink of the root leads into the initramfs.
+    ///
+    /// # Errors
+    ///
+    /// Those of `run`, and of fchdir(2) and chroot(2) on the way there and back.
     pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let initramfs = open_directory("/")?;
         enter(&self.directory)?;
@@ -80,6 +98,8 @@ pub fn enter(directory: &OwnedFd) -> Result<()> {
     rustix::process::chroot(".").context("chroot")
 }
 
+/// Opens a directory.
+///
 /// # Errors
 ///
 /// Those of open(2), with the path.

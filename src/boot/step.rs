@@ -1,13 +1,19 @@
-//! A step of the boot: what it is called, how long it took, which one failed.
+//! A step of the boot: its name, how long it took, and its failure as a value.
 
-use crate::boot::rescue::menu;
-use anyhow::{Context, Result};
-use rustix::time::{ClockId, clock_gettime};
+use crate::boot::kernel::clock::microseconds;
+use anyhow::{Error, Result};
+use rustix::time::ClockId;
 use serde::Serialize;
 
 /// The steps that are done, in order.
 #[derive(Debug, Default, Serialize)]
-pub struct Steps(Vec<Step>);
+#[serde(transparent)]
+pub struct Steps {
+    done: Vec<Step>,
+    /// Names of the steps that somebody at a console chose to go without.
+    #[serde(skip)]
+    skipped: Vec<&'static str>,
+}
 
 /// A step that is done.
 #[derive(Debug, Serialize)]
@@ -18,39 +24,90 @@ struct Step {
     end: u64,
 }
 
+/// A step that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its name.
+    pub step: &'static str,
+    /// The reason.
+    pub error: Error,
+    /// Whether the boot can go on without it.
+    pub skippable: Skippable,
+}
+
+/// Whether a boot can go on without a step that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skippable {
+    /// Later steps need it.
+    No,
+    /// If somebody at a console presses a key.
+    ByKey,
+    /// If somebody at a console types that they want it.
+    InWords,
+}
+
 impl Steps {
-    /// Runs one step of the boot, logs how long it took, and puts its name before whatever goes wrong in it.
+    /// Runs a step that later ones need, and logs how long it took.
     ///
     /// # Errors
     ///
-    /// Those of the step.
-    pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// That of the step.
+    pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T, Failed> {
         let start = microseconds(ClockId::Monotonic);
-        let value = run().context(name)?;
+        let value = run().map_err(|error| Failed { step: name, error, skippable: Skippable::No })?;
         let end = microseconds(ClockId::Monotonic);
         let took = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
-        self.0.push(Step { name, start, end });
+        self.done.push(Step { name, start, end });
         Ok(value)
     }
 
-    /// The same for a step that others can do without: when it fails, somebody at a console may choose to.
-    pub fn run_or_skip(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) {
-        if let Err(error) = self.run(name, run) {
-            menu::fail(&error, Some("go on without this step"));
+    /// Runs a step that a boot can go on without, unless somebody chose that.
+    ///
+    /// # Errors
+    ///
+    /// That of the step.
+    pub fn run_unless_skipped(
+        &mut self,
+        name: &'static str,
+        skippable: Skippable,
+        run: impl FnOnce() -> Result<()>,
+    ) -> Result<(), Failed> {
+        if self.skipped.contains(&name) {
+            log::warn!("{name}: left out, as somebody at a console chose");
+            return Ok(());
         }
+        self.run(name, run).map_err(|failed| Failed { skippable, ..failed })
     }
 
-    /// When the first one began, µs of `CLOCK_MONOTONIC`.
+    /// Leaves a step out from now on.
+    pub fn skip(&mut self, name: &'static str) {
+        self.skipped.push(name);
+    }
+
+    /// The start of the first step, µs of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn began(&self) -> u64 {
-        self.0.first().map_or(0, |step| step.start)
+        self.done.first().map_or(0, |step| step.start)
     }
 }
 
-/// The time of a clock, µs.
-pub fn microseconds(clock: ClockId) -> u64 {
-    let now = clock_gettime(clock);
-    // Neither is ever negative on a clock that begins with the kernel, or with 1970.
-    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+
+    #[test]
+    fn a_step_that_failed_runs_again_until_somebody_goes_without_it() {
+        let mut steps = Steps::default();
+        let failed = steps.run_unless_skipped("files", Skippable::ByKey, || bail!("no room")).unwrap_err();
+        assert_eq!((failed.step, failed.skippable), ("files", Skippable::ByKey));
+        assert_eq!(steps.run("plan", || Ok(7)).unwrap(), 7);
+        assert_eq!(steps.run("plan", || -> Result<()> { bail!("none") }).unwrap_err().skippable, Skippable::No);
+        steps.skip("files");
+        steps.run_unless_skipped("files", Skippable::ByKey, || bail!("no room")).unwrap();
+        let names: Vec<_> = steps.done.iter().map(|step| step.name).collect();
+        assert_eq!(names, ["plan"]);
+        assert!(serde_json::to_value(&steps).unwrap().is_array());
+    }
 }

@@ -1,11 +1,12 @@
 //! The store: the images as lower layers, a tmpfs as upper layer, an overlay of all on `/nix/store`.
 
-use crate::boot::image::find::Found;
-use crate::boot::kernel::loop_device;
-use crate::boot::kernel::mount::{Filesystem, make_directory};
+use crate::boot::images::Found;
+use crate::boot::kernel::loop_device::Backing;
+use crate::boot::kernel::mount::{Detached, Filesystem, make_directory};
 use crate::boot::root::Root;
 use crate::boot::words::options::Limits;
 use anyhow::{Context, Result};
+use rustix::fd::OwnedFd;
 use rustix::mount::MountAttrFlags;
 use std::path::Path;
 
@@ -17,67 +18,105 @@ const UPPER: &str = "/nix/.rw-store/store";
 const WORK: &str = "/nix/.rw-store/work";
 
 /// The root with its store.
-pub struct NewRoot {
-    root: Root,
-}
+pub struct NewRoot(Root);
 
-impl std::ops::Deref for NewRoot {
-    type Target = Root;
+impl NewRoot {
+    /// Runs `run` with the new root as `/`: [`Root::inside`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.0.inside(run)
+    }
 
-    fn deref(&self) -> &Root {
-        &self.root
+    /// The open directory.
+    #[must_use]
+    pub fn directory(&self) -> &OwnedFd {
+        self.0.directory()
     }
 }
 
-/// Mounts the store images, the writable layer with its limits, and the overlay of all.
+/// Mounts the store images, the writable layer with its limits, and the overlay of all; `has_store` says whether an earlier attempt
+/// did, and does so afterwards.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn assemble(root: Root, images: &[Found], limits: &Limits) -> Result<NewRoot> {
-    if images.len() > 1 {
-        // A mount as with one image: the system's fstab has one there, which its systemd would try to make otherwise.
-        Filesystem::tmpfs(&[("mode", "0755"), ("size", "64k")]).mount(&root.at(LOWER))?;
+pub fn assemble(root: Root, images: &[Found], limits: &Limits, has_store: &mut bool) -> Result<NewRoot> {
+    if !*has_store {
+        mount(&root, images, limits)?;
+        *has_store = true;
     }
-    let mut layers = Vec::new();
-    for (number, image) in images.iter().enumerate() {
-        let place = if images.len() == 1 { LOWER.to_owned() } else { format!("{LOWER}/{number}") };
-        mount_image(image, &root.at(&place)).with_context(|| format!("mounting the store image {}", image.path))?;
-        layers.insert(0, place); // the overlay wants the uppermost first
-    }
-    Filesystem::tmpfs(&limits.options()).mount(&root.at(WRITABLE))?;
-    make_directory(root.at(UPPER))?;
-    make_directory(root.at(WORK))?;
-
-    let store = Filesystem {
-        kind: "overlay",
-        source: "overlay",
-        attributes: MountAttrFlags::empty(),
-        options: &[("lowerdir", &layers.join(":")), ("upperdir", UPPER), ("workdir", WORK)],
-        wishes: &[],
-    };
-    // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
-    root.inside(|| store.mount(Path::new("/nix/store")))?;
-    Ok(NewRoot { root })
+    Ok(NewRoot(root))
 }
 
-/// Mounts an image: an erofs as the file that it is where the kernel can do that, anything else by a loop device.
-fn mount_image(image: &Found, target: &Path) -> Result<()> {
+fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
+    // A mount as with one image: the system's fstab has one there, which its systemd would make otherwise.
+    if images.len() > 1 {
+        root.inside(|| Filesystem::tmpfs(&[("mode", "0755"), ("size", "64k")]).mount(Path::new(LOWER)))?;
+    }
+    for (image, target) in images.iter().zip(layers(images.len())) {
+        let target = Path::new(&target);
+        let mounted = mount_image(image, target).and_then(|mount| root.inside(|| mount.attach(target)));
+        mounted.with_context(|| format!("mounting the store image {}", image.place))?;
+    }
+    root.inside(|| {
+        Filesystem::tmpfs(&limits.options()).mount(Path::new(WRITABLE))?;
+        make_directory(UPPER)?;
+        make_directory(WORK)?;
+        let store = Filesystem {
+            kind: "overlay",
+            source: "overlay",
+            attributes: MountAttrFlags::empty(),
+            options: &[("lowerdir", &lowerdir(images.len())), ("upperdir", UPPER), ("workdir", WORK)],
+            optional: &[],
+        };
+        // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
+        store.mount(Path::new("/nix/store"))
+    })
+}
+
+/// The mount points of so many images, the lowest layer first.
+fn layers(images: usize) -> Vec<String> {
+    if images == 1 { vec![LOWER.into()] } else { (0..images).map(|number| format!("{LOWER}/{number}")).collect() }
+}
+
+/// The option of the overlay, which has the uppermost layer first (Documentation/filesystems/overlayfs.rst).
+fn lowerdir(images: usize) -> String {
+    let mut layers = layers(images);
+    layers.reverse();
+    layers.join(":")
+}
+
+/// The mount of an image: an erofs is mounted as the file that it is where the kernel can do that, any other image as a block device.
+fn mount_image(image: &Found, target: &Path) -> Result<Detached> {
     let kind = image.file_system;
-    let lower = |source, wishes| {
+    let lower = |source, optional| {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
-        Filesystem { kind, source, attributes, options: &[], wishes }.mount(target)
+        Filesystem { kind, source, attributes, options: &[], optional }.detached(target)
     };
-    if kind == "erofs" && image.source.part.is_none() {
+    if let (Backing::File { path, .. }, "erofs") = (&image.backing, kind) {
         // 6.12 with EROFS_FS_BACKED_BY_FILE, and not from a tmpfs
-        match lower(&image.source.path, &[]) {
-            Ok(()) => return Ok(()),
+        match lower(path, &[]) {
+            Ok(mount) => return Ok(mount),
             Err(error) => log::info!("This kernel mounts no erofs from a file, trying a loop device ({error:#})"),
         }
     }
-    let device = loop_device::attach(&image.source)?;
+    let device = image.backing.attach()?;
     // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
-    let wishes: &[_] = if kind == "squashfs" { &[("threads", "multi")] } else { &[] };
-    // The mount holds the device from here on, and the kernel gives it back after the last unmount (autoclear).
-    lower(&device.path, wishes)
+    let optional: &[_] = if kind == "squashfs" { &[("threads", "multi")] } else { &[] };
+    // The mount holds the device from here on, and the kernel frees it after the last unmount (autoclear).
+    lower(&device.path, optional)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uppermost_layer_is_the_first_of_the_overlay() {
+        assert_eq!(lowerdir(1), "/nix/.ro-store");
+        assert_eq!(lowerdir(3), "/nix/.ro-store/2:/nix/.ro-store/1:/nix/.ro-store/0");
+    }
 }

@@ -1,9 +1,9 @@
 //! What the boot was like, for the running system to read: [`PATH`].
 
 use crate::boot::console::kmsg;
-use crate::boot::image::find::Found;
+use crate::boot::images::Found;
 use crate::boot::kernel::memory;
-use crate::boot::plan;
+use crate::boot::kernel::release::kernel_release;
 use crate::boot::step::Steps;
 use crate::boot::system::System;
 use crate::contract::kind::Kind;
@@ -39,7 +39,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Image<'a> {
     /// Its path in the ramdisk.
-    path: &'a str,
+    path: String,
     /// The file that it was mounted from.
     source: &'a str,
 }
@@ -51,8 +51,8 @@ pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Op
         init: &system.init,
         toplevel: system.toplevel.as_deref(),
         hand_over: system.kind,
-        kernel_release: plan::kernel_release().ok(),
-        images: images.iter().map(|image| Image { path: &image.path, source: &image.source.path }).collect(),
+        kernel_release: kernel_release().ok(),
+        images: images.iter().map(|image| Image { path: image.place.path(), source: image.backing.path() }).collect(),
         steps,
         memory_before,
         memory_after: memory::available(),

@@ -21,7 +21,8 @@ use crate::build::system::closure::Contents;
 use crate::build::system::nix::Registered;
 use crate::build::system::toplevel::{self, System};
 use crate::build::ways::ipxe;
-use crate::contract::plan::{self, Image, MAX_IMAGES, MAX_UNPACKED, Plan, RETAINED, Start, VERSION};
+use crate::contract::place::Place;
+use crate::contract::plan::{self, Image, MAX_IMAGES, MAX_UNPACKED, Plan, Start, VERSION};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
@@ -256,10 +257,11 @@ impl Parts {
                  --max-image, or leave out --image-placement copy with Linux 6.8 or newer"
             );
         }
-        let directory = if self.retain { RETAINED } else { "" };
-        let image = |Entry { name, bytes, sha256 }| Image { path: format!("{directory}/{name}"), bytes, sha256 };
+        let place = |name| if self.retain { Place::Retained(name) } else { Place::Unpacked(format!("/{name}")) };
+        let image = |Entry { name, bytes, sha256 }| Image { place: place(name), bytes, sha256 };
         Ok(Plan {
             version: VERSION,
+            firn: env!("CARGO_PKG_VERSION").into(),
             kernel_release: system.kernel_release.clone(),
             init: system.init.clone(),
             start: Some(Start { kind: system.kind, interpreter: system.interpreter.clone() }),

@@ -2,5 +2,7 @@
 
 pub mod kind;
 pub mod nixos_init;
+pub mod parameters;
+pub mod place;
 pub mod plan;
 pub mod release;

@@ -4,31 +4,18 @@
 //! machine can know cheaply is decided there and written down here, so that PID 1 has nothing to search for.
 
 use crate::contract::kind::Kind;
+use crate::contract::place::Place;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// Where the plan lies in the ramdisk.
 pub const PATH: &str = "/firn/plan.json";
 
 /// The format of the plan. A reader refuses any other version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Where the store image lies in the ramdisk, with a plan or without: nixpkgs' name, `installer/netboot/netboot.nix`.
 pub const IMAGE: &str = "/nix-store.squashfs";
-
-/// The directory of the ramdisk in which store images lie that are not to be unpacked. No ramdisk has it, so the kernel steps
-/// over what lies in it (`do_name`, init/initramfs.c), and stage 1 mounts the image where the boot loader put it.
-pub const RETAINED: &str = "/firn-retained";
-
-/// On a multiple of this, bytes, begins each of these images in the ramdisk, if nothing comes before that: a page of memory.
-pub const PAGE: u64 = 4096;
-
-/// Kernel word with which that memory stays as it is, and is [`INITRD`].
-pub const RETAIN_WORD: &str = "retain_initrd";
-
-/// The ramdisk as the boot loader put it into memory, if [`RETAIN_WORD`] is on the command line (Linux 6.8,
-/// `do_populate_rootfs` in init/initramfs.c).
-pub const INITRD: &str = "/sys/firmware/initrd";
 
 /// How many store images there can be: the kernel takes 255 bytes for an option of a mount (`fsconfig`, fs/fsopen.c), which is
 /// room for the paths of so many layers.
@@ -50,54 +37,13 @@ pub const DATABASE: &str = "/firn/db.sqlite";
 /// Modules that mounting the store needs. A kernel that has one built in does without the file.
 pub const REQUIRED_MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
 
-/// Kernel word that generated command lines carry: with it the initramfs is a ramfs and may fill all of the memory; the
-/// tmpfs that is the default ends at half of what is free while the ramdisk is still there.
-pub const RAMFS_WORD: &str = "rootfstype=ramfs";
-
-/// How firn's own words on the kernel command line begin.
-pub const PREFIX: &str = "firn.";
-
-/// firn's own words, each with what it takes and does, as the README has them.
-pub const WORDS: &[(&str, &str)] = &[
-    (
-        "firn.store",
-        "another path of the store image in the ramdisk, or several with commas between, the lowest layer first",
-    ),
-    (
-        "firn.modules",
-        "modules of the ramdisk to load, too: names or aliases with commas between; several such words add up",
-    ),
-    (
-        "firn.modules.skip",
-        "modules not to load; `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=` say the same",
-    ),
-    ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
-    ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),
-    ("firn.rw-store.size", "the same for what is written to the store"),
-    ("firn.rw-store.inodes", "the same for what is written to the store"),
-    (
-        "firn.register",
-        "`prebuilt` (the default): register the store by the database in the ramdisk, or as `load` if it has none; `load`: by the \
-         system's Nix; go on if either fails; `required`: as `prebuilt`, or the boot fails; `none`: do not",
-    ),
-    ("firn.etc", "whether an `/etc` that is an overlay can be written to: `mutable` (the default) or `immutable`"),
-    ("firn.verify", "`size` (the default): the store image has to be whole; `full`: and its SHA-256 that of the plan"),
-    (
-        "firn.hostid",
-        "eight hexadecimal digits that become `/etc/hostid` before modules are loaded: NixOS' `networking.hostId`",
-    ),
-    (
-        "firn.on_failure",
-        "what to do when the boot fails: `menu`, or after some seconds `reboot,30`, `poweroff,30`, `panic,30`",
-    ),
-    ("firn.log", "what stage 1 writes to the kernel log: `off`, `error`, `warn`, `info` (the default) or `debug`"),
-];
-
 /// What stage 1 is to do, decided when the ramdisk was built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`VERSION`] at the time of writing.
     pub version: u32,
+    /// The version of the firn that wrote it.
+    pub firn: String,
     /// `uname -r` of the kernel that the modules belong to; no other kernel takes them.
     pub kernel_release: String,
     /// The init of the system that starts when the command line has no `init=`.
@@ -132,9 +78,9 @@ pub struct Start {
 /// A store image as the ramdisk holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Absolute path in the ramdisk; may be a symlink. Below [`RETAINED`] it is not unpacked.
-    pub path: String,
-    /// Size in bytes. Anything else at boot means that the ramdisk did not unpack whole.
+    /// Where stage 1 finds it.
+    pub place: Place,
+    /// Size in bytes. Any other size at boot means that the ramdisk did not arrive whole.
     pub bytes: u64,
     /// SHA-256 in hexadecimal digits.
     pub sha256: String,
@@ -149,9 +95,11 @@ pub struct Database {
     pub schema: u32,
 }
 
+/// The part of a plan that every format has; formats 1 and 2 do not name the firn.
 #[derive(Deserialize)]
-struct Version {
+struct Header {
     version: u32,
+    firn: Option<String>,
 }
 
 impl Plan {
@@ -164,7 +112,7 @@ impl Plan {
     /// Whether store images stay where the boot loader puts them.
     #[must_use]
     pub fn is_retained(&self) -> bool {
-        self.images.iter().any(|image| Path::new(&image.path).starts_with(RETAINED))
+        self.images.iter().any(|image| matches!(image.place, Place::Retained(_)))
     }
 
     /// The plan as it stands in the ramdisk.
@@ -182,13 +130,16 @@ impl Plan {
     ///
     /// Text that is no plan, or the plan of a firn whose format differs from this one's. The version is read first and
     /// by itself, so that a newer plan is called newer and not malformed.
-    pub fn from_json(json: &str) -> anyhow::Result<Plan> {
-        let Version { version } = serde_json::from_str(json)?;
-        anyhow::ensure!(
-            version == VERSION,
-            "the plan has format {version} and this firn-init reads format {VERSION}: firn-init and the plan come from \
-             different versions of firn; build the ramdisk again with one of them"
-        );
+    pub fn from_json(json: &str) -> Result<Plan> {
+        let Header { version, firn } = serde_json::from_str(json)?;
+        if version != VERSION {
+            let firn = firn.unwrap_or_else(|| if version < 3 { "0.1.0".into() } else { "of another version".into() });
+            bail!(
+                "firn {firn} made this plan, of format {version}, and firn {} reads format {VERSION}: build the ramdisk again, with \
+                 firn and firn-init of one version",
+                env!("CARGO_PKG_VERSION")
+            );
+        }
         Ok(serde_json::from_str(json)?)
     }
 }
@@ -200,22 +151,15 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             version: VERSION,
+            firn: "0.2.0".into(),
             kernel_release: "6.1.0-cloud".into(),
             init: "/nix/store/x/init".into(),
             start: Some(Start { kind: Kind::Classic, interpreter: Some("/nix/store/bash/bin/bash".into()) }),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
-            images: vec![Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) }],
+            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 4096, sha256: "00".repeat(32) }],
             database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,
             host_id: Some("4e98920d".into()),
-        }
-    }
-
-    #[test]
-    fn the_readme_has_every_word() {
-        let readme = include_str!("../../README.md");
-        for (word, text) in WORDS {
-            assert!(readme.contains(&format!("| `{word}=` | {text} |")), "{word}");
         }
     }
 
@@ -225,9 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_named_and_not_called_malformed() {
-        let error = Plan::from_json(r#"{"version": 7, "whatever": []}"#).unwrap_err().to_string();
-        assert!(error.contains("format 7") && error.contains("build the ramdisk again"), "{error}");
+    fn another_format_is_refused_with_the_firn_that_made_it() {
+        for (json, maker) in [
+            (r#"{"version": 2, "images": [{"path": "/a"}]}"#, "firn 0.1.0 made this plan, of format 2"),
+            (r#"{"version": 7, "firn": "9.1.2"}"#, "firn 9.1.2 made this plan, of format 7"),
+            (r#"{"version": 7, "whatever": []}"#, "firn of another version made this plan, of format 7"),
+        ] {
+            let error = Plan::from_json(json).unwrap_err().to_string();
+            assert!(error.starts_with(maker) && error.contains("build the ramdisk again"), "{error}");
+        }
     }
 
     #[test]

@@ -3,9 +3,8 @@
 //! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
 //! chosen, so that the same input gives the same bytes.
 
-use crate::contract::plan::PAGE;
 use crate::formats::digest::copy;
-use crate::formats::newc::{LONGEST_NAME, TRAILER};
+use crate::formats::newc::{LONGEST_NAME, PAGE, TRAILER};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

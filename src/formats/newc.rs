@@ -13,6 +13,9 @@ pub const HEADER: usize = 110;
 /// With which a header begins; the second one has a checksum of the contents, which is not compared here.
 const MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
 
+/// A page of memory, bytes: the contents of a member can begin on a multiple of it.
+pub const PAGE: u64 = 4096;
+
 /// The kernel leaves out members with a longer name or target (`PATH_MAX`).
 pub const LONGEST_NAME: u32 = 4096;
 

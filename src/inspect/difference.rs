@@ -80,7 +80,7 @@ fn facts(path: &Path) -> Result<Facts> {
             cmdline: build.manifest.map(|manifest| manifest.cmdline.split_whitespace().map(Into::into).collect()),
             ..of_ramdisk(build.ramdisk)?
         },
-        Summary::Ramdisk(ramdisk) => of_ramdisk(ramdisk)?,
+        Summary::Ramdisk(ramdisk) => of_ramdisk(*ramdisk)?,
         Summary::Image(image) => match image.unknown {
             None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
             Some(reason) => bail!("{}: its store paths cannot be compared: {reason}", path.display()),

@@ -27,7 +27,7 @@ pub enum Summary {
     /// A directory that `firn build`, `firn ipxe` or `firn kexec` made.
     Build(Box<Build>),
     /// A ramdisk, of whatever make.
-    Ramdisk(Contents),
+    Ramdisk(Box<Contents>),
     /// A store image.
     Image(Image),
     /// A kernel image.
@@ -93,7 +93,7 @@ impl Summary {
         }
         match image(path)? {
             Some(image) => Ok(Self::Image(image)),
-            None => Contents::of(path).map(Self::Ramdisk),
+            None => Contents::of(path).map(Box::new).map(Self::Ramdisk),
         }
     }
 }

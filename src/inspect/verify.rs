@@ -125,9 +125,9 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, Found)> {
         if entry.is_at(Path::new(plan::PATH)) {
             (plan, found) = (Some(read_plan(contents)?), Found::new());
         } else if let Some(Ok(Plan { images, .. })) = &plan
-            && let Some(image) = images.iter().find(|image| entry.is_at(Path::new(&image.path)))
+            && let Some(image) = images.iter().find(|image| entry.is_at(Path::new(&image.place.path())))
         {
-            found.insert(image.path.clone(), sha256(contents)?);
+            found.insert(image.place.path(), sha256(contents)?);
         }
         Ok(())
     })
@@ -139,12 +139,13 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, Found)> {
 /// Compares each image of a plan with what was found, or else with what is `beside` the ramdisk for a boot loader to add.
 fn compared(plan: &Plan, found: &Found, beside: &dyn Fn(&Image) -> Result<bool>) -> Result<Option<String>> {
     for image in &plan.images {
-        let fault = match found.get(&image.path) {
+        let fault = match found.get(&image.place.path()) {
             Some(found) => differs(found, image.bytes, &image.sha256, "the plan"),
             None if beside(image)? => None,
-            None => {
-                Some(format!("{} is not in the ramdisk after the plan, and no file beside it is the image", image.path))
-            }
+            None => Some(format!(
+                "{} is not in the ramdisk after the plan, and no file beside it is the image",
+                image.place
+            )),
         };
         if fault.is_some() {
             return Ok(fault);

@@ -149,10 +149,10 @@ pub fn with_plan(work: &Path, sed: &str) -> Machine {
 #[test]
 fn a_plan_of_another_version() {
     let work = tempfile::tempdir().unwrap();
-    let machine = with_plan(work.path(), "s/\"version\": 2/\"version\": 7/");
+    let machine = with_plan(work.path(), "s/\"version\": 3/\"version\": 7/");
     fails(
         &machine,
-        &["in the step  plan", "reading /firn/plan.json", "the plan has format 7", "build the ramdisk again"],
+        &["in the step  plan", "reading /firn/plan.json", "made this plan, of format 7", "build the ramdisk again"],
     );
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use firn::build;
 use firn::build::output::manifest::Manifest;
 use firn::build::store::packing::Packing;
-use firn::contract::plan;
+use firn::contract::place;
 use firn::host::progress::Progress;
 use initrd_tests::Report;
 use qemu::{Exit, Machine, Outcome};
@@ -55,7 +55,7 @@ impl Fixture {
 
     /// Whether the store image stays where the boot loader puts it.
     pub fn is_retained(&self) -> bool {
-        self.build().manifest.images[0].path.starts_with(plan::RETAINED)
+        self.build().manifest.images[0].path.starts_with(place::RETAINED)
     }
 
     /// What the system says of itself after a boot in which the commands of its probe ran. Panics if there is no report.

@@ -20,7 +20,7 @@ mod systemd;
 mod ways;
 mod words;
 
-use firn::contract::plan;
+use firn::contract::place;
 use fixture::{Fixture, boot, sorted_lines};
 use initrd_tests::{Command, Report};
 use qemu::Machine;
@@ -196,7 +196,7 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
     assert_eq!(boot["hand_over"], "classic");
     assert_eq!(boot["kernel_release"], manifest.kernel_release.as_str());
     let path = manifest.images[0].path.as_str();
-    let source = if fixture.is_retained() { plan::INITRD } else { path };
+    let source = if fixture.is_retained() { place::INITRD } else { path };
     assert_eq!(boot["images"], serde_json::json!([{"path": path, "source": source}]));
     assert_eq!(boot["warnings"], serde_json::json!([]));
     let memory = |key: &str| boot[key].as_u64().unwrap_or_else(|| panic!("{key} of {boot:#}"));

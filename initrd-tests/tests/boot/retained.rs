@@ -3,7 +3,7 @@
 use super::failures::{fails, with_ramdisk};
 use super::fixture::{boot, run};
 use super::{LINUX_6_1, LINUX_6_12};
-use firn::contract::plan::RETAIN_WORD;
+use firn::contract::parameters::RETAIN;
 use qemu::Machine;
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn an_image_at_the_root_of_the_ramdisk_is_copied() {
     run(Command::new("sh").args(["-euc", pack]).arg(&archive).current_dir(image.parent().unwrap())).unwrap();
     ramdisk.extend(fs::read(archive).unwrap());
     let mut machine = machine(work.path(), &ramdisk);
-    machine.cmdline = machine.cmdline.replace(RETAIN_WORD, "probe=facts");
+    machine.cmdline = machine.cmdline.replace(RETAIN, "probe=facts");
     let report = boot(&machine).unwrap();
     assert_eq!(report.loop_files["loop0"], "/nix-store.squashfs (deleted)");
 }
@@ -61,8 +61,8 @@ fn an_image_at_the_root_of_the_ramdisk_is_copied() {
 #[test]
 fn a_command_line_without_the_word() {
     let mut machine = Machine::of_build(&LINUX_6_12.build().directory).unwrap();
-    assert!(machine.cmdline.contains(RETAIN_WORD));
-    machine.cmdline = machine.cmdline.replace(RETAIN_WORD, "");
+    assert!(machine.cmdline.contains(RETAIN));
+    machine.cmdline = machine.cmdline.replace(RETAIN, "");
     fails(
         &machine,
         &[

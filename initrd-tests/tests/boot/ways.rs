@@ -7,7 +7,7 @@ use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
 use firn::build::ways::built::Built;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::{kexec, uki};
-use firn::contract::plan;
+use firn::contract::place;
 use firn::host::progress::Progress;
 use initrd_tests::Report;
 use qemu::{Loader, Machine, uefi};
@@ -139,7 +139,7 @@ fn ipxe_in_uefi_boots_the_split_form() {
 /// This system runs, with its store image where it should be, and stage 1 is content.
 pub fn runs(report: &Report, build: &Build) {
     let path = build.manifest.images[0].path.as_str();
-    let source = if path.starts_with(plan::RETAINED) { plan::INITRD } else { path };
+    let source = if path.starts_with(place::RETAINED) { place::INITRD } else { path };
     assert_eq!(report.boot["images"][0]["source"], source);
     assert_eq!(report.kernel_release, build.manifest.kernel_release);
     assert_eq!(report.boot["init"], build.manifest.init.as_str());

@@ -72,7 +72,7 @@ fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
             let modules: Vec<_> = plan.modules.iter().map(|path| module_name(path)).collect();
             writeln!(out, "  loads: {}", modules.join(" "))?;
             for image in &plan.images {
-                writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.path, size(image.bytes), image.sha256)?;
+                writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.place, size(image.bytes), image.sha256)?;
             }
         }
         (None, Some(reason)) => writeln!(out, "  a plan that cannot be read: {reason}")?,

@@ -1,7 +1,7 @@
 //! A root that stays: `boot.persistence=DEVICE` puts a disk in the place of the tmpfs, and `boot.persistence.opt=` has its mount
 //! options, as in NixOS' scripted stage 1 (`nixos/modules/system/boot/stage-1-init.sh`).
 
-use crate::boot::coldplug;
+use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::Filesystem;
 use crate::formats::cmdline::Words;
@@ -74,7 +74,7 @@ pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Pat
             source: &found.path,
             attributes: options.attributes,
             options: &options.others,
-            wishes: &[],
+            optional: &[],
         };
         filesystem.mount(target)
     };

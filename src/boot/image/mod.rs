@@ -1,4 +1,8 @@
-//! The store images before they are mounted.
+//! A store image before it is mounted.
 
-pub mod find;
+pub mod expected;
+pub mod locate;
+pub mod recognize;
 mod retained;
+mod sentences;
+pub mod verify;

@@ -1,11 +1,13 @@
-//! Store images that stay where the boot loader put them: the kernel keeps the ramdisk in memory and shows it as a file
+//! Store images that stay where the boot loader puts them: the kernel keeps the ramdisk in memory and shows it as a file
 //! ([`INITRD`]), in which the image is a member of an archive that was not unpacked.
 
-use crate::boot::image::find::{not_whole, of_another_build};
-use crate::boot::kernel::loop_device::Source;
+use crate::boot::image::expected::Image;
+use crate::boot::image::sentences::{not_whole, of_another_build};
+use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::memory;
-use crate::boot::plan::{Image, kernel_release};
-use crate::contract::plan::{INITRD, PAGE, RETAIN_WORD, RETAINED};
+use crate::boot::kernel::release::kernel_release;
+use crate::contract::parameters::RETAIN;
+use crate::contract::place::{INITRD, Place};
 use crate::formats::newc::{Entry, HEADER, TRAILER, name, padding};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
@@ -13,54 +15,49 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How much is read at a time while looking for an archive, bytes.
+/// The size of one read while looking for an archive, bytes.
 const CHUNK: usize = 64 << 10;
 
-/// The size of the archive that the builder makes of these images, bytes, if their sizes are known: each begins on a page, and
-/// the header before it takes another one.
-pub fn archive(images: &[Image]) -> Option<u64> {
-    let members: Option<u64> = images.iter().map(|image| Some(PAGE + image.bytes?.next_multiple_of(PAGE))).sum();
-    let trailer = (HEADER + TRAILER.len() + 1).next_multiple_of(4) as u64;
-    Some(members? + trailer)
-}
-
-/// Finds an image in the ramdisk as the boot loader left it: first in an archive of this size at its end, where the builder
-/// has put it, so that there is nothing to search; or else anywhere.
+/// Finds an image in the ramdisk as the boot loader left it: first in an archive of `archive` bytes at its end, where the builder
+/// puts it, so that there is nothing to search; or else anywhere.
 ///
 /// # Errors
 ///
-/// No such memory, no such image in it, or one that is not whole or of another build; each with what is missing.
-pub fn find(image: &Image, archive: Option<u64>) -> Result<Source> {
-    let path = &image.path;
-    let file = match File::open(INITRD) {
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", not_there(image)),
-        other => other.with_context(|| format!("opening {INITRD}"))?,
-    };
-    let size = file.metadata().with_context(|| format!("looking at {INITRD}"))?.len();
-    let end = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
-    let found = locate(&file, end, size, Path::new(path)).with_context(|| format!("looking for {path} in {INITRD}"))?;
-    let Some((offset, bytes)) = found else {
-        bail!(
-            "there is no store image {path}, neither unpacked nor in the {size} bytes of ramdisk that the boot loader left in \
-             memory: give it the whole initrd, or the image as a second one"
-        );
-    };
-    let there = size.saturating_sub(offset).min(bytes);
-    let expected = image.bytes.unwrap_or(bytes);
-    ensure!(bytes == expected, "the store image {path} has {bytes} bytes and {}", of_another_build(expected));
-    ensure!(
-        there == bytes,
-        "the store image {path} is not whole, {there} of {bytes} bytes are there: the boot loader handed over a part of it; check \
-         the initrd that the machine loads"
-    );
-    log::info!("{path} stays where the boot loader put it, at {offset} of {INITRD}");
-    Ok(Source { file, path: INITRD.into(), part: Some((offset, bytes)) })
+/// No such memory, no such image in it, or one that is not whole or of another build; each with the next step.
+pub fn find(image: &Image, archive: Option<u64>) -> Result<Backing> {
+    match File::open(INITRD) {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", no_ramdisk(image)),
+        other => find_in(other.with_context(|| format!("opening {INITRD}"))?, INITRD, image, archive),
+    }
 }
 
-/// Why an image is not there, in a system whose kernel shows no ramdisk.
-fn not_there(image: &Image) -> String {
-    let path = &image.path;
-    if !path.starts_with(RETAINED) {
+fn find_in(file: File, ramdisk: &str, image: &Image, archive: Option<u64>) -> Result<Backing> {
+    let place = &image.place;
+    let size = file.metadata().with_context(|| format!("looking at {ramdisk}"))?.len();
+    let likely = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
+    let found = search(&file, likely, size, Path::new(&place.path()));
+    let Some((offset, bytes)) = found.with_context(|| format!("looking for {place} in {ramdisk}"))? else {
+        bail!(
+            "there is no store image {place}, neither unpacked nor in the {size} bytes of ramdisk that the boot loader left in \
+             memory: give the machine the whole ramdisk, or the image as a second one"
+        );
+    };
+    let expected = image.bytes.unwrap_or(bytes);
+    ensure!(bytes == expected, "the store image {place} has {bytes} bytes and {}", of_another_build(expected));
+    let arrived = size.saturating_sub(offset).min(bytes);
+    ensure!(
+        arrived == bytes,
+        "the store image {place} is not whole, {arrived} of {bytes} bytes are there: the boot loader handed over a part of it; check \
+         the ramdisk that the machine loads"
+    );
+    log::info!("{place} stays where the boot loader put it, at {offset} of {ramdisk}");
+    Ok(Backing::Part { file, path: ramdisk.into(), offset, bytes })
+}
+
+/// The reason for a missing image, in a machine whose kernel shows no ramdisk.
+fn no_ramdisk(image: &Image) -> String {
+    let place = &image.place;
+    if let Place::Unpacked(path) = place {
         return match image.bytes {
             Some(bytes) => format!("there is no store image {path} in the ramdisk: {}", not_whole(bytes)),
             None => format!(
@@ -69,22 +66,25 @@ fn not_there(image: &Image) -> String {
         };
     }
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let reason = if cmdline.split_whitespace().any(|word| word == RETAIN_WORD) {
+    let reason = if cmdline.split_whitespace().any(|parameter| parameter == RETAIN) {
         let release = kernel_release().unwrap_or_default();
         format!("this kernel, {release}, does not keep the ramdisk for it: build with --image-placement copy")
     } else {
         format!(
-            "{RETAIN_WORD} is missing on the command line, with which the kernel keeps the ramdisk: boot with all the words of \
-             manifest.json, or build with --image-placement copy"
+            "the command line lacks {RETAIN}, with which the kernel keeps the ramdisk: boot with all parameters of manifest.json, or \
+             build with --image-placement copy"
         )
     };
-    format!("the store image {path} was to stay where the boot loader put it, and {reason}; {}", memory::sentence(None))
+    format!(
+        "the store image {place} was to stay where the boot loader put it, and {reason}; {}",
+        memory::sentence(None)
+    )
 }
 
 /// Where the contents of the member `path` are, and their size, bytes: in the archive that begins at `likely`, if there is one,
 /// or else wherever. Archives are read from header to header. What is
 /// between them, zeros or compressed segments of whatever boot loader, is searched for the next header.
-fn locate(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
+fn search(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
     let begin = if member(ramdisk, likely)?.is_some() { likely } else { 0 };
     let mut at = begin;
     while let Some(header) = next_header(ramdisk, at, size)? {
@@ -102,7 +102,7 @@ fn locate(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Opt
         }
     }
     // Two builds in one ramdisk, of which the last one is the other.
-    if begin > 0 { locate(ramdisk, 0, size, path) } else { Ok(None) }
+    if begin > 0 { search(ramdisk, 0, size, path) } else { Ok(None) }
 }
 
 /// The place of the next header from `at` on: of what looks like one, on a multiple of four as the kernel wants it.
@@ -177,7 +177,7 @@ mod tests {
     fn found(ramdisk: &[u8], likely: u64, path: &str) -> Option<Vec<u8>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(ramdisk).unwrap();
-        let (offset, bytes) = locate(&file, likely, ramdisk.len() as u64, Path::new(path)).unwrap()?;
+        let (offset, bytes) = search(&file, likely, ramdisk.len() as u64, Path::new(path)).unwrap()?;
         let mut contents = vec![0; usize::try_from(bytes).unwrap()];
         file.read_exact_at(&mut contents, offset).unwrap();
         Some(contents)
@@ -214,8 +214,16 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let image = member("firn-retained/image", 0, b"the image");
         file.write_all(&image[..image.len() - 8]).unwrap();
-        let (offset, bytes) =
-            locate(&file, 0, image.len() as u64 - 8, Path::new("/firn-retained/image")).unwrap().unwrap();
-        assert_eq!((offset, bytes), (image.len() as u64 - 12, 9));
+        let length = image.len() as u64 - 8;
+        let (offset, bytes) = search(&file, 0, length, Path::new("/firn-retained/image")).unwrap().unwrap();
+        assert_eq!((offset, bytes), (length - 4, 9));
+        let image = |bytes| Image { place: Place::Retained("image".into()), bytes, sha256: None };
+        for (bytes, expected) in
+            [(None, "4 of 9 bytes are there"), (Some(9), "4 of 9 bytes"), (Some(8), "different builds")]
+        {
+            let error =
+                find_in(file.try_clone().unwrap(), "it", &image(bytes), None).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

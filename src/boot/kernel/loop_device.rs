@@ -8,54 +8,92 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 
-/// A file, or a part of one, that is to be a block device.
-pub struct Source {
-    /// The file, open.
-    pub file: File,
-    /// Its path.
-    pub path: String,
-    /// Where the part begins and its size, bytes; none for the whole file.
-    pub part: Option<(u64, u64)>,
+/// The bytes of a file system that is to be mounted, open.
+pub enum Backing {
+    /// A whole regular file.
+    File {
+        /// The file.
+        file: File,
+        /// Its path.
+        path: String,
+    },
+    /// A part of a regular file.
+    Part {
+        /// The file.
+        file: File,
+        /// Its path.
+        path: String,
+        /// The start of the part, bytes.
+        offset: u64,
+        /// The size of the part, bytes.
+        bytes: u64,
+    },
+    /// A block device, which is mounted without a loop device.
+    Device {
+        /// The device.
+        file: File,
+        /// Its path.
+        path: String,
+    },
 }
 
-impl Source {
-    /// Opens a file, all of which is meant.
+impl Backing {
+    /// Opens a whole regular file.
     ///
     /// # Errors
     ///
     /// Those of open(2), with the path.
     pub fn open(path: &str) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("opening {path}"))?;
-        Ok(Self { file, path: path.into(), part: None })
+        Ok(Self::File { file, path: path.into() })
     }
 
-    /// What is in it, from the first byte to the last.
+    /// The path of the file or device.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::File { path, .. } | Self::Part { path, .. } | Self::Device { path, .. } => path,
+        }
+    }
+
+    /// A reader of all bytes, from the first one.
     ///
     /// # Errors
     ///
     /// Those of lseek(2).
     pub fn read(&self) -> io::Result<impl Read> {
-        let (offset, bytes) = self.part.unwrap_or((0, u64::MAX));
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        Ok((&self.file).take(bytes))
+        let (mut file, offset, bytes) = match self {
+            Self::File { file, .. } | Self::Device { file, .. } => (file, 0, u64::MAX),
+            Self::Part { file, offset, bytes, .. } => (file, *offset, *bytes),
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file.take(bytes))
+    }
+
+    /// The block device to mount: the device itself, or a loop device over the file.
+    ///
+    /// # Errors
+    ///
+    /// A kernel without loop devices, or one that refuses this one.
+    pub fn attach(&self) -> Result<Attached> {
+        match self {
+            Self::Device { path, .. } => Ok(Attached { path: path.clone(), _device: None }),
+            // To the kernel a size of 0 is the rest of the file (`man 4 loop`).
+            Self::File { file, path } => attach(file, path, 0, 0),
+            Self::Part { file, path, offset, bytes } => attach(file, path, *offset, *bytes),
+        }
     }
 }
 
-/// A loop device over a file. Once it is mounted the mount holds it; the kernel gives it back after its last user (autoclear).
+/// A block device with a file system. The mount holds a loop device; the kernel frees it after the last unmount (autoclear).
 pub struct Attached {
-    /// Such as `/dev/loop0`.
+    /// Its path, such as `/dev/loop0`.
     pub path: String,
-    _device: LoopDevice,
+    _device: Option<LoopDevice>,
 }
 
-/// Puts a free loop device over a file or a part of it, read-only.
-///
-/// # Errors
-///
-/// A kernel without loop devices, or what the kernel refuses.
-pub fn attach(source: &Source) -> Result<Attached> {
-    let Source { file, path, part } = source;
-    let (offset, size) = part.unwrap_or_default();
+/// Attaches a free loop device to `size` bytes from `offset` on of a file, read-only.
+fn attach(file: &File, path: &str, offset: u64, size: u64) -> Result<Attached> {
     let control = LoopControl::open().context(
         "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk",
     )?;
@@ -71,5 +109,5 @@ pub fn attach(source: &Source) -> Result<Attached> {
     }
     .with_context(|| format!("attaching {path} to a loop device"))?;
     let path = device.path().context("asking /proc for the name of the loop device")?;
-    Ok(Attached { path: path.to_string_lossy().into_owned(), _device: device })
+    Ok(Attached { path: path.to_string_lossy().into_owned(), _device: Some(device) })
 }

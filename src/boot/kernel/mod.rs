@@ -1,8 +1,12 @@
-//! The kernel's interfaces: mounts, loop devices, modules, processes, memory.
+//! The kernel's interfaces: mounts, loop devices, modules, processes, memory, clocks.
 
+pub mod clock;
+pub mod coldplug;
+pub mod delete;
 pub mod loop_device;
 pub mod memory;
 pub mod modules;
 pub mod mount;
 pub mod processes;
+pub mod release;
 pub mod sys;

@@ -1,9 +1,7 @@
 //! Kernel modules, by `finit_module(2)`.
 
-use crate::boot::plan::Plan;
-use crate::boot::words::options::Options;
 use crate::formats::cmdline::{self, Words};
-use crate::formats::modules::{Index, module_name};
+use crate::formats::modules::{Index, Texts, module_name};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -20,54 +18,45 @@ const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 /// of kmod, and that of dracut.
 const SKIP_WORDS: [&str; 4] = ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
 
-/// What loads modules from the ramdisk: each once, with its parameters from the command line, unless that skips it.
+/// Loads modules of the ramdisk: each once, with its parameters from the command line, unless the command line skips it.
 pub struct Loader<'a> {
     words: &'a Words,
+    /// The directory of the modules.
     directory: &'a str,
     index: Index<'a>,
     skipped: HashSet<String>,
-    /// Names of modules that were loaded, skipped or refused.
-    done: HashSet<String>,
+    /// Names of modules that were loaded, in earlier attempts of the boot, too.
+    loaded: &'a mut HashSet<String>,
+    /// Names of modules that were loaded, skipped or refused in this attempt.
+    tried: HashSet<String>,
+    insert: Insert,
 }
 
+/// Gives a module file with its parameters to the kernel.
+type Insert = Box<dyn FnMut(&str, &str) -> Result<()>>;
+
 impl<'a> Loader<'a> {
-    /// A loader that has loaded nothing yet.
+    /// A loader of the modules in `directory`, of which `texts` are depmod's files. `loaded` are the names of those that an earlier
+    /// attempt loaded.
     #[must_use]
-    pub fn new(plan: &'a Plan, words: &'a Words) -> Self {
+    pub fn new(directory: &'a str, texts: &'a Texts, words: &'a Words, loaded: &'a mut HashSet<String>) -> Self {
         Self {
             words,
-            directory: &plan.module_directory,
-            index: Index::parse(&plan.module_texts),
+            directory,
+            index: Index::parse(texts),
             skipped: skipped(words),
-            done: HashSet::new(),
+            tried: loaded.clone(),
+            loaded,
+            insert: Box::new(insert),
         }
     }
 
-    /// Loads the plan's modules in their order, and then what the command line asks for.
-    ///
-    /// # Errors
-    ///
-    /// A module of the plan that cannot be opened or that the kernel refuses. One of the command line is a warning.
-    pub fn load_all(&mut self, plan: &Plan, options: &Options) -> Result<()> {
-        for file in &plan.modules {
-            self.load_file(file)?;
-        }
-        for name in &options.modules {
-            if !self.load(name) {
-                log::warn!(
-                    "The ramdisk has no module {name}, which firn.modules asks for: build it with --available-module {name}"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Loads what the ramdisk has for a name or an alias, and says whether it has (or the kernel, built in). A module that
-    /// fails is a warning.
+    /// Loads all modules that the ramdisk has for a name or an alias. True if there are any, or if the kernel has it built in. A module
+    /// that fails is a warning.
     pub fn load(&mut self, name: &str) -> bool {
         let order = self.index.load_order(&[name]);
         let files: Vec<_> = order.files.iter().map(|file| format!("{}/{file}", self.directory)).collect();
-        let found = order.missing.is_empty() || self.done.contains(&module_name(name));
+        let found = order.missing.is_empty() || self.tried.contains(&module_name(name));
         for file in files {
             if let Err(error) = self.load_file(&file) {
                 log::warn!("{error:#}");
@@ -76,19 +65,14 @@ impl<'a> Loader<'a> {
         found
     }
 
-    /// How many modules were loaded, skipped or refused so far.
-    pub fn count(&self) -> usize {
-        self.done.len()
-    }
-
-    /// Whether there are modules for devices to ask for.
-    pub fn has_aliases(&self) -> bool {
-        self.index.has_aliases()
-    }
-
-    fn load_file(&mut self, file: &str) -> Result<()> {
+    /// Loads a module by its absolute path in the ramdisk.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be opened or that the kernel refuses.
+    pub fn load_file(&mut self, file: &str) -> Result<()> {
         let name = module_name(file);
-        if !self.done.insert(name.clone()) {
+        if !self.tried.insert(name.clone()) {
             return Ok(());
         }
         if self.skipped.contains(&name) {
@@ -96,9 +80,9 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         let parameters = parameters(self.words, &name);
-        let load = |parameters: &str| {
+        let mut load = |parameters: &str| {
             log::info!("Loading {}", [file, parameters].join(" ").trim_end());
-            load_one(file, parameters).with_context(|| format!("loading the kernel module {file}"))
+            (self.insert)(file, parameters).with_context(|| format!("loading the kernel module {file}"))
         };
         match load(&parameters) {
             // A value that it cannot read is enough for the kernel to refuse the module.
@@ -107,12 +91,26 @@ impl<'a> Loader<'a> {
                 load("")
             }
             result => result,
-        }
+        }?;
+        self.loaded.insert(name);
+        Ok(())
+    }
+
+    /// The number of modules that were loaded, skipped or refused so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tried.len()
+    }
+
+    /// Whether there are modules for devices to ask for.
+    #[must_use]
+    pub fn has_aliases(&self) -> bool {
+        self.index.has_aliases()
     }
 }
 
 /// Loads a module. One that is loaded already is no error, and neither is a driver that finds nothing to drive.
-fn load_one(file: &str, parameters: &str) -> Result<()> {
+fn insert(file: &str, parameters: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
     let module = File::open(file).context("the ramdisk does not have it; build the ramdisk again")?;
@@ -154,6 +152,8 @@ fn parameters(words: &Words, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
 
     #[test]
     fn parameters_of_a_module() {
@@ -167,6 +167,51 @@ mod tests {
         }
         let words = Words::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
         assert_eq!(parameters(&words, "virtio_blk"), "num-vqs=1 x=2");
+    }
+
+    /// The calls of a loader, and what the kernel says to each: it refuses modules by the name of `refused`.
+    fn loader<'a>(
+        texts: &'a Texts,
+        words: &'a Words,
+        loaded: &'a mut HashSet<String>,
+        refused: &str,
+    ) -> (Loader<'a>, Calls) {
+        let calls = Calls::default();
+        let (log, refused) = (calls.clone(), refused.to_owned());
+        let mut made = Loader::new("/lib/modules/6.9", texts, words, loaded);
+        made.insert = Box::new(move |file, parameters| {
+            log.borrow_mut().push(format!("{file} {parameters}").trim_end().to_owned());
+            anyhow::ensure!(module_name(file) != refused, "Invalid argument");
+            Ok(())
+        });
+        (made, calls)
+    }
+
+    type Calls = Rc<RefCell<Vec<String>>>;
+
+    #[test]
+    fn modules_get_their_parameters_and_come_once() {
+        let texts = Texts { dep: "a.ko: b-c.ko\nb-c.ko:\nd.ko:\n".into(), ..Texts::default() };
+        let words = Words::parse(b"b_c.x=1 a.y=\"2 3\" d.z=bad firn.modules.skip=e");
+        let mut loaded = HashSet::new();
+        let (mut first, calls) = loader(&texts, &words, &mut loaded, "d");
+        assert!(first.load("a") && first.load("a") && !first.load("none"));
+        first.load_file("/x/e.ko").unwrap();
+        assert!(
+            format!("{:#}", first.load_file("/x/d.ko").unwrap_err()).starts_with("loading the kernel module /x/d.ko")
+        );
+        let lib = "/lib/modules/6.9";
+        assert_eq!(
+            *calls.borrow(),
+            [&format!("{lib}/b-c.ko x=1"), &format!("{lib}/a.ko \"y=2 3\""), "/x/d.ko z=bad", "/x/d.ko"]
+        );
+        assert_eq!(first.count(), 4);
+
+        // The next attempt of the boot loads only what failed.
+        let (mut second, calls) = loader(&texts, &words, &mut loaded, "");
+        assert!(second.load("a"));
+        second.load_file("/x/d.ko").unwrap();
+        assert_eq!(*calls.borrow(), ["/x/d.ko z=bad"]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use std::fmt;
 use std::fs;
@@ -22,8 +22,8 @@ pub struct Filesystem<'a> {
     pub attributes: MountAttrFlags,
     /// Options of this type of file system; one without a value is a flag.
     pub options: &'a [(&'a str, &'a str)],
-    /// Options that not every kernel has: left out, with a line in the log, where it refuses them.
-    pub wishes: &'a [(&'static str, &'a str)],
+    /// Options that some kernels lack: left out, with a line in the log, where the kernel refuses them.
+    pub optional: &'a [(&'static str, &'a str)],
 }
 
 /// Attributes and their names in mount(8).
@@ -55,7 +55,7 @@ impl<'a> Filesystem<'a> {
     /// A writable tmpfs.
     #[must_use]
     pub fn tmpfs(options: &'a [(&'a str, &'a str)]) -> Self {
-        Self { kind: "tmpfs", source: "tmpfs", attributes: MountAttrFlags::empty(), options, wishes: &[] }
+        Self { kind: "tmpfs", source: "tmpfs", attributes: MountAttrFlags::empty(), options, optional: &[] }
     }
 
     /// Mounts the file system on the directory `target`, made if it is not there.
@@ -64,11 +64,18 @@ impl<'a> Filesystem<'a> {
     ///
     /// What the kernel refuses, in its own words where it has any.
     pub fn mount(&self, target: &Path) -> Result<()> {
+        self.detached(target)?.attach(target)
+    }
+
+    /// Makes the mount for the directory `target` and attaches it to no directory yet: its source and options are resolved here,
+    /// its target where it is attached.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses, in its own words where it has any.
+    pub fn detached(&self, target: &Path) -> Result<Detached> {
         log::info!("Mounting: {self} {}", target.display());
-        make_directory(target)?;
-        let mount = self.create().with_context(|| format!("{self} {}", target.display()))?;
-        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .with_context(|| format!("putting the {} file system on {}", self.kind, target.display()))
+        self.create().map(Detached).with_context(|| format!("{self} {}", target.display()))
     }
 
     fn read_only(&self) -> bool {
@@ -97,13 +104,39 @@ impl<'a> Filesystem<'a> {
             };
             result.map_err(explain).with_context(|| format!("the option {key}={value}"))?;
         }
-        for (key, value) in self.wishes {
+        for (key, value) in self.optional {
             if let Err(errno) = fsconfig_set_string(&context, *key, *value) {
                 log::info!("This kernel does not take {key}={value}, going on without ({:#})", explain(errno));
             }
         }
         fsconfig_create(&context).map_err(explain)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes).map_err(explain)
+    }
+}
+
+/// A mount that is attached to no directory yet.
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// A copy of the mount at `path` and of all mounts below it, as `mount --rbind` makes it (`open_tree(2)`, kernel 5.2).
+    ///
+    /// # Errors
+    ///
+    /// Those of `open_tree(2)`, with the path.
+    pub fn copy_of(path: &str) -> Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        open_tree(CWD, path, flags).map(Self).with_context(|| format!("copying the mounts at {path}"))
+    }
+
+    /// Attaches the mount to the directory `target`, made if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Those of mkdir(2) and `move_mount(2)`, with the path.
+    pub fn attach(&self, target: &Path) -> Result<()> {
+        make_directory(target)?;
+        move_mount(&self.0, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .with_context(|| format!("attaching a mount to {}", target.display()))
     }
 }
 

@@ -7,18 +7,18 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to die; one that waits for a device does not die before it has it.
+/// How long a process may take to die; one that waits for a device dies only after that.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Buries processes that have ended and have no other parent than PID 1.
-pub fn bury_the_dead() {
+/// Reaps the processes that have ended and have no other parent than PID 1.
+pub fn reap() {
     while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
 }
 
-/// Kills what still runs of stage 1, as the scripted stage 1 does: jobs of a rescue shell, what a program left behind. A name
-/// that begins with `@` is that of a storage daemon, which the root stands on (systemd, `docs/ROOT_STORAGE_DAEMONS.md`).
+/// Kills the remaining processes of stage 1, as the scripted stage 1 does: jobs of a rescue shell, children that a program left. A
+/// name with `@` in front is that of a storage daemon, which the root needs (systemd, `docs/ROOT_STORAGE_DAEMONS.md`).
 pub fn kill_all() {
-    bury_the_dead();
+    reap();
     // Whatever has no parent is a child of PID 1: without a child there is no process, and nothing to look for.
     if !has_children() {
         return;
@@ -36,7 +36,7 @@ pub fn kill_all() {
     let end = Instant::now() + PATIENCE;
     while has_children() && others().any(|(_, name)| !name.starts_with('@')) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
-        bury_the_dead();
+        reap();
     }
 }
 

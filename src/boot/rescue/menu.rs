@@ -5,11 +5,12 @@ use crate::boot::console::kmsg;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::processes;
 use crate::boot::rescue::shell;
+use crate::boot::step::{Failed, Skippable};
 use crate::boot::words::options::{self, Options, Stop};
 use crate::boot::words::values::{Action, OnFailure};
 use crate::contract::plan;
 use crate::formats::cmdline::Words;
-use anyhow::{Error, Result};
+use anyhow::Error;
 use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -17,27 +18,50 @@ use std::time::{Duration, Instant};
 /// How many of the warnings and of the kernel's errors there is room for: a VGA screen has 25 lines.
 const LAST: usize = 4;
 
-/// Does something until it succeeds. Each time that it fails somebody decides what is next, and may mend it before.
-pub fn insist<T>(mut attempt: impl FnMut() -> Result<T>) -> T {
+/// A person's answer to a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Run the step again: the reason may be gone.
+    Again,
+    /// Go on without the step.
+    Skip,
+}
+
+/// Says why the boot failed and does what the command line asks for. Returns if a person at a console answered.
+///
+/// The kernel log gets the chain of reasons on one line. The consoles get it as a block that is not torn apart by other messages.
+#[must_use]
+pub fn fail(failed: Failed) -> Answer {
+    let offers = Offers { other_key: Some("try this step again"), skippable: failed.skippable };
+    let shell = report(&failed.error.context(failed.step));
+    menu(shell, offers)
+}
+
+/// Says which bug ended the boot and does what the command line asks for. There is nothing to try again.
+pub fn fail_for_ever(error: &Error) -> ! {
+    let shell = report(error);
     loop {
-        match attempt() {
-            Ok(value) => return value,
-            Err(error) => fail(&error, Some("try again from there")),
-        }
+        let _: Answer = menu(shell, Offers { other_key: None, skippable: Skippable::No });
     }
 }
 
-/// Says why the boot failed and does what the command line asks for. Returns if somebody at a console chose to go on, which
-/// is offered when there is an `onward`, a word on what that does.
-///
-/// The kernel log gets the chain of reasons on one line, the consoles get it as a block that is not torn apart by other
-/// messages.
-pub fn fail(error: &Error, onward: Option<&str>) {
+/// Stops the boot where the command line asks for it (`boot.debug1` and others), until a person goes on.
+pub fn stop(options: &Options, at: Stop) {
+    if options.stops.contains(&at) {
+        log::info!("Stopping, as the command line asks");
+        consoles::say("\n\n  firn-init: the boot stops here, as the command line asks.\n");
+        let _: Answer =
+            menu(options.shell, Offers { other_key: Some("go on with the boot"), skippable: Skippable::No });
+    }
+}
+
+/// Shows the reasons. Ends the machine if that is asked for and nobody is there; otherwise says whether a shell is allowed.
+fn report(error: &Error) -> bool {
     let screen = screen(error);
     log::error!("The boot failed: {error:#}");
     let line = fs::read("/proc/cmdline").unwrap_or_default();
     let (options, _) = options::parse(&Words::parse(&line));
-    // Without /proc there is no telling: then the kernel shall decide.
+    // Without /proc there is no telling: then the kernel decides.
     let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
     let ending = ending(&options, panics);
     consoles::say(&screen);
@@ -48,16 +72,7 @@ pub fn fail(error: &Error, onward: Option<&str>) {
         Action::PowerOff => end(RebootMode::RB_POWER_OFF),
         Action::Reboot => end(RebootMode::RB_AUTOBOOT),
     }
-    menu(options.shell, onward);
-}
-
-/// Stops the boot where the command line asks for it (`boot.debug1` and others), until somebody chose to go on.
-pub fn stop(options: &Options, at: Stop) {
-    if options.stops.contains(&at) {
-        log::info!("Stopping, as the command line asks");
-        consoles::say("\n\n  firn-init: the boot stops here, as the command line asks.\n");
-        menu(options.shell, Some("go on with the boot"));
-    }
+    options.shell
 }
 
 /// What is asked for, and otherwise what an administrator would expect: with a shell asked for there is somebody to use it;
@@ -86,15 +101,26 @@ fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
     ask(&text, Some(Duration::from_secs(seconds))).is_some()
 }
 
+/// What the menu offers apart from a shell and the reboot.
+#[derive(Clone, Copy)]
+struct Offers {
+    /// The effect of every other key, if there is one.
+    other_key: Option<&'static str>,
+    skippable: Skippable,
+}
+
+/// What a person types to start a system that was not activated.
+const WITHOUT: &str = "without activation";
+
 /// Asks what to do, until the answer is to go on.
-fn menu(shell_allowed: bool, onward: Option<&str>) {
+fn menu(shell_allowed: bool, offers: Offers) -> Answer {
     let no_shell = match (shell_allowed, shell::exists()) {
         (true, true) => None,
         (true, false) => Some("the ramdisk has none; firn build --rescue-shell packs one"),
         (false, _) => Some("boot.shell_on_fail on the command line would allow one"),
     };
     loop {
-        let Some((key, terminal)) = ask(&choices(no_shell, onward), None) else { continue };
+        let Some((key, terminal)) = ask(&choices(no_shell, offers), None) else { continue };
         log::info!("Somebody at {terminal} chose {:?}", char::from(key));
         let shell = match key {
             b'r' => {
@@ -104,7 +130,12 @@ fn menu(shell_allowed: bool, onward: Option<&str>) {
             b'i' if no_shell.is_none() => shell::run(&terminal),
             b'f' if no_shell.is_none() => shell::replace_this_process(&terminal).map(|never| match never {}),
             b'i' | b'f' => Ok(()),
-            _ if onward.is_some() => return,
+            b's' => match offers.skippable {
+                Skippable::ByKey => return Answer::Skip,
+                Skippable::InWords if typed(WITHOUT) => return Answer::Skip,
+                Skippable::InWords | Skippable::No => Ok(()),
+            },
+            _ if offers.other_key.is_some() => return Answer::Again,
             _ => Ok(()),
         };
         if let Err(error) = shell {
@@ -113,25 +144,46 @@ fn menu(shell_allowed: bool, onward: Option<&str>) {
     }
 }
 
-/// What the consoles show below the reasons.
-fn choices(no_shell: Option<&str>, onward: Option<&str>) -> String {
+/// The lines below the reasons.
+fn choices(no_shell: Option<&str>, offers: Offers) -> String {
     let shell = match no_shell {
         None => "  i  a shell; firn-init waits for its end\n  f  a shell in place of firn-init, as process 1".into(),
         Some(reason) => format!("  There is no shell: {reason}."),
     };
-    let onward = onward.map_or(String::new(), |onward| format!("  *  any other key: {onward}\n"));
-    format!("\n{shell}\n  r  reboot\n{onward}\n")
+    let skip = match offers.skippable {
+        Skippable::No => String::new(),
+        Skippable::ByKey => "  s  go on without this step\n".into(),
+        Skippable::InWords => format!("  s  start a system that is not activated; asks for the words: {WITHOUT}\n"),
+    };
+    let other = offers.other_key.map_or(String::new(), |effect| format!("  *  any other key: {effect}\n"));
+    format!("\n{shell}\n  r  reboot\n{skip}{other}\n")
+}
+
+/// Whether a person types these words and Enter. What they type is shown.
+fn typed(words: &str) -> bool {
+    let mut prompt = format!("\n  Type \"{words}\" and Enter: ");
+    let mut line = Vec::new();
+    loop {
+        let Some((key, _)) = ask(&prompt, None) else { continue };
+        if matches!(key, b'\r' | b'\n') {
+            consoles::say("\n");
+            return line == words.as_bytes();
+        }
+        line.push(key);
+        prompt = char::from(key).to_string();
+    }
 }
 
 /// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor
-/// is half of an arrow key. Meanwhile processes without a parent are buried, as their new parent has to.
+/// is half of an arrow key. Meanwhile it reaps processes, as the parent of those
+/// without one has to.
 fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
     // In this order: an answer that comes as soon as the text is there must not be thrown away.
     let (mut keyboards, start) = (Keyboards::listen(), Instant::now());
     consoles::say(text);
     while limit.is_none_or(|limit| start.elapsed() < limit) {
-        processes::bury_the_dead();
+        processes::reap();
         match keyboards.key(Duration::from_secs(1)) {
             Some((ESCAPE, _)) => {
                 std::thread::sleep(Duration::from_millis(50));
@@ -201,6 +253,25 @@ mod tests {
         );
         assert_eq!(block("kernel", &[]), "");
         assert_eq!(line("because", "one\ntwo\n"), "        because  one\n                 two\n");
+    }
+
+    #[test]
+    fn every_step_can_be_tried_again_and_activation_is_left_out_in_words_only() {
+        let offers = |skippable| choices(None, Offers { other_key: Some("try this step again"), skippable });
+        for (skippable, expected) in [
+            (Skippable::No, None),
+            (Skippable::ByKey, Some("  s  go on without this step")),
+            (
+                Skippable::InWords,
+                Some("  s  start a system that is not activated; asks for the words: without activation"),
+            ),
+        ] {
+            let shown = offers(skippable);
+            assert!(shown.contains("  *  any other key: try this step again\n"), "{shown}");
+            assert_eq!(shown.lines().find(|line| line.starts_with("  s")), expected);
+        }
+        let bug = choices(Some("no"), Offers { other_key: None, skippable: Skippable::No });
+        assert_eq!(bug, "\n  There is no shell: no.\n  r  reboot\n\n");
     }
 
     #[test]

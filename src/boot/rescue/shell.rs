@@ -22,7 +22,7 @@ pub fn exists() -> bool {
     Path::new(SHELL).exists()
 }
 
-/// Runs a shell on a terminal until it ends, and buries what ends meanwhile.
+/// Runs a shell on a terminal until it ends, and reaps what ends meanwhile.
 ///
 /// It is a child with a session of its own, so that it has job control and can be left again: PID 1 cannot without a kernel
 /// panic.

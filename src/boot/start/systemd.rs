@@ -1,7 +1,7 @@
 //! What the systemd of an initramfs leaves to the systemd that it executes: here, when the initramfs began, by which
 //! `systemd-analyze` shows how long it took.
 
-use crate::boot::step::microseconds;
+use crate::boot::kernel::clock::microseconds;
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::time::ClockId;

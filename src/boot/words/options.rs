@@ -1,4 +1,4 @@
-//! What the kernel command line asks of stage 1: firn's own words ([`crate::contract::plan::WORDS`] describes them), those of NixOS'
+//! What the kernel command line asks of stage 1: firn's own words ([`crate::contract::plan::PARAMETERS`] describes them), those of NixOS'
 //! scripted stage 1 (nixpkgs, `system/boot/stage-1-init.sh`), and of dracut's (`man 7 dracut.cmdline`) those that ask for
 //! the same.
 //!
@@ -7,7 +7,8 @@
 
 use crate::boot::console::kmsg;
 use crate::boot::words::values::{Action, OnFailure, flag, host_id, number, size};
-use crate::contract::plan::{MAX_IMAGES, PREFIX, WORDS};
+use crate::contract::parameters::{PARAMETERS, PREFIX};
+use crate::contract::plan::MAX_IMAGES;
 use crate::formats::cmdline::Words;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
@@ -230,7 +231,7 @@ impl Limits {
 
 /// The known word that takes the fewest changes to get to.
 fn nearest(name: &str) -> &'static str {
-    WORDS.iter().map(|(word, _)| *word).min_by_key(|word| strsim::levenshtein(word, name)).unwrap_or_default()
+    PARAMETERS.iter().map(|(word, _)| *word).min_by_key(|word| strsim::levenshtein(word, name)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -261,7 +262,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(parsed(line), (options, vec![]));
-        for (word, _) in WORDS {
+        for (word, _) in PARAMETERS {
             assert!(line.contains(&format!(" {word}=")), "{word}");
         }
     }

@@ -72,7 +72,8 @@ pub fn describe(
     files: &[Entry],
 ) -> Manifest {
     let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let images = plan.images.iter().map(|image| StoreImage { file: file(&image.path), path: image.path.clone() });
+    let images = plan.images.iter().map(|image| image.place.path());
+    let images = images.map(|path| StoreImage { file: file(&path), path });
     Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),

@@ -7,9 +7,10 @@ use crate::build::output::directory::Output;
 use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::modules::Packed;
 use crate::build::store::packing::Profile;
-use crate::contract::plan::{PAGE, PATH, Plan};
+use crate::contract::plan::{PATH, Plan};
 use crate::formats::compression::Compression;
 use crate::formats::cpio::{self, Node, Tree};
+use crate::formats::newc::PAGE;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
@@ -99,7 +100,7 @@ pub fn write(
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
             let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-            archive.file(&image.path, 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
+            archive.file(&image.place.path(), 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
         }
         archive.finish()?;
         step.done();
@@ -152,6 +153,7 @@ mod tests {
     use super::*;
 
     use crate::build::output::directory::Directory;
+    use crate::contract::place::Place;
     use crate::contract::plan::{IMAGE, Image, VERSION};
     use std::fs;
     use std::process::{Command, Stdio};
@@ -177,11 +179,12 @@ mod tests {
         let module = Packed { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
         let plan = Plan {
             version: VERSION,
+            firn: String::new(),
             kernel_release: "6.9".into(),
             init: "/init".into(),
             start: None,
             modules: vec![module.path.clone()],
-            images: vec![Image { path: IMAGE.into(), bytes: 8, sha256: String::new() }],
+            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256: String::new() }],
             database: None,
             verify: false,
             host_id: None,

@@ -2,7 +2,8 @@
 
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config, kernel_has_etc_overlay};
-use crate::contract::plan::{RAMFS_WORD, RETAIN_WORD, Start};
+use crate::contract::parameters::{RAMFS, RETAIN};
+use crate::contract::plan::Start;
 use crate::formats::kernel_image;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
@@ -50,10 +51,10 @@ impl System {
         let mut words = vec![format!("init={}", self.init)];
         words.extend(self.kernel_params.iter().cloned());
         if !self.kernel_params.iter().any(|word| word.starts_with("rootfstype=")) {
-            words.push(RAMFS_WORD.into());
+            words.push(RAMFS.into());
         }
-        if retain && !self.kernel_params.iter().any(|word| word == RETAIN_WORD) {
-            words.push(RETAIN_WORD.into());
+        if retain && !self.kernel_params.iter().any(|word| word == RETAIN) {
+            words.push(RETAIN.into());
         }
         words.join(" ")
     }

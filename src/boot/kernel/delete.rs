@@ -1,0 +1,79 @@
+//! Deletes a whole file system, by descriptor.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use std::ffi::CStr;
+
+/// Deletes the files of the initramfs. The store image goes, too: the loop device holds its contents. A file that cannot be deleted
+/// is only a warning: it costs memory and nothing else.
+pub fn empty(initramfs: &OwnedFd) {
+    match fstat(initramfs) {
+        Ok(status) => delete_below(initramfs, status.st_dev),
+        Err(errno) => log::warn!("Emptying the initramfs: {errno}"),
+    }
+}
+
+/// Deletes everything in `directory` that lies on the same file system. By descriptor, so that no path can lead out of it.
+fn delete_below(directory: &OwnedFd, device: u64) {
+    let entries = match Dir::read_from(directory) {
+        Ok(entries) => entries,
+        Err(errno) => return log::warn!("Emptying the initramfs: reading a directory: {errno}"),
+    };
+    for entry in entries {
+        let result = entry.and_then(|entry| delete(directory, entry.file_name(), device));
+        if let Err(errno) = result {
+            log::warn!("Emptying the initramfs: {errno}");
+        }
+    }
+}
+
+fn delete(directory: &OwnedFd, name: &CStr, device: u64) -> rustix::io::Result<()> {
+    if matches!(name.to_bytes(), b"." | b"..") {
+        return Ok(());
+    }
+    let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if status.st_dev != device {
+        return Ok(());
+    }
+    if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
+        return unlinkat(directory, name, AtFlags::empty());
+    }
+    delete_below(&open_directory(directory, name)?, device);
+    unlinkat(directory, name, AtFlags::REMOVEDIR)
+}
+
+/// Opens a directory, and no symlink: one that took the place of the directory meanwhile would lead out of the file system.
+fn open_directory(at: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::CWD;
+    use rustix::io::Errno;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn open(path: &std::path::Path) -> OwnedFd {
+        openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn nothing_behind_a_symlink_is_deleted() {
+        let work = tempfile::tempdir().unwrap();
+        let (initramfs, other) = (work.path().join("initramfs"), work.path().join("other"));
+        fs::create_dir_all(initramfs.join("a/b")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(initramfs.join("a/b/file"), "").unwrap();
+        fs::write(other.join("file"), "").unwrap();
+        symlink(&other, initramfs.join("a/link")).unwrap();
+        symlink(&other, initramfs.join("link")).unwrap();
+        // The symlink may come between the look at a directory and its opening.
+        assert_eq!(open_directory(&open(&initramfs), c"link").unwrap_err(), Errno::NOTDIR);
+        open_directory(&open(&initramfs), c"a").unwrap();
+        empty(&open(&initramfs));
+        assert_eq!(fs::read_dir(&initramfs).unwrap().count(), 0);
+        assert!(other.join("file").exists());
+    }
+}

@@ -1,0 +1,73 @@
+//! Where stage 1 finds a store image, and the part of the ramdisk that the kernel does not unpack.
+
+use crate::formats::newc::{HEADER, PAGE, TRAILER};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where a store image is when stage 1 looks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A file of the initramfs, which the kernel unpacks: its absolute path. It may be a symlink.
+    Unpacked(String),
+    /// A member of the ramdisk that the kernel leaves where the boot loader puts it: its name below [`RETAINED`].
+    Retained(String),
+}
+
+/// The directory of the ramdisk for retained store images. No ramdisk has an entry for it, so the kernel passes over its files
+/// (`do_name`, init/initramfs.c), and stage 1 mounts them where the boot loader puts the ramdisk.
+pub const RETAINED: &str = "/firn-retained";
+
+/// The ramdisk as the boot loader puts it into memory, with [`RETAIN`](super::parameters::RETAIN) on the command line (Linux 6.8,
+/// `do_populate_rootfs` in init/initramfs.c).
+pub const INITRD: &str = "/sys/firmware/initrd";
+
+impl Place {
+    /// The place of an image by its absolute path in the ramdisk, as `firn.store=` gives it.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        match path.strip_prefix(RETAINED).and_then(|rest| rest.strip_prefix('/')) {
+            Some(name) => Self::Retained(name.into()),
+            None => Self::Unpacked(path.into()),
+        }
+    }
+
+    /// The absolute path of the image's member in the ramdisk.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unpacked(path) => f.write_str(path),
+            Self::Retained(name) => write!(f, "{RETAINED}/{name}"),
+        }
+    }
+}
+
+/// The size of the archive of retained images of these sizes, bytes: each begins on a page, its header fills a page before it, and the
+/// trailer ends the archive. The builder makes it so, as the last part of the ramdisk; stage 1 looks there first.
+pub fn archive_bytes(images: impl IntoIterator<Item = u64>) -> u64 {
+    let members: u64 = images.into_iter().map(|bytes| PAGE + bytes.next_multiple_of(PAGE)).sum();
+    members + (HEADER + TRAILER.len() + 1).next_multiple_of(4) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_by_path() {
+        for (path, place) in [
+            ("/nix-store.squashfs", Place::Unpacked("/nix-store.squashfs".into())),
+            ("/firn-retained/a.erofs", Place::Retained("a.erofs".into())),
+            ("/firn-retained-not/a", Place::Unpacked("/firn-retained-not/a".into())),
+        ] {
+            assert_eq!(Place::of_path(path), place);
+            assert_eq!(place.path(), path);
+        }
+    }
+}
