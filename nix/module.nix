@@ -1,7 +1,7 @@
-# In the place of nixpkgs' installer/netboot/netboot.nix: the same options and outputs, with firn-init for stage 1.
+# Replaces nixpkgs' installer/netboot/netboot.nix: the same options and outputs, but stage 1 is firn-init.
 #
-# What depends on what: the toplevel on the options here that become kernel parameters; the store image on the toplevel; the build
-# on both. Nothing leads back.
+# The toplevel depends on the options here that become kernel parameters, the store image on the toplevel, the build on both. The
+# toplevel must not depend on firn or on an output: that would be an infinite recursion.
 {
   imports = [
     ./module/options.nix
@@ -12,6 +12,6 @@
     ./module/image.nix
   ];
 
-  # Also where netboot-minimal.nix and others import it.
+  # Even if another module, such as netboot-minimal.nix, imports it.
   disabledModules = [ "installer/netboot/netboot.nix" ];
 }

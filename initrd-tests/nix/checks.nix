@@ -1,4 +1,4 @@
-# What nix/module.nix makes of configurations: by name, whatever is not as expected. Nothing is built.
+# Evaluates nix/module.nix with many configurations and lists the checks that fail. Nothing is built.
 {
   lib ? import ./lib.nix,
 }:

@@ -1,4 +1,4 @@
-# What the configuration says of the boot: mounts, kernel modules, kernel parameters, no boot loader.
+# The settings for the boot: mounts, kernel modules and kernel parameters.
 {
   config,
   lib,
@@ -19,11 +19,11 @@ let
 in
 {
   config = {
-    # Its menu would be made of the toplevel, which is made of it.
+    # As in netboot.nix: a boot from memory needs no boot menu, and building one would be a cyclic dependency.
     boot.loader.grub.enable = false;
     boot.loader.timeout = 10;
 
-    # firn-init mounts these itself. They are here for the running system, whose fstab is made of them.
+    # firn-init mounts these file systems without this. NixOS makes the fstab of the running system from it.
     fileSystems."/" = lib.mkImageMediaOverride {
       fsType = "tmpfs";
       options = [ "mode=0755" ];
@@ -37,7 +37,7 @@ in
       ]
       ++ lib.optional (cfg.format == "squashfs" && kernelAtLeast "6.2") "threads=multi";
       neededForBoot = true;
-      # NixOS knows that a squashfs has none, and of an erofs it does not.
+      # NixOS knows that a squashfs has no fsck, but does not know it of an erofs.
       noCheck = true;
     };
 
@@ -72,8 +72,8 @@ in
       "overlay"
     ];
 
-    # Those without which the image would not be found are here, and not only in what firn makes, for whoever puts a command line
-    # together of boot.kernelParams.
+    # firn writes the parameters that it needs into its own command lines. They are here as well for configurations that make a
+    # command line from boot.kernelParams: without them stage 1 does not find the store image.
     boot.kernelParams = [
       "rootfstype=ramfs"
     ]

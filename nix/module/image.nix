@@ -1,4 +1,4 @@
-# The image of newer nixpkgs (25.05), which have options for its name.
+# system.build.image and the options for its name, which nixpkgs 25.05 and newer have.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# What this nixpkgs and the configuration have, for the parts of the module.
+# Differences between versions of nixpkgs, and what a configuration says about them. The parts of the module import this file.
 {
   lib,
   modulesPath,
@@ -6,12 +6,12 @@
 }:
 
 rec {
-  # Newer nixpkgs name images by options (25.05), which netboot.nix imports.
+  # nixpkgs 25.05 and newer have options for the names of images. Its netboot.nix imports them.
   imageOptions = modulesPath + "/image/file-options.nix";
   hasImageOptions = builtins.pathExists imageOptions;
 
-  # The value of an option that not every nixpkgs has. One that was removed or renamed is still declared, but invisible, and may
-  # throw when it is read.
+  # The value of an option that not every nixpkgs has. A removed or renamed option is still declared (nixpkgs' lib/modules.nix,
+  # mkRemovedOptionModule), but it is invisible, and reading it may throw.
   optionValue =
     path: default:
     let
@@ -22,13 +22,14 @@ rec {
     else
       default;
 
-  # Definitions of an option by anybody but nixpkgs itself. Its default counts as where it is declared.
+  # The definitions of an option, except those in nixpkgs itself. A default has the file that declares the option.
   byOthers =
     path:
     lib.filter (definition: !lib.hasPrefix (toString modulesPath) (toString definition.file)) (
       (lib.attrByPath path { } options).definitionsWithLocations or [ ]
     );
 
-  # The machine that `nixos-rebuild build-vm` makes of a configuration mounts and registers its host's store, in NixOS' own stage 1.
+  # Whether this is the virtual machine of `nixos-rebuild build-vm`: nixpkgs' qemu-vm.nix declares this option. The machine boots
+  # with NixOS' own stage 1, which mounts and registers the store of its host.
   isVm = lib.isOption (lib.attrByPath [ "virtualisation" "useDefaultFilesystems" ] null options);
 }

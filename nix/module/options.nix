@@ -1,4 +1,4 @@
-# The options: those of nixpkgs' netboot.nix, and netboot.firn.
+# The options: those of nixpkgs' netboot.nix, and netboot.firn.*.
 {
   config,
   lib,
@@ -15,7 +15,7 @@ in
       type = types.listOf types.path;
       example = literalExpression "[ pkgs.stdenv ]";
       description = ''
-        Store paths that are in the store image with their closures, beside the system itself.
+        Store paths to pack into the store image, each with its closure. The system itself is always in the image.
       '';
     };
 
@@ -24,7 +24,7 @@ in
       default = "zstd -Xcompression-level 19";
       example = "zstd -Xcompression-level 6";
       description = ''
-        How a squashfs is compressed, in the words of mksquashfs.
+        Compression of a squashfs: a compressor and its options, written as mksquashfs expects them after `-comp`.
       '';
     };
 
@@ -32,21 +32,21 @@ in
       package = mkOption {
         type = types.package;
         default = pkgs.buildPackages.callPackage ../package.nix { };
-        defaultText = literalExpression "firn, built by this nixpkgs";
+        defaultText = literalExpression "firn, built with this nixpkgs";
         example = literalExpression "inputs.firn.packages.x86_64-linux.firn";
         description = ''
-          The builder, a program of the build machine. It takes a Rust of 1.91 or newer to build it; a configuration with an older
-          nixpkgs takes it from the flake.
+          The builder, a program that runs on the build machine. firn needs Rust 1.91 or newer. If this nixpkgs has an older one,
+          use the package of firn's flake.
         '';
       };
 
       init = mkOption {
         type = types.path;
         default = "${pkgs.pkgsStatic.callPackage ../package.nix { builder = false; }}/bin/firn-init";
-        defaultText = literalExpression "firn-init, built by pkgsStatic of this nixpkgs";
+        defaultText = literalExpression "firn-init, built with pkgsStatic of this nixpkgs";
         example = literalExpression ''"''${inputs.firn.packages.x86_64-linux.firn-init}/bin/firn-init"'';
         description = ''
-          The static firn-init that becomes PID 1 of the ramdisk.
+          The static firn-init, which becomes PID 1 of the ramdisk.
         '';
       };
 
@@ -58,7 +58,7 @@ in
         default = "squashfs";
         example = "erofs";
         description = ''
-          The file system of the store image: squashfs is the smaller one, erofs is read several times faster.
+          File system of the store image. A squashfs is smaller; an erofs is read several times faster.
         '';
       };
 
@@ -67,7 +67,8 @@ in
         default = "lz4hc,12";
         example = "none";
         description = ''
-          How an erofs is compressed, in the words of mkfs.erofs -z, or `none`. A squashfs has {option}`netboot.squashfsCompression`.
+          Compression of an erofs, written as `mkfs.erofs -z` expects it, or `none`. For a squashfs see
+          {option}`netboot.squashfsCompression`.
         '';
       };
 
@@ -76,7 +77,7 @@ in
         default = null;
         example = "256K";
         description = ''
-          How much of the store is compressed at a time, 4K to 1M. By default squashfs has 1M and erofs 64K.
+          How much of the store is compressed at a time, from 4K to 1M. The default is 1M for squashfs and 64K for erofs.
         '';
       };
 
@@ -85,9 +86,8 @@ in
         default = null;
         example = "2G";
         description = ''
-          The largest that a store image may be. A store that takes more is packed as several images, and
-          `system.build.squashfsStore` is a directory of them then. By default 2 GiB less a byte, the most
-          that every kernel unpacks.
+          Maximum size of a store image. A larger store is packed as several images, and `system.build.squashfsStore` is then a
+          directory of images. The default is 2 GiB minus one byte, the largest file that every kernel can unpack.
         '';
       };
 
@@ -96,7 +96,8 @@ in
         default = false;
         example = true;
         description = ''
-          Leave the system's kernel and NixOS' own ramdisk out of the store image: firn and the boot loader bring theirs.
+          Leave the system's kernel and NixOS' own ramdisk out of the store image. A machine that boots from memory does not need
+          them there: the boot loader gets its own copy of the kernel and firn's ramdisk.
         '';
       };
 
@@ -108,7 +109,8 @@ in
         default = "prebuilt";
         example = "load";
         description = ''
-          When the Nix database of the store is made: now, or at every boot by the system's own Nix.
+          When the Nix database of the store is made: by the build (`prebuilt`), or by the system's own Nix at every boot
+          (`load`).
         '';
       };
 
@@ -122,8 +124,12 @@ in
         default = "prebuilt";
         example = "required";
         description = ''
-          How the store is registered with Nix at boot: by the database of the ramdisk, or by the system's Nix if there is none
-          (`prebuilt`); by the system's Nix (`load`); as `prebuilt`, and the boot fails without (`required`); not (`none`).
+          How stage 1 makes the store known to Nix:
+
+          - `prebuilt`: with the database in the ramdisk, or as with `load` if the ramdisk has no database;
+          - `load`: with the system's own Nix;
+          - `required`: as with `prebuilt`, but the boot fails if the registration fails;
+          - `none`: not at all.
         '';
       };
 
@@ -132,7 +138,7 @@ in
         default = false;
         example = true;
         description = ''
-          Have every boot read the whole store image and compare it with its SHA-256 before it is mounted.
+          At every boot, read the whole store image and compare it with its SHA-256 before it is mounted.
         '';
       };
 
@@ -144,8 +150,9 @@ in
         default = "auto";
         example = "copy";
         description = ''
-          Where stage 1 has the store image: with `auto` it stays where the boot loader put it if the kernel is 6.8 or newer, which
-          takes half of the memory; with `copy` the kernel unpacks it.
+          Where the store image is in memory during the boot. With `auto` and Linux 6.8 or newer it stays where the boot loader
+          put it, so the machine needs about half as much memory to boot. With `copy`, and with older kernels, the kernel unpacks
+          it.
         '';
       };
 
@@ -154,7 +161,7 @@ in
         default = null;
         example = "80%";
         description = ''
-          How much of the memory what is written to the store may take. By default half of it.
+          How much memory the writable layer of the Nix store may use. The default is half of the memory.
         '';
       };
 
@@ -163,7 +170,7 @@ in
         default = null;
         example = "4g";
         description = ''
-          How much of the memory the root may take. By default half of it.
+          How much memory the root file system may use. The default is half of the memory.
         '';
       };
 
@@ -172,7 +179,8 @@ in
         default = null;
         example = literalExpression ''"''${pkgs.pkgsStatic.busybox}/bin/busybox"'';
         description = ''
-          A static busybox for the menu of a boot that failed. It is offered if `boot.shell_on_fail` is on the kernel command line.
+          A static busybox for the rescue menu, which appears when a boot fails. The menu offers a shell if `boot.shell_on_fail`
+          is on the kernel command line.
         '';
       };
 
@@ -181,7 +189,7 @@ in
         default = [ ];
         example = [ "virtio_blk" ];
         description = ''
-          Kernel modules that every boot loads in stage 1, beside those of {option}`boot.initrd.kernelModules`.
+          Kernel modules that stage 1 loads at every boot, in addition to {option}`boot.initrd.kernelModules`.
         '';
       };
 
@@ -190,7 +198,7 @@ in
         default = [ ];
         example = [ "nvme" ];
         description = ''
-          Kernel modules that stage 1 loads if a device of the machine asks for them, beside those of
+          Kernel modules that stage 1 loads if a device of the machine asks for them, in addition to
           {option}`boot.initrd.availableKernelModules`.
         '';
       };
@@ -200,7 +208,7 @@ in
         default = [ ];
         example = literalExpression ''[ "''${pkgs.microcode-amd}/amd-ucode.img" ]'';
         description = ''
-          Ready-made segments of the ramdisk before firn's own, beside those of {option}`boot.initrd.prepend`.
+          Ready-made ramdisk segments to put before firn's own, in addition to {option}`boot.initrd.prepend`.
         '';
       };
 
@@ -209,8 +217,9 @@ in
         default = [ ];
         example = literalExpression "[ ./host.cpio ]";
         description = ''
-          Ready-made segments of the ramdisk after firn's own: cpio archives, whose files below `/firn/root` are in the root of the
-          running system. They are in the Nix store, where everybody can read them.
+          Ready-made ramdisk segments to put after firn's own: cpio archives. Files below `/firn/root` in them are copied to the
+          root of the running system. The archives are in the Nix store, where every user can read them: do not put secrets into
+          them.
         '';
       };
 
@@ -220,8 +229,8 @@ in
           default = false;
           example = true;
           description = ''
-            Have iPXE fetch the store image as a file of its own and put it into the ramdisk. All that it fetches is in
-            `system.build.netbootIpxeTree`.
+            Let iPXE fetch the store image as a separate file and add it to the ramdisk. `system.build.netbootIpxeTree` has all
+            files that iPXE fetches.
           '';
         };
 
@@ -230,7 +239,7 @@ in
           default = null;
           example = "http://boot.example.org/nixos";
           description = ''
-            Where kernel and ramdisk will be for iPXE, if that is not beside the script.
+            URL of the directory with the kernel and the ramdisk, if it is not the directory of the iPXE script.
           '';
         };
       };
@@ -242,7 +251,7 @@ in
           defaultText = literalExpression "the stub of config.systemd.package";
           example = literalExpression ''"''${pkgs.systemdUkify}/lib/systemd/boot/efi/linuxx64.efi.stub"'';
           description = ''
-            systemd's stub for `system.build.netbootUki`.
+            systemd's EFI stub for `system.build.netbootUki`.
           '';
         };
 
@@ -251,7 +260,7 @@ in
           default = "";
           example = "firn.verify=full";
           description = ''
-            More words for the kernel command line of `system.build.netbootUki`, which nobody can add to later.
+            More kernel parameters for `system.build.netbootUki`. Under Secure Boot nobody can change them later.
           '';
         };
 
@@ -260,8 +269,8 @@ in
           default = false;
           example = true;
           description = ''
-            Leave the store image out of `system.build.netbootUki`, for a boot loader that brings it as a ramdisk of its own. Takes the
-            stub of systemd 261 or newer.
+            Leave the store image out of `system.build.netbootUki`. The boot loader then has to load it as a ramdisk. This needs
+            the stub of systemd 261 or newer.
           '';
         };
       };
@@ -274,8 +283,8 @@ in
         ];
         example = [ "/var/lib/tailscale/tailscaled.state" ];
         description = ''
-          Files of the host that `kexec/run` of `system.build.kexecInstallerTarball` carries over into the new system, to the same
-          place: paths, with `*` for what a shell finds. The keys that may log in as root are carried over in any case.
+          Files of the old system that `kexec/run` of `system.build.kexecInstallerTarball` copies to the same paths of the new
+          system. `*` matches as in a shell. The SSH keys that may log in as root are always copied.
         '';
       };
     };

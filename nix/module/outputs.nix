@@ -1,4 +1,4 @@
-# The outputs, config.system.build.*: each is one call of firn.
+# The outputs: config.system.build.*.
 {
   config,
   lib,
@@ -15,33 +15,34 @@ let
   inherit (config.system.build) toplevel;
   inherit (pkgs.stdenv.hostPlatform) system;
 
-  words = name: values: lib.concatMap (value: [ name (toString value) ]) values;
-  word = name: value: lib.optionals (value != null) [ name (toString value) ];
+  # Arguments of firn: an option that is repeated for each value, one that is left out if the value is null, one without a value.
+  repeated = name: values: lib.concatMap (value: [ name (toString value) ]) values;
+  optional = name: value: lib.optionals (value != null) [ name (toString value) ];
   flag = name: wanted: lib.optional wanted name;
 
-  # Every output is one call of firn, which finds its tools by itself.
+  # A derivation that calls firn. The package of firn brings the tools that it runs.
   make =
     name: attributes: script:
     pkgs.runCommand name (attributes // { nativeBuildInputs = [ cfg.package ]; }) script;
   firn = arguments: "firn ${lib.escapeShellArgs arguments}";
 
-  storeWords = [
+  storeArguments = [
     "${toplevel}"
     "--closure-info"
     "${pkgs.closureInfo { rootPaths = config.netboot.storeContents; }}"
   ]
   ++ flag "--without-kernel" cfg.withoutKernel;
 
-  packingWords = [
+  packingArguments = [
     "--format"
     cfg.format
     "--compression"
     (if cfg.format == "squashfs" then config.netboot.squashfsCompression else cfg.erofsCompression)
   ]
-  ++ word "--block-size" cfg.blockSize
-  ++ word "--max-image" cfg.maxImage;
+  ++ optional "--block-size" cfg.blockSize
+  ++ optional "--max-image" cfg.maxImage;
 
-  # Of what compresses the ramdisks of NixOS, firn knows these by the same names, and has its own in place of others.
+  # The compressors of NixOS' ramdisks that firn knows by the same names. Instead of any other, firn uses zstd.
   compressor =
     let
       name = optionValue [ "boot" "initrd" "compressor" ] "zstd";
@@ -58,21 +59,20 @@ let
     else
       "zstd";
 
-  # Modules beside those that firn always packs, for which stage 1 need not look at the machine's devices, and without those that
-  # are not to be loaded.
-  others =
+  # The modules of a list that firn has to be told about: not the ones that it always packs, and none that is blacklisted.
+  additional =
     names:
     let
-      left = [
+      omitted = [
         cfg.format
         "loop"
         "overlay"
       ]
       ++ optionValue [ "boot" "blacklistedKernelModules" ] [ ];
     in
-    lib.unique (lib.filter (name: !lib.elem name left) names);
+    lib.unique (lib.filter (name: !lib.elem name omitted) names);
 
-  ramdiskWords = [
+  ramdiskArguments = [
     "--firn-init"
     "${cfg.init}"
     "--compressor"
@@ -82,26 +82,26 @@ let
     "--image-placement"
     cfg.imagePlacement
   ]
-  ++ words "--module" (others (config.boot.initrd.kernelModules ++ cfg.modules))
-  ++ words "--available-module" (others (config.boot.initrd.availableKernelModules ++ cfg.availableModules))
-  ++ word "--rescue-shell" cfg.rescueShell
-  ++ words "--prepend" (optionValue [ "boot" "initrd" "prepend" ] [ ] ++ cfg.prepend)
-  ++ words "--append" cfg.append
+  ++ repeated "--module" (additional (config.boot.initrd.kernelModules ++ cfg.modules))
+  ++ repeated "--available-module" (additional (config.boot.initrd.availableKernelModules ++ cfg.availableModules))
+  ++ optional "--rescue-shell" cfg.rescueShell
+  ++ repeated "--prepend" (optionValue [ "boot" "initrd" "prepend" ] [ ] ++ cfg.prepend)
+  ++ repeated "--append" cfg.append
   ++ flag "--verify" cfg.verify;
 
-  # A file as in nixpkgs, or a directory of several where the store is too large for one.
+  # A file, as in nixpkgs, or a directory of several files if the store is too large for one image.
   store = make "${cfg.format}.img" { } ''
     mkdir images
-    ${firn ([ "image" ] ++ storeWords ++ packingWords)} --out images
+    ${firn ([ "image" ] ++ storeArguments ++ packingArguments)} --out images
     if [ "$(ls images | wc -l)" = 1 ]; then mv images/* $out; else mv images $out; fi
   '';
 
-  # What all other outputs are made of. The ramdisk is an output of its own, so that what refers to it does not refer to the store
-  # image once more.
+  # All outputs below are made from this one. The ramdisk is a separate output of the derivation: whatever refers to the ramdisk
+  # alone then does not also refer to the store image.
   build = make "netboot" { outputs = [ "out" "ramdisk" ]; } ''
     images=${store}
     [ ! -d $images ] || images=$(printf '%s\n' ${store}/* | sort --version-sort)
-    ${firn ([ "build" ] ++ storeWords ++ ramdiskWords)} $(printf -- '--image %s ' $images) --out $out
+    ${firn ([ "build" ] ++ storeArguments ++ ramdiskArguments)} $(printf -- '--image %s ' $images) --out $out
     mkdir $ramdisk
     mv $out/initrd $ramdisk/initrd
     ln -s $ramdisk/initrd $out/initrd
@@ -115,7 +115,7 @@ let
           "${build}"
         ]
         ++ flag "--split" cfg.ipxe.split
-        ++ word "--base-url" cfg.ipxe.baseUrl
+        ++ optional "--base-url" cfg.ipxe.baseUrl
       )
     } --out $out
   '';
@@ -141,7 +141,7 @@ let
         ${firn [ "tarball" "${build}" "--prefix" name ]} --out $out
       '';
 
-  # nixos-anywhere runs kexec/run, and wants neither kexec nor ip of the machine.
+  # nixos-anywhere runs kexec/run. The tarball brings static kexec and ip, so that the old system needs neither.
   installerTarball =
     make "kexec-tarball"
       {

@@ -1,4 +1,4 @@
-# Assertions for what firn-init does not do.
+# Assertions: options of NixOS' stage 1 that firn-init does not support, and what to use instead.
 {
   config,
   lib,
@@ -10,14 +10,14 @@
 let
   inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) byOthers isVm optionValue;
 
-  # What firn-init does not do: the option, what of it is in use, and what to do instead.
+  # Each entry is an option: its path, whether it is used, and a sentence that says how to do without it.
   refused =
     let
       enabled = path: instead: {
         inherit path instead;
         used = optionValue path false == true;
       };
-      # nixpkgs has LVM on by default wherever systemd is in stage 1.
+      # nixpkgs enables LVM by default if stage 1 is systemd's.
       enabledByOthers = path: instead: enabled path instead // {
         used = optionValue path false == true && byOthers path != [ ];
       };
@@ -25,7 +25,8 @@ let
         inherit path instead;
         used = !lib.elem (optionValue path "") [ "" { } [ ] ];
       };
-      # NixOS' own are for the keyboard, or for disks that hold the system. Those of others do something.
+      # NixOS' own hooks are for the keyboard or for disks that hold the system, and firn does not need them. The user's hooks would
+      # be lost.
       commands =
         name:
         let
@@ -38,7 +39,7 @@ let
         {
           inherit path;
           used = optionValue path "" != "" && lib.any (definition: definition.value != "") (byOthers path);
-          instead = "make it a systemd service of the running system";
+          instead = "Make it a systemd service of the running system";
         };
       mounts = removeAttrs config.fileSystems [
         "/"
@@ -46,8 +47,8 @@ let
         "/nix/.rw-store"
         "/nix/store"
       ];
-      # NixOS' stage 1 mounts these whatever neededForBoot says, since activation reads them or writes to them. (And /var/log, which can
-      # wait for the running system.)
+      # NixOS' stage 1 mounts these without neededForBoot, too, since activation reads them or writes to them (nixpkgs'
+      # nixos/lib/utils.nix, pathsNeededForBoot). /var/log is left out: the running system can mount it later.
       isEarly =
         name:
         lib.elem (mounts.${name}.mountPoint or name) [
@@ -59,25 +60,25 @@ let
           "/var/lib/nixos"
         ];
       mountsNeeded = lib.filter (name: isEarly name || mounts.${name}.neededForBoot or false) (lib.attrNames mounts);
-      inStage2 = "the running system can do it: it needs no disk to start";
-      network = "the network is the running system's (networking.*, systemd.network.*)";
+      unlock = "Unlock disks in the running system, which needs no disk to start";
+      network = "Configure the network of the running system (networking.*, systemd.network.*)";
     in
     [
       (notEmpty [ "boot" "initrd" "luks" "devices" ]
-        "unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)"
+        "Unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)"
       )
-      (enabledByOthers [ "boot" "initrd" "services" "lvm" "enable" ] "set services.lvm.enable, for the running system")
+      (enabledByOthers [ "boot" "initrd" "services" "lvm" "enable" ] "Set services.lvm.enable, for the running system")
       (enabled [ "boot" "initrd" "network" "enable" ] network)
       (enabled [ "boot" "initrd" "systemd" "network" "enable" ] network)
-      (enabled [ "boot" "initrd" "network" "ssh" "enable" ] "set services.openssh.enable, for the running system")
-      (enabled [ "boot" "initrd" "clevis" "enable" ] inStage2)
-      (enabled [ "boot" "initrd" "unl0kr" "enable" ] inStage2)
-      (enabled [ "boot" "initrd" "systemd" "repart" "enable" ] "set systemd.repart.enable, for the running system")
+      (enabled [ "boot" "initrd" "network" "ssh" "enable" ] "Set services.openssh.enable, for the running system")
+      (enabled [ "boot" "initrd" "clevis" "enable" ] unlock)
+      (enabled [ "boot" "initrd" "unl0kr" "enable" ] unlock)
+      (enabled [ "boot" "initrd" "systemd" "repart" "enable" ] "Set systemd.repart.enable, for the running system")
       (enabled [ "boot" "initrd" "systemd" "dmVerity" "enable" ]
-        "set netboot.firn.verify: stage 1 then compares the store image with its checksum"
+        "Set netboot.firn.verify: stage 1 then compares the store image with its SHA-256"
       )
       (notEmpty [ "boot" "initrd" "secrets" ]
-        "a host's own files come in an archive of their own below /firn/root, or /.initrd-secrets (docs/boot.md)"
+        "Append a cpio archive to the ramdisk of the host, with the files below /firn/root or /.initrd-secrets (docs/boot.md)"
       )
     ]
     ++ map (name: {
@@ -88,7 +89,7 @@ let
       ++ lib.optional (!isEarly name) "neededForBoot";
       used = true;
       instead =
-        (if isEarly name then "have the running system mount it elsewhere" else "leave it to the running system")
+        (if isEarly name then "Let the running system mount it at another path" else "Let the running system mount it")
         + ", or keep the root on a disk (boot.persistence= on the kernel command line)";
     }) mountsNeeded
     ++ map commands [
@@ -107,7 +108,7 @@ in
         { path, used, instead }:
         {
           assertion = !used;
-          message = "${lib.concatStringsSep "." path} is set, and stage 1 is firn-init, which does not do that: ${instead}.";
+          message = "${lib.concatStringsSep "." path} is set, but firn's stage 1 does not support it. ${instead}.";
         }
       ) refused
     );

@@ -1,4 +1,4 @@
-# What the running system does and no longer does.
+# Units and settings of the running system.
 {
   lib,
   modulesPath,
@@ -12,10 +12,10 @@ let
 in
 {
   config = {
-    # firn-init has done it.
+    # firn-init has already registered the store.
     systemd.services.register-nix-paths = lib.mkIf (!isVm) { enable = lib.mkDefault false; };
 
-    # netboot.nix does this after it has registered the store. Before anybody could log in.
+    # netboot.nix does this in postBootCommands. The unit runs before a login is possible.
     systemd.services.live-password = {
       description = "Root's password from the kernel command line";
       wantedBy = [ "sysinit.target" ];
@@ -43,21 +43,21 @@ in
       };
       path = [ pkgs.shadow ];
       script = ''
-        # Only where there is none.
+        # Only if root has no password.
         while IFS=: read -r name hash rest; do
           [ "$name" != root ] || [ -z "$hash" ] || exit 0
         done < /etc/shadow
-        read -r -a words < /proc/cmdline || true
-        for word in "''${words[@]}"; do
-          case $word in
-            live.nixos.passwordHash=*) usermod --password "''${word#*=}" root ;;
-            live.nixos.password=*) printf 'root:%s\n' "''${word#*=}" | chpasswd ;;
+        read -r -a parameters < /proc/cmdline || true
+        for parameter in "''${parameters[@]}"; do
+          case $parameter in
+            live.nixos.passwordHash=*) usermod --password "''${parameter#*=}" root ;;
+            live.nixos.password=*) printf 'root:%s\n' "''${parameter#*=}" | chpasswd ;;
           esac
         done
       '';
     };
 
-    # As in the netboot.nix of older nixpkgs, but below what anybody has as a default.
+    # As in the netboot.nix of older nixpkgs, but with a priority below mkDefault, so that a default of the user wins.
     system.stateVersion = lib.mkOverride 1400 lib.trivial.release;
   };
 }

@@ -1,10 +1,22 @@
-# What the module sets in a configuration, and how it gives way to what the user sets.
-{ complaints, config, everything, evaluate, lib, old, onKernel, other, pkgs, toplevel, ... }:
+# The settings of the module: mounts, kernel modules, kernel parameters, units. The user's settings win.
+{
+  complaints,
+  config,
+  everything,
+  evaluate,
+  lib,
+  old,
+  onKernel,
+  other,
+  package,
+  toplevel,
+  ...
+}:
 
 let
   inherit (lib) mkDefault mkForce;
 
-  # Options of the module's own without a type, a default, a description or an example.
+  # The options below netboot.firn that lack a type, a default, a description or an example.
   undocumented =
     let
       leaves = set: lib.concatMap (option: if lib.isOption option then [ option ] else leaves option) (builtins.attrValues set);
@@ -53,7 +65,7 @@ in
       };
     };
   };
-  "the store's mount of an erofs" = {
+  "the mount of an erofs store image" = {
     actual = (config everything).fileSystems."/nix/.ro-store";
     expected = {
       fsType = "erofs";
@@ -63,7 +75,7 @@ in
       noCheck = true;
     };
   };
-  "the store's mount on an old kernel" = {
+  "the mount of the store image with an old kernel" = {
     actual = (config { imports = [ (onKernel "6.1") ]; }).fileSystems."/nix/.ro-store".options;
     expected = [ "loop" ];
   };
@@ -88,7 +100,7 @@ in
     };
   };
   "the command line" = {
-    # Who comes first is not for a module to say.
+    # The order of definitions from several modules is not defined.
     actual = builtins.sort builtins.lessThan (config { boot.kernelParams = [ "quiet" ]; }).boot.kernelParams;
     expected = [
       "quiet"
@@ -105,11 +117,11 @@ in
       "firn.root.size=4g"
     ];
   };
-  "the command line of an old kernel" = {
+  "the command line with an old kernel" = {
     actual = (config { imports = [ (onKernel "6.6") ]; }).boot.kernelParams;
     expected = [ "rootfstype=ramfs" ];
   };
-  "the command line of an /etc that cannot be written to" = {
+  "the command line with an immutable /etc" = {
     actual =
       (config {
         system.etc.overlay.enable = true;
@@ -121,12 +133,12 @@ in
       "firn.etc=immutable"
     ];
   };
-  "what firn-init has done is switched off" = {
+  "NixOS' registration of the store is disabled" = {
     actual = (config { }).systemd.services.register-nix-paths;
     expected.enable = false;
   };
 
-  "options that a user has set" = {
+  "the settings of the user win" = {
     actual =
       let
         set = config {
@@ -155,24 +167,24 @@ in
       true
     ];
   };
-  "a default of a user" = {
+  "a default of the user wins" = {
     actual = (config { system.stateVersion = mkDefault "24.05"; }).system.stateVersion;
     expected = "24.05";
   };
-  "nixpkgs' own module, by whatever brings it in" = {
+  "nixpkgs' netboot.nix is disabled if another module imports it" = {
     actual = (config { imports = [ ../new/installer/netboot/netboot.nix ]; }).netboot.storeContents == [ toplevel ];
     expected = true;
   };
-  "nixpkgs' own module of an older nixpkgs" = {
+  "the netboot.nix of an older nixpkgs is disabled" = {
     actual = (old { imports = [ ../old/installer/netboot/netboot.nix ]; }).netboot.storeContents == [ toplevel ];
     expected = true;
   };
-  "the toplevel takes nothing that firn makes" = {
+  "the toplevel does not depend on firn" = {
     actual =
       let
         set = config {
-          netboot.firn.package = throw "the toplevel asks for firn";
-          netboot.firn.init = throw "the toplevel asks for firn-init";
+          netboot.firn.package = throw "the toplevel depends on firn";
+          netboot.firn.init = throw "the toplevel depends on firn-init";
         };
       in
       builtins.deepSeq [
@@ -183,6 +195,20 @@ in
         (complaints set)
       ] true;
     expected = true;
+  };
+  "the packages are firn's own by default" = {
+    actual =
+      let
+        inherit ((evaluate "new" { }).options.netboot) firn;
+      in
+      [
+        firn.package.default.outPath
+        firn.init.default
+      ];
+    expected = [
+      (package "firn").outPath
+      "${package "firn-init"}/bin/firn-init"
+    ];
   };
   "every option has a type, a default, a description and an example" = {
     actual = builtins.length undocumented;

@@ -1,8 +1,19 @@
-# The outputs: the command line of firn that each is made by.
-{ build, config, everything, lib, old, other, package, pkgs, toplevel, ... }:
+# The outputs: the firn command that makes each of them.
+{
+  build,
+  config,
+  everything,
+  lib,
+  old,
+  other,
+  package,
+  pkgs,
+  toplevel,
+  ...
+}:
 
 let
-  # The line of a derivation's script that calls firn, without quotes where older nixpkgs put some that do nothing.
+  # The line of a derivation's script that calls firn. Older nixpkgs quote every argument: needless quotes are removed.
   call =
     output:
     let
@@ -33,7 +44,7 @@ in
     actual = builtins.sort builtins.lessThan (map toString (config everything).netboot.storeContents);
     expected = builtins.sort builtins.lessThan [ "${toplevel}" "${other}" ];
   };
-  "nixpkgs' own option for compression" = {
+  "the squashfs compression option of nixpkgs" = {
     actual = call (build { netboot.squashfsCompression = "lz4"; }).squashfsStore;
     expected = "firn image ${store} --format squashfs --compression lz4 --out images";
   };
@@ -49,11 +60,11 @@ in
       + " --rescue-shell /busybox --prepend /ucode.img --prepend /more.img --append /host.cpio --verify"
       + " $(printf -- '--image %s ' $images) --out $out";
   };
-  "the ramdisk of a compressor that firn does not know" = {
+  "the ramdisk with a compressor that firn does not know" = {
     actual = call (build { boot.initrd.compressor = pkgs: "pigz"; }).netbootBuild == call of.netbootBuild;
     expected = true;
   };
-  "where the ramdisk is" = {
+  "the ramdisk is an output of the build" = {
     actual = of.netbootRamdisk.outPath;
     expected = of.netbootBuild.ramdisk.outPath;
   };
@@ -85,7 +96,11 @@ in
       ]
     ];
   };
-  "what newer nixpkgs call an image" = {
+  "the script of the tarball for nixos-anywhere" = {
+    actual = of.kexecInstallerTarball.script;
+    expected = ../../../nix/kexec-run.sh;
+  };
+  "the image options of newer nixpkgs" = {
     actual = [
       (config { }).image.filePath
       of.image.outPath

@@ -1,5 +1,12 @@
-# What the module refuses, and what it does not.
-{ complaints, config, everything, lib, old, ... }:
+# The options that the module refuses, and the ones that it accepts.
+{
+  complaints,
+  config,
+  everything,
+  lib,
+  old,
+  ...
+}:
 
 let
   complainsOf =
@@ -11,11 +18,11 @@ let
     && builtins.match "${name} is set, .*${advice}.*" (builtins.head said) != null;
 in
 {
-  "nothing is wrong with a configuration that sets nothing" = {
+  "a configuration that sets nothing is accepted" = {
     actual = map (config: [ (complaints config) config.warnings ]) [ (config { }) (old { }) ];
     expected = [ [ [ ] [ ] ] [ [ ] [ ] ] ];
   };
-  "nothing is wrong with one that sets everything" = {
+  "a configuration that sets everything is accepted" = {
     actual = complaints (config everything);
     expected = [ ];
   };
@@ -46,11 +53,11 @@ in
     expected = builtins.genList (_: true) 5;
   };
 
-  "hooks that do nothing" = {
+  "empty hooks are accepted" = {
     actual = complaints (old { boot.initrd.postMountCommands = ""; });
     expected = [ ];
   };
-  "a disk of stage 1" = {
+  "a disk that stage 1 would have to mount" = {
     actual = complainsOf (config {
       fileSystems."/nix/persist" = {
         device = "/dev/vda";
@@ -61,15 +68,15 @@ in
     expected = true;
   };
 
-  "a disk for what activation writes" = {
+  "a disk for files that activation writes" = {
     actual = complainsOf (config {
       fileSystems."/var".device = "/dev/vda";
       fileSystems."/var/log".device = "/dev/vdb";
     }) "fileSystems.\"/var\"" "boot.persistence";
     expected = true;
   };
-  # nixos-rebuild build-vm: nixpkgs' qemu-vm.nix.
-  "a virtual machine of the configuration" = {
+  # nixpkgs' qemu-vm.nix, as with nixos-rebuild build-vm.
+  "the virtual machine of build-vm stays as it is" = {
     actual =
       let
         vm = config {

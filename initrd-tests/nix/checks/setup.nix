@@ -1,4 +1,4 @@
-# What the checks look at a configuration with.
+# Configurations for the checks, and functions that evaluate them.
 { lib }:
 
 let
@@ -15,11 +15,20 @@ let
   toplevel = package "nixos-system";
   other = package "other";
   pkgs = import ../pkgs.nix // {
-    pkgsStatic.kexec-tools = package "kexec-tools";
-    pkgsStatic.iproute2.override = _: package "iproute2";
+    buildPackages = { inherit callPackage; };
+    pkgsStatic = {
+      inherit callPackage;
+      kexec-tools = package "kexec-tools";
+      iproute2.override = _: package "iproute2";
+    };
   };
+  callPackage =
+    file:
+    { builder ? true }:
+    assert file == ../../../nix/package.nix;
+    package (if builder then "firn" else "firn-init");
 
-  # A system with a kernel of this version, and what every configuration here has.
+  # The settings of every configuration here. The kernel has this version.
   base = version: {
     boot.kernelPackages.kernel.kernelAtLeast = least: builtins.compareVersions version least >= 0;
     system.build.toplevel = toplevel;
@@ -40,6 +49,7 @@ let
   old = module: (evaluate "old" module).config;
   build = module: (config module).system.build;
 
+  # Every option that changes an output or the boot.
   everything = {
     netboot.storeContents = [ other ];
     boot.blacklistedKernelModules = [ "pcspkr" ];
@@ -95,9 +105,9 @@ in
     toplevel
     ;
 
-  # A system with a kernel of this version.
+  # A configuration whose kernel has this version.
   onKernel = version: { boot.kernelPackages = lib.mkForce (base version).boot.kernelPackages; };
 
-  # The messages of the assertions that a configuration does not meet.
+  # The messages of the assertions that fail in an evaluated configuration.
   complaints = config: map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
 }
