@@ -1,4 +1,4 @@
-# For those without flakes: `imports = [ (import ./firn { }).module ];` and `nix-build ./firn -A firn`.
+# Without flakes: `imports = [ (import ./firn { }).module ];` and `nix-build ./firn -A firn`.
 {
   pkgs ? import <nixpkgs> { },
 }:
@@ -7,7 +7,7 @@ rec {
   firn = pkgs.callPackage ./nix/package.nix { };
   inherit (firn) firn-init;
 
-  # In the place of nixpkgs' installer/netboot/netboot.nix.
+  # Replaces nixpkgs' installer/netboot/netboot.nix.
   module = ./nix/module.nix;
 
   overlay = final: _: { firn = final.callPackage ./nix/package.nix { }; };

@@ -1,5 +1,5 @@
 {
-  description = "Stage 1 for NixOS systems that run from memory, and the builder of what they boot from";
+  description = "Boots NixOS entirely from memory: a builder for kernel, ramdisk and scripts, and a static init for stage 1";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
@@ -23,14 +23,14 @@
       overlays.default = final: _: { firn = final.callPackage ./nix/package.nix { }; };
 
       nixosModules = {
-        # With the packages of this flake, whatever nixpkgs the system is made of.
+        # The module with the packages of this flake, independent of the nixpkgs that the system uses.
         netboot =
           { lib, pkgs, ... }:
           let
             of = platform: self.packages.${platform.system};
           in
           {
-            # So that it counts once, however often it is imported.
+            # With a key, the module system loads the module once, even if it is imported several times.
             key = "firn#nixosModules.netboot";
             imports = [ ./nix/module.nix ];
             netboot.firn.package = lib.mkDefault (of pkgs.stdenv.buildPlatform).firn;

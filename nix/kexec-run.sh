@@ -1,13 +1,14 @@
 #!/bin/sh
-# Boots the system beside this in place of the one that runs here, six seconds from now, and carries over what tells the host from
-# others. For nixos-anywhere, by the rules of nix-community/nixos-images: kexec/run, --kexec-extra-flags, and what it says at the end.
+# Replaces the running system with the one in this directory, after six seconds, and copies the files that identify the host.
+# nixos-anywhere runs it. It follows nix-community/nixos-images: the path kexec/run, the option --kexec-extra-flags and the line
+# that it prints.
 set -eu
 
 flags=
 while [ $# -gt 0 ]; do
     case $1 in
         --kexec-extra-flags) flags=${2-}; [ $# -lt 2 ] || shift ;;
-        *) echo "kexec/run: unknown option $1; the only one is --kexec-extra-flags FLAGS" >&2; exit 1 ;;
+        *) echo "kexec/run: unknown option $1; the only option is --kexec-extra-flags FLAGS" >&2; exit 1 ;;
     esac
     shift
 done
@@ -16,10 +17,10 @@ here=$(dirname "$(readlink -f "$0")")
 PATH=$here:$PATH
 work=$(mktemp -d "$here/carry.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-root=$work/firn/root # stage 1 copies what is below it
+root=$work/firn/root # stage 1 copies the files below it to the root of the new system
 mkdir -p "$root"
 
-# A directory as it is here.
+# Makes a directory and its parents below $root, with the modes that they have here.
 directory() {
     [ -d "$root$1" ] && return
     directory "$(dirname "$1")"
@@ -32,8 +33,8 @@ for file in @carry@; do
     cp -a "$file" "$root$file"
 done
 
-# Who may log in here as root, or has become root here, may log in as root there. What stands before a key, such as the command
-# with which cloud images keep root out, is not meant for the new system.
+# Root of the new system accepts the SSH keys of root here and of the user who ran sudo or doas. Options before a key are removed,
+# such as the forced command with which cloud images keep root out.
 user=${SUDO_USER:-${DOAS_USER:-root}}
 home=$(sed -n "s|^$user:.*:\\([^:]*\\):[^:]*$|\\1|p" /etc/passwd)
 mkdir -p "$root/root/.ssh" "$root/root/network"
@@ -44,7 +45,7 @@ for file in /root/.ssh/authorized_keys /root/.ssh/authorized_keys2 "$home/.ssh/a
 done | sort -u > "$root/root/.ssh/authorized_keys"
 chmod 600 "$root/root/.ssh/authorized_keys"
 
-# Where nixos-images' service that restores addresses looks for them.
+# The service of nixos-images that restores addresses reads these files.
 if ip -V > /dev/null 2>&1; then
     ip --json addr > "$root/root/network/addrs.json"
     ip -4 --json route > "$root/root/network/routes-v4.json"
@@ -54,9 +55,9 @@ fi
 (cd "$work" && find . | cpio -o -H newc) >> "$here/initrd"
 "$here/kexec-boot" --load-only ${flags:+--kexec-flags "$flags"}
 
-# nixos-anywhere looks for these words in what it is told.
+# nixos-anywhere waits for this line.
 echo "machine will boot into nixos in 6s"
-# Whoever called may be gone by then, and the terminal with them: the kernel log has the last words.
+# The caller and its terminal may be gone by then, so output goes to the kernel log.
 log=/dev/kmsg
 [ -w "$log" ] || log=/dev/null
 # shellcheck disable=SC2086 # several flags

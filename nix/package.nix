@@ -1,4 +1,4 @@
-# firn for callPackage: the builder with the tools that it runs, or with builder = false PID 1 of the ramdisk alone.
+# firn for callPackage: the builder with the tools that it runs or, with builder = false, only firn-init, PID 1 of the ramdisk.
 {
   lib,
   rustPlatform,
@@ -16,7 +16,7 @@
 let
   manifest = (lib.importTOML ../Cargo.toml).workspace.package;
 
-  # What cargo reads: of the members of the workspace that are not built it wants the manifests and one target.
+  # The files that cargo reads. It also needs the manifest and a target of every workspace member that it does not build.
   sources = lib.fileset.unions [
     ../.cargo
     ../Cargo.lock
@@ -38,7 +38,7 @@ rustPlatform.buildRustPackage {
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # For the crate loopdev-3, which reads the kernel's headers.
+  # The crate loopdev-3 makes its bindings with bindgen when it is built. bindgen needs libclang and the kernel's headers.
   nativeBuildInputs = [
     rustPlatform.bindgenHook
   ]
@@ -55,17 +55,18 @@ rustPlatform.buildRustPackage {
   ];
   buildNoDefaultFeatures = !builder;
 
-  # In place of those of .cargo/config.toml, which make everything static: the builder has no need of a static glibc.
+  # Instead of the flags in .cargo/config.toml, which link everything statically. The builder need not be static, and nixpkgs'
+  # glibc has its static libraries in a separate output.
   env.RUSTFLAGS =
     if builder then
       "-C target-feature=-crt-static"
     else
       "-C target-feature=+crt-static -C relocation-model=static";
 
-  # The tests need a Nix that builds, QEMU, and Debian's packages: initrd-tests/run.
+  # The tests need QEMU, Debian's packages and a Nix that can build. initrd-tests/run runs them.
   doCheck = false;
 
-  # After the build machine's own, so that the Nix that knows a store is the one that is asked about it.
+  # The tools come last in PATH, so that firn asks the build machine's own Nix, which knows the paths of its store.
   postInstall = lib.optionalString builder ''
     ln -s ${firn-init}/bin/firn-init $out/bin/firn-init
     wrapProgram $out/bin/firn --suffix PATH : ${
@@ -88,9 +89,9 @@ rustPlatform.buildRustPackage {
   meta = {
     description =
       if builder then
-        "Builder of NixOS systems that run from memory, and of the stage 1 that boots them"
+        "Builder of images that boot NixOS entirely from memory"
       else
-        "Stage 1 of NixOS systems that run from memory";
+        "Stage 1 (PID 1 of the ramdisk) for NixOS systems that run from memory";
     license = with lib.licenses; [
       mit
       asl20

@@ -1,9 +1,9 @@
-# The outputs of nix/module.nix for the demo system, each under its name in one directory. With a `way`, in which they differ.
+# All outputs of nix/module.nix for the demo system, in one directory. The argument `way` selects one of two sets of options.
 {
   way, # "fat" or "split"
   firn, # file: the builder
-  firnInit, # file: the PID 1 to test
-  kexec, # directory: as ../kexec-tools makes it
+  firnInit, # file: the firn-init to test
+  kexec, # directory: made by ../kexec-tools
   packages,
   kernel,
   kind ? "classic",
@@ -14,7 +14,7 @@ let
   pkgs = import ./pkgs.nix // {
     pkgsStatic = {
       kexec-tools = copy "kexec-tools" (kexec + "/bin/kexec") "bin/kexec";
-      # Nobody has an address here.
+      # The test machine has no network addresses.
       iproute2.override = _: copy "iproute2" "/bin/false" "bin/ip";
     };
   };
@@ -62,7 +62,7 @@ let
   release = builtins.replaceStrings [ "\n" ] [ "" ] (builtins.readFile (kernel + "/release"));
 
   ways = {
-    # What nobody has asked for is as it is by default, but for the time that it takes.
+    # Mostly the defaults, with a fast compression.
     fat = {
       netboot.squashfsCompression = "zstd -Xcompression-level 1";
       netboot.firn = {

@@ -1,4 +1,4 @@
-# nix/module.nix in a configuration of these modules, over the option declarations here.
+# Evaluates a configuration of nix/module.nix and the given modules, with the option declarations in this directory.
 {
   lib ? import ./lib.nix,
   pkgs,

@@ -1,5 +1,5 @@
-# As much of a module system, and of what nixpkgs calls lib, as nix/module.nix takes: to evaluate it on a machine without nixpkgs.
-# With the meaning that nixpkgs gives to each name, but for what is left out.
+# The parts of nixpkgs' lib and of its module system that nix/module.nix needs, to evaluate it on a machine without nixpkgs. Every
+# name has the same meaning as in nixpkgs; many features are left out.
 let
   inherit (builtins)
     all
@@ -42,7 +42,7 @@ let
     inherit priority content;
   };
 
-  # Of several definitions, each a value with its file, those that count: the ones of the lowest priority.
+  # The definitions that count: the ones with the lowest priority number. A definition is a value with its file.
   winners =
     definitions:
     let
@@ -53,7 +53,7 @@ let
     in
     map plain (filter (one: priority one == best) definitions);
 
-  # What is left of a value without mkIf and mkMerge: none, one or several.
+  # The values in a definition after mkIf and mkMerge are resolved: a list of zero, one or more.
   expand =
     value:
     if value._type or "" == "merge" then
@@ -103,7 +103,7 @@ let
         merge = _: concatLists;
       };
       attrsOf = lazyAttrsOf;
-      # Which names there are does not depend on their values.
+      # The names do not depend on the values.
       lazyAttrsOf = type: {
         name = "attributes of ${type.name}";
         check = isAttrs;
@@ -152,7 +152,7 @@ let
       reach = module: [ module ] ++ concatMap (imported: reach (load imported)) module.imports;
       found = concatMap (module: reach (load module)) modules;
       disabled = concatMap (module: map (name: toString specialArgs.modulesPath + "/${name}") module.disabled) found;
-      # A module that is disabled does not bring in others; here none does.
+      # In nixpkgs the imports of a disabled module are not loaded. The disabled modules here import nothing.
       loaded = filter (module: !elem module.key disabled) found;
 
       located = file: map (value: { inherit file value; });
@@ -187,7 +187,7 @@ let
             let
               here = path ++ [ name ];
               defaults = optional (value ? default) {
-                file = toString (specialArgs.modulesPath or ""); # of who declares it: nixpkgs
+                file = toString (specialArgs.modulesPath or ""); # as if nixpkgs declared every option
                 value = mkOverride 1500 value.default;
               };
               everything = below name ++ defaults;
@@ -256,7 +256,7 @@ let
     optionalAttrs = wanted: set: if wanted then set else { };
     optionalString = wanted: text: if wanted then text else "";
     unique = foldl' (list: value: if elem value list then list else list ++ [ value ]) [ ];
-    # As nixpkgs has it since 24.11: what needs no quotes has none.
+    # As in nixpkgs 24.11 and newer: quotes only where they are needed.
     escapeShellArg =
       value:
       let

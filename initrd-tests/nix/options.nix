@@ -1,4 +1,4 @@
-# The options of NixOS that nix/module.nix sets or reads, with their defaults.
+# The NixOS options that nix/module.nix sets or reads, with their defaults.
 { lib, ... }:
 
 let

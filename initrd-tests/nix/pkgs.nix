@@ -1,4 +1,4 @@
-# As much of nixpkgs' packages as nix/module.nix takes, made of this machine's own tools.
+# The parts of nixpkgs' packages that nix/module.nix needs, made with the tools of this machine.
 let
   run =
     name: attributes: script:
@@ -9,10 +9,11 @@ let
         builder = "/bin/bash";
         args = [
           "-euc"
-          # Not the last command in place of the shell: Nix kills what still runs when the output is closed, which coreutils do early.
+          # "exit" keeps bash from replacing itself with the last command. Nix kills a builder that closes its output before it
+          # exits, and coreutils close it early.
           "${script}\nexit"
         ];
-        # As in nixpkgs, where it can be looked at.
+        # The checks read the script here, as in nixpkgs.
         buildCommand = script;
         PATH = builtins.concatStringsSep ":" (
           map (package: "${package}/bin") (attributes.nativeBuildInputs or [ ])
@@ -60,6 +61,6 @@ in
       ];
     };
 
-  # Only for the running system, which takes its own.
+  # A placeholder: the demo system has its own.
   shadow = "/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-shadow";
 }

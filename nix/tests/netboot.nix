@@ -1,11 +1,11 @@
-# NixOS tests, for a machine with nixpkgs and KVM: a system of the module boots by kernel and ramdisk, by iPXE and by kexec.
-# `nix flake check`, or nix-build -A tests.
+# NixOS tests, for a machine with nixpkgs and KVM: a system with the module boots from kernel and ramdisk, with iPXE and with kexec.
+# Run `nix flake check` or `nix-build -A tests`.
 { pkgs, module }:
 
 let
   inherit (pkgs) lib;
 
-  # As nixpkgs' own test of netboot.nix has it.
+  # As in nixpkgs' own test of netboot.nix (nixos/tests/boot.nix).
   system =
     extra:
     (import (pkgs.path + "/nixos/lib/eval-config.nix") {
@@ -40,9 +40,9 @@ let
       testScript = ''
         def is_whole(machine):
             machine.wait_for_unit("multi-user.target")
-            # What stage 1 has registered is what the store has.
+            # The store has exactly the paths that stage 1 registered.
             machine.succeed("nix-store --verify --check-contents")
-            # What nixos-rebuild wants.
+            # nixos-rebuild needs these.
             machine.succeed("test -e /etc/NIXOS")
             machine.succeed(
                 "test $(readlink -f /nix/var/nix/profiles/system) = $(readlink -f /run/current-system)"

@@ -1,4 +1,4 @@
-# What a NixOS of 2026 has beside the others: an /etc that is an overlay, and no scripted stage 1 any more.
+# The additional options of NixOS in 2026: /etc can be an overlay, and there is no scripted stage 1.
 { lib, ... }:
 
 let
@@ -16,7 +16,7 @@ in
       enable = flag false;
       mutable = flag true;
     };
-    # On wherever systemd is in stage 1, which is the default.
+    # Enabled by default if stage 1 is systemd's, which is the default.
     boot.initrd.services.lvm.enable = flag true;
     # As mkRemovedOptionModule declares it.
     boot.initrd.postMountCommands = mkOption {

@@ -1,4 +1,4 @@
-# What NixOS 23.11 has beside the others: a scripted stage 1 with hooks.
+# The additional options of NixOS 23.11: a scripted stage 1 with hooks.
 { lib, ... }:
 
 let
@@ -8,7 +8,7 @@ let
   };
 in
 {
-  # Its own, by default.
+  # NixOS defines this hook itself.
   config.boot.initrd.preLVMCommands = "loadkmap";
 
   options.boot = {

@@ -1,4 +1,4 @@
-# What nixpkgs declares here since 25.05.
+# nixpkgs 25.05 and newer declare these options in this file.
 { config, lib, ... }:
 
 let

@@ -1,4 +1,4 @@
-# nixpkgs has its own module here, which cannot be together with firn's: both declare this.
+# Stands for nixpkgs' own module at this path. It conflicts with firn's module: both declare this option.
 { lib, ... }:
 
 {

@@ -1,0 +1,86 @@
+# The settings for the boot: mounts, kernel modules and kernel parameters.
+{
+  config,
+  lib,
+  modulesPath,
+  options,
+  ...
+}:
+
+let
+  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) optionValue;
+
+  cfg = config.netboot.firn;
+  kernelAtLeast = config.boot.kernelPackages.kernel.kernelAtLeast or (_: false);
+
+  immutableEtc =
+    optionValue [ "system" "etc" "overlay" "enable" ] false
+    && !optionValue [ "system" "etc" "overlay" "mutable" ] true;
+in
+{
+  config = {
+    # As in netboot.nix: a boot from memory needs no boot menu, and building one would be a cyclic dependency.
+    boot.loader.grub.enable = false;
+    boot.loader.timeout = 10;
+
+    # firn-init mounts these file systems without this. NixOS makes the fstab of the running system from it.
+    fileSystems."/" = lib.mkImageMediaOverride {
+      fsType = "tmpfs";
+      options = [ "mode=0755" ];
+    };
+
+    fileSystems."/nix/.ro-store" = lib.mkImageMediaOverride {
+      fsType = cfg.format;
+      device = "../nix-store.${cfg.format}";
+      options = [
+        "loop"
+      ]
+      ++ lib.optional (cfg.format == "squashfs" && kernelAtLeast "6.2") "threads=multi";
+      neededForBoot = true;
+      # NixOS knows that a squashfs has no fsck, but does not know it of an erofs.
+      noCheck = true;
+    };
+
+    fileSystems."/nix/.rw-store" = lib.mkImageMediaOverride {
+      fsType = "tmpfs";
+      options = [ "mode=0755" ];
+      neededForBoot = true;
+    };
+
+    fileSystems."/nix/store" = lib.mkImageMediaOverride {
+      fsType = "overlay";
+      device = "overlay";
+      options = [
+        "lowerdir=/nix/.ro-store"
+        "upperdir=/nix/.rw-store/store"
+        "workdir=/nix/.rw-store/work"
+      ];
+      depends = [
+        "/nix/.ro-store"
+        "/nix/.rw-store/store"
+        "/nix/.rw-store/work"
+      ];
+      neededForBoot = true;
+    };
+
+    boot.initrd.availableKernelModules = [
+      cfg.format
+      "overlay"
+    ];
+    boot.initrd.kernelModules = [
+      "loop"
+      "overlay"
+    ];
+
+    # firn writes the parameters that it needs into its own command lines. They are here as well for configurations that make a
+    # command line from boot.kernelParams: without them stage 1 does not find the store image.
+    boot.kernelParams = [
+      "rootfstype=ramfs"
+    ]
+    ++ lib.optional (cfg.imagePlacement == "auto" && kernelAtLeast "6.8") "retain_initrd"
+    ++ lib.optional (cfg.register != "prebuilt") "firn.register=${cfg.register}"
+    ++ lib.optional (cfg.rwStoreSize != null) "firn.rw-store.size=${cfg.rwStoreSize}"
+    ++ lib.optional (cfg.rootSize != null) "firn.root.size=${cfg.rootSize}"
+    ++ lib.optional immutableEtc "firn.etc=immutable";
+  };
+}

@@ -1,0 +1,116 @@
+# Assertions: options of NixOS' stage 1 that firn-init does not support, and what to use instead.
+{
+  config,
+  lib,
+  modulesPath,
+  options,
+  ...
+}:
+
+let
+  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) byOthers isVm optionValue;
+
+  # Each entry is an option: its path, whether it is used, and a sentence that says how to do without it.
+  refused =
+    let
+      enabled = path: instead: {
+        inherit path instead;
+        used = optionValue path false == true;
+      };
+      # nixpkgs enables LVM by default if stage 1 is systemd's.
+      enabledByOthers = path: instead: enabled path instead // {
+        used = optionValue path false == true && byOthers path != [ ];
+      };
+      notEmpty = path: instead: {
+        inherit path instead;
+        used = !lib.elem (optionValue path "") [ "" { } [ ] ];
+      };
+      # NixOS' own hooks are for the keyboard or for disks that hold the system, and firn does not need them. The user's hooks would
+      # be lost.
+      commands =
+        name:
+        let
+          path = [
+            "boot"
+            "initrd"
+            name
+          ];
+        in
+        {
+          inherit path;
+          used = optionValue path "" != "" && lib.any (definition: definition.value != "") (byOthers path);
+          instead = "Make it a systemd service of the running system";
+        };
+      mounts = removeAttrs config.fileSystems [
+        "/"
+        "/nix/.ro-store"
+        "/nix/.rw-store"
+        "/nix/store"
+      ];
+      # NixOS' stage 1 mounts these without neededForBoot, too, since activation reads them or writes to them (nixpkgs'
+      # nixos/lib/utils.nix, pathsNeededForBoot). /var/log is left out: the running system can mount it later.
+      isEarly =
+        name:
+        lib.elem (mounts.${name}.mountPoint or name) [
+          "/etc"
+          "/nix"
+          "/usr"
+          "/var"
+          "/var/lib"
+          "/var/lib/nixos"
+        ];
+      mountsNeeded = lib.filter (name: isEarly name || mounts.${name}.neededForBoot or false) (lib.attrNames mounts);
+      unlock = "Unlock disks in the running system, which needs no disk to start";
+      network = "Configure the network of the running system (networking.*, systemd.network.*)";
+    in
+    [
+      (notEmpty [ "boot" "initrd" "luks" "devices" ]
+        "Unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)"
+      )
+      (enabledByOthers [ "boot" "initrd" "services" "lvm" "enable" ] "Set services.lvm.enable, for the running system")
+      (enabled [ "boot" "initrd" "network" "enable" ] network)
+      (enabled [ "boot" "initrd" "systemd" "network" "enable" ] network)
+      (enabled [ "boot" "initrd" "network" "ssh" "enable" ] "Set services.openssh.enable, for the running system")
+      (enabled [ "boot" "initrd" "clevis" "enable" ] unlock)
+      (enabled [ "boot" "initrd" "unl0kr" "enable" ] unlock)
+      (enabled [ "boot" "initrd" "systemd" "repart" "enable" ] "Set systemd.repart.enable, for the running system")
+      (enabled [ "boot" "initrd" "systemd" "dmVerity" "enable" ]
+        "Set netboot.firn.verify: stage 1 then compares the store image with its SHA-256"
+      )
+      (notEmpty [ "boot" "initrd" "secrets" ]
+        "Append a cpio archive to the ramdisk of the host, with the files below /firn/root or /.initrd-secrets (docs/boot.md)"
+      )
+    ]
+    ++ map (name: {
+      path = [
+        "fileSystems"
+        "\"${name}\""
+      ]
+      ++ lib.optional (!isEarly name) "neededForBoot";
+      used = true;
+      instead =
+        (if isEarly name then "Let the running system mount it at another path" else "Let the running system mount it")
+        + ", or keep the root on a disk (boot.persistence= on the kernel command line)";
+    }) mountsNeeded
+    ++ map commands [
+      "preDeviceCommands"
+      "preLVMCommands"
+      "postDeviceCommands"
+      "postResumeCommands"
+      "postMountCommands"
+      "preFailCommands"
+    ];
+in
+{
+  config = {
+    assertions = lib.mkIf (!isVm) (
+      map (
+        { path, used, instead }:
+        {
+          assertion = !used;
+          message = "${lib.concatStringsSep "." path} is set, but firn's stage 1 does not support it. ${instead}.";
+        }
+      ) refused
+    );
+  };
+}
