@@ -25,3 +25,5 @@ pub mod formats;
 pub mod host;
 #[cfg(feature = "builder")]
 pub mod inspect;
+#[cfg(test)]
+mod testing;

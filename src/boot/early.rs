@@ -52,8 +52,19 @@ pub struct Early {
 ///
 /// # Errors
 ///
-/// A mount that the kernel refuses. A kernel without `/dev/kmsg` is none: the boot goes on without a log.
+/// A mount that the kernel refuses. A kernel without `/dev/kmsg` is no error: the boot goes on without a log.
 pub fn prepare() -> Result<Early> {
+    let early = mount()?;
+    kmsg::start();
+    Ok(early)
+}
+
+/// Mounts the table.
+///
+/// # Errors
+///
+/// A mount that the kernel refuses.
+pub fn mount() -> Result<Early> {
     for entry in &TABLE {
         make_directory(entry.target)?;
         let flags = entry.flags.iter().map(|(_, flag)| *flag).collect();
@@ -66,7 +77,6 @@ pub fn prepare() -> Result<Early> {
         }
     }
     let mounts = TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect();
-    kmsg::start();
     Ok(Early { mounts })
 }
 

@@ -3,7 +3,6 @@
 use crate::boot::image::expected::Image;
 use crate::boot::image::{locate::locate, recognize::recognize, verify::verify};
 use crate::boot::kernel::loop_device::Backing;
-use crate::boot::plan::Plan;
 use crate::contract::place::{Place, archive_bytes};
 use anyhow::{Result, ensure};
 
@@ -20,18 +19,18 @@ pub struct Found {
     verified: bool,
 }
 
-/// Finds every image of the plan whole, and with `verify` the very one of the plan. `found` are those of an earlier attempt, which are
+/// Finds every image whole, and with `verify` the very one of the plan. `found` are those of an earlier attempt, which are
 /// not located or hashed again, and gets all of them.
 ///
 /// # Errors
 ///
 /// No image, one that is not whole, or another one than the plan's.
-pub fn find<'f>(plan: &Plan, verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
-    ensure!(!plan.images.is_empty(), "the plan names no store image; build the ramdisk again");
-    let sizes: Option<Vec<_>> = plan.images.iter().map(|image| image.bytes).collect();
+pub fn find<'f>(images: &[Image], verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
+    ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
+    let sizes: Option<Vec<_>> = images.iter().map(|image| image.bytes).collect();
     let archive = sizes.map(archive_bytes);
     let mut before = std::mem::take(found);
-    for image in &plan.images {
+    for image in images {
         let known = before.iter().position(|known| known.image == *image && known.verified >= verified);
         let one = match known {
             Some(known) => Ok(before.swap_remove(known)),

@@ -32,6 +32,8 @@ mod step;
 mod store;
 mod system;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use attempt::Attempt;
@@ -88,7 +90,8 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     })?;
     steps.run_unless_skipped("devices", Skippable::ByKey, || coldplug::run(&mut loader))?;
     menu::stop(&options, Stop::Devices);
-    let images = steps.run("image", || images::find(&plan, plan.verify || options.verify, &mut attempt.images))?;
+    let images =
+        steps.run("image", || images::find(&plan.images, plan.verify || options.verify, &mut attempt.images))?;
     let root = steps.run("root", || root::create(early, &words, &options.root, &mut loader, attempt.has_store))?;
     let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.has_store))?;
     let system = steps.run("system", || system::find(&root, &words, &plan))?;

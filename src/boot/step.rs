@@ -55,11 +55,15 @@ impl Steps {
     pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T, Failed> {
         let start = microseconds(ClockId::Monotonic);
         let value = run().map_err(|error| Failed { step: name, error, skippable: Skippable::No })?;
+        self.note(name, start);
+        Ok(value)
+    }
+
+    fn note(&mut self, name: &'static str, start: u64) {
         let end = microseconds(ClockId::Monotonic);
         let took = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
         self.done.push(Step { name, start, end });
-        Ok(value)
     }
 
     /// Runs a step that a boot can go on without, unless somebody chose that.

@@ -59,6 +59,21 @@ pub fn archive_bytes(images: impl IntoIterator<Item = u64>) -> u64 {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "builder")]
+    #[test]
+    fn the_archive_that_is_built_has_the_size_that_stage_1_expects() {
+        for sizes in [&[0][..], &[1], &[4096], &[4097, 5], &[10_000, 4095, 1]] {
+            let mut bytes = Vec::new();
+            let mut archive = crate::formats::cpio::Archive::new(&mut bytes);
+            for (number, size) in sizes.iter().enumerate() {
+                let place = Place::Retained(format!("nix-store-{number}.squashfs"));
+                archive.file(&place.path(), 0o444, true, *size, std::io::repeat(7)).unwrap();
+            }
+            archive.finish().unwrap();
+            assert_eq!(archive_bytes(sizes.iter().copied()), bytes.len() as u64, "{sizes:?}");
+        }
+    }
+
     #[test]
     fn places_by_path() {
         for (path, place) in [

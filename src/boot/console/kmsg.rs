@@ -142,7 +142,21 @@ fn pieces(mut text: &str, length: usize) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{kernel_error, pieces};
+    use super::{kernel_error, pieces, restore, set};
+    use std::fs;
+
+    #[test]
+    fn settings_of_the_kernel_are_restored() {
+        let setting = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&setting, "4 4 1 7").unwrap();
+        let path: &'static str = Box::leak(setting.path().to_str().unwrap().to_owned().into_boxed_str());
+        let value = || fs::read_to_string(path).unwrap();
+        set(path, "8").unwrap();
+        set(path, "7").unwrap();
+        assert_eq!(value(), "7");
+        restore();
+        assert_eq!(value(), "4 4 1 7");
+    }
 
     #[test]
     fn errors_of_the_kernel() {

@@ -1,8 +1,9 @@
 //! Deletes a whole file system, by descriptor.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, statat, unlinkat};
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 
 /// Deletes the files of the initramfs. The store image goes, too: the loop device holds its contents. A file that cannot be deleted
 /// is only a warning: it costs memory and nothing else.
@@ -15,14 +16,16 @@ pub fn empty(initramfs: &OwnedFd) {
 
 /// Deletes everything in `directory` that lies on the same file system. By descriptor, so that no path can lead out of it.
 fn delete_below(directory: &OwnedFd, device: u64) {
-    let entries = match Dir::read_from(directory) {
-        Ok(entries) => entries,
-        Err(errno) => return log::warn!("Emptying the initramfs: reading a directory: {errno}"),
-    };
-    for entry in entries {
-        let result = entry.and_then(|entry| delete(directory, entry.file_name(), device));
-        if let Err(errno) = result {
-            log::warn!("Emptying the initramfs: {errno}");
+    // On the stack: a buffer from the heap for each directory costs more than the deletion.
+    let mut buffer = [const { MaybeUninit::uninit() }; 2048];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(errno) => return log::warn!("Emptying the initramfs: reading a directory: {errno}"),
+        };
+        if let Err(errno) = delete(directory, entry.file_name(), device) {
+            log::warn!("Emptying the initramfs: {}: {errno}", entry.file_name().to_string_lossy());
         }
     }
 }

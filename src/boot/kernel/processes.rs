@@ -24,7 +24,7 @@ pub fn kill_all() {
         return;
     }
     for (pid, name) in others() {
-        if name.starts_with('@') {
+        if is_storage_daemon(&name) {
             log::info!("Leaving the storage daemon {name} alone");
             continue;
         }
@@ -34,10 +34,14 @@ pub fn kill_all() {
         }
     }
     let end = Instant::now() + PATIENCE;
-    while has_children() && others().any(|(_, name)| !name.starts_with('@')) && Instant::now() < end {
+    while has_children() && others().any(|(_, name)| !is_storage_daemon(&name)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
         reap();
     }
+}
+
+fn is_storage_daemon(name: &str) -> bool {
+    name.starts_with('@')
 }
 
 fn has_children() -> bool {
@@ -53,4 +57,29 @@ fn others() -> impl Iterator<Item = (Pid, String)> {
         let name = arguments.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
         Some((Pid::from_raw(pid), String::from_utf8_lossy(name).into_owned()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::in_namespaces;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    #[test]
+    fn all_processes_are_killed_but_storage_daemons() {
+        in_namespaces(module_path!(), "all_processes_are_killed_but_storage_daemons", || {
+            let sleep = |name: &str| Command::new("/bin/sleep").arg0(name).arg("9").spawn().unwrap();
+            let (mut daemon, mut job) = (sleep("@mdmon"), sleep("sleep"));
+            // Each has its name only after execve(2).
+            while others().count() < 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            kill_all();
+            // Reaped already, or ended by the signal.
+            assert!(job.wait().map_or(true, |status| status.signal() == Some(9)));
+            assert!(daemon.try_wait().unwrap().is_none(), "it still runs");
+            daemon.kill().unwrap();
+        });
+    }
 }
