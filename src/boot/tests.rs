@@ -28,8 +28,8 @@ fn image(path: &str) -> Image {
 
 /// The new root with the store of these images.
 fn new_root(early: &Early, paths: &[&str]) -> NewRoot {
-    let (texts, words, mut loaded) = (Texts::default(), Words::default(), HashSet::new());
-    let mut loader = Loader::new("/lib/modules", &texts, &words, &mut loaded);
+    let (texts, words, mut known) = (Texts::default(), Words::default(), HashSet::new());
+    let mut loader = Loader::new("/lib/modules", &texts, &words, &mut known);
     let paths: Vec<_> = paths.iter().map(|path| image(path)).collect();
     let (mut found, mut has_store) = (Vec::new(), false);
     let images = images::find(&paths, true, &mut found).unwrap();
@@ -77,8 +77,8 @@ fn the_last_image_is_the_uppermost_layer() {
         // An attempt after this one takes the same root and mounts nothing.
         let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
         let before = mounts();
-        let (texts, words, mut loaded) = (Texts::default(), Words::default(), HashSet::new());
-        let mut loader = Loader::new("/lib/modules", &texts, &words, &mut loaded);
+        let (texts, words, mut known) = (Texts::default(), Words::default(), HashSet::new());
+        let mut loader = Loader::new("/lib/modules", &texts, &words, &mut known);
         let again = root::create(&early, &words, &Limits::default(), &mut loader, true).unwrap();
         store::assemble(again, &[], &Limits::default(), &mut true).unwrap();
         assert_eq!(mounts(), before);
