@@ -12,7 +12,7 @@ use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;
 use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
-use firn::inspect::summary::{Build, Summary};
+use firn::inspect::summary::{BuildSummary, Summary};
 use firn::inspect::{difference, unpack, verify};
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -65,7 +65,7 @@ fn shell(script: &str) -> String {
     run(Command::new("sh").args(["-euc", script]).current_dir(&demo().directory))
 }
 
-fn inspect(path: &Path) -> Build {
+fn inspect(path: &Path) -> BuildSummary {
     match Summary::of(path).unwrap() {
         Summary::Build(build) => *build,
         other => panic!("{other:?}"),

@@ -5,6 +5,7 @@
 
 use crate::contract::plan::PAGE;
 use crate::formats::digest::copy;
+use crate::formats::magic::NEWC;
 use crate::formats::newc::{LONGEST_NAME, TRAILER};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -144,9 +145,10 @@ impl<W: Write> Archive<W> {
         );
         let name_size = name.len() as u64 + 1 + spare;
         let (links, owner, group, time, device, check) = (1, 0, 0, 0, 0, 0);
+        self.out.write_all(NEWC)?;
         write!(
             self.out,
-            "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
+            "{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
              {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
         )?;
         io::copy(&mut io::repeat(0).take(spare), &mut self.out)?;

@@ -17,4 +17,9 @@ mod module_alias;
 pub mod modules;
 pub mod newc;
 #[cfg(feature = "builder")]
+pub mod pe;
+#[cfg(feature = "builder")]
+pub mod registration;
+pub mod size;
+#[cfg(feature = "builder")]
 pub mod store_image;

@@ -33,21 +33,21 @@ pub struct Index<'a> {
 /// What is known of a module.
 #[derive(Debug, Default)]
 struct Module<'a> {
-    line: Option<Line<'a>>,
+    line: Option<DepLine<'a>>,
     builtin: bool,
-    soft: Soft<'a>,
+    soft: SoftDependencies<'a>,
 }
 
-/// A module's file and what it needs.
+/// A line of `modules.dep`: a module's file and the files that it needs.
 #[derive(Debug)]
-struct Line<'a> {
+struct DepLine<'a> {
     file: &'a str,
     needs: Vec<&'a str>,
 }
 
-/// What a module works better with: names or aliases.
+/// The modules that one works better with, by name or alias.
 #[derive(Debug, Default)]
-struct Soft<'a> {
+struct SoftDependencies<'a> {
     before: Vec<&'a str>,
     after: Vec<&'a str>,
 }
@@ -124,10 +124,10 @@ impl Texts {
     }
 }
 
-fn dep_lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+fn dep_lines(text: &str) -> impl Iterator<Item = DepLine<'_>> {
     text.lines().filter_map(|line| {
         let (file, needs) = line.split_once(':')?;
-        Some(Line { file, needs: needs.split_whitespace().collect() })
+        Some(DepLine { file, needs: needs.split_whitespace().collect() })
     })
 }
 
@@ -142,7 +142,7 @@ fn softdep_line(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("softdep ")?.split_once(char::is_whitespace)
 }
 
-impl<'a> Soft<'a> {
+impl<'a> SoftDependencies<'a> {
     fn add(&mut self, words: &'a str) {
         let mut list = None;
         for word in words.split_whitespace() {
@@ -223,7 +223,7 @@ impl<'a> Index<'a> {
 
     /// depmod lists all that a module needs, so that reading it from the right gives an order in which it can be loaded. These
     /// always stay together: soft dependencies, which may lead in a circle, come before and after.
-    fn add_line(&self, line: &Line<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
+    fn add_line(&self, line: &DepLine<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
         let needed = || line.needs.iter().rev().chain([&line.file]).copied();
         let soft: Vec<_> = needed().filter_map(|file| Some(&self.modules.get(&module_name(file))?.soft)).collect();
         for name in soft.iter().flat_map(|soft| &soft.before) {

@@ -1,6 +1,7 @@
 //! A member of a cpio archive of the "newc" kind, as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst,
 //! init/initramfs.c of Linux 6.12).
 
+use crate::formats::magic::{NEWC, NEWC_WITH_CHECKSUM};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use std::ffi::OsString;
@@ -9,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// The size of a header: a magic number, then 13 numbers of eight hexadecimal digits.
 pub const HEADER: usize = 110;
-
-/// With which a header begins; the second one has a checksum of the contents, which is not compared here.
-const MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
 
 /// The kernel leaves out members with a longer name or target (`PATH_MAX`).
 pub const LONGEST_NAME: u32 = 4096;
@@ -25,7 +23,7 @@ const TYPE: u32 = 0o170_000;
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum MemberKind {
     /// A regular file.
     File,
     /// A directory.
@@ -55,12 +53,12 @@ pub struct Inode {
 
 /// A member of an archive, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct Member {
     /// Its name, as it stands in the archive up to the first NUL.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// Type and permission bits.
     pub mode: u32,
     /// Number of the owner.
@@ -87,7 +85,7 @@ pub struct Entry {
     pub target: Option<PathBuf>,
 }
 
-impl Entry {
+impl Member {
     /// Reads a header. The name is not known yet; its length, with the NUL after it, is what else is given back.
     ///
     /// # Errors
@@ -95,22 +93,27 @@ impl Entry {
     /// Bytes that are no header, or one whose name or target is empty or longer than the kernel takes.
     pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
         let (magic, numbers) = header.split_at(6);
-        ensure!(MAGIC.contains(&magic), "there is no header of a cpio archive but \"{}\"", magic.escape_ascii());
+        // The checksum that the second one has is not compared.
+        ensure!(
+            magic == NEWC || magic == NEWC_WITH_CHECKSUM,
+            "expected a cpio header, found \"{}\"",
+            magic.escape_ascii()
+        );
         let mut fields = [0; 13];
         for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
             *field = number(digits)?;
         }
         let [inode, mode, user, group, links, time, bytes, on_major, on_minor, major, minor, name, _checksum] = fields;
-        let kind = Kind::of(mode);
+        let kind = MemberKind::of(mode);
         ensure!(
             (1..=LONGEST_NAME).contains(&name),
             "the name has {name} bytes and the kernel takes 1 to {LONGEST_NAME}"
         );
         ensure!(
-            kind != Kind::Symlink || bytes <= LONGEST_NAME,
+            kind != MemberKind::Symlink || bytes <= LONGEST_NAME,
             "the target of a symbolic link has {bytes} bytes and the kernel takes at most {LONGEST_NAME}"
         );
-        let entry = Self {
+        let member = Self {
             path: PathBuf::new(),
             kind,
             mode,
@@ -125,7 +128,7 @@ impl Entry {
             offset: None,
             target: None,
         };
-        Ok((entry, name))
+        Ok((member, name))
     }
 
     /// Whether `path` means this member: with a slash or `./` before it, or without.
@@ -137,21 +140,21 @@ impl Entry {
     /// Whether the archive has this file under several names.
     #[must_use]
     pub fn is_linked(&self) -> bool {
-        self.kind != Kind::Directory && self.links > 1
+        self.kind != MemberKind::Directory && self.links > 1
     }
 
     /// The mode as `ls -l` shows it.
     #[must_use]
     pub fn mode_letters(&self) -> String {
         let kind = match self.kind {
-            Kind::File => '-',
-            Kind::Directory => 'd',
-            Kind::Symlink => 'l',
-            Kind::CharacterDevice => 'c',
-            Kind::BlockDevice => 'b',
-            Kind::Pipe => 'p',
-            Kind::Socket => 's',
-            Kind::Unknown => '?',
+            MemberKind::File => '-',
+            MemberKind::Directory => 'd',
+            MemberKind::Symlink => 'l',
+            MemberKind::CharacterDevice => 'c',
+            MemberKind::BlockDevice => 'b',
+            MemberKind::Pipe => 'p',
+            MemberKind::Socket => 's',
+            MemberKind::Unknown => '?',
         };
         let mut letters: Vec<char> = "rwxrwxrwx".chars().collect();
         for (place, letter) in letters.iter_mut().enumerate() {
@@ -169,7 +172,7 @@ impl Entry {
     }
 }
 
-impl Kind {
+impl MemberKind {
     fn of(mode: u32) -> Self {
         match mode & TYPE {
             0o100_000 => Self::File,
@@ -235,24 +238,24 @@ mod tests {
 
     #[test]
     fn headers() {
-        let (entry, name) = Entry::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
-        assert_eq!((entry.user, entry.group, entry.links, entry.time, entry.bytes), (1, 2, 3, 4, 5));
-        assert_eq!((entry.inode.number, entry.device, name), ((7, 8, 9), (10, 11), 12));
-        assert_eq!(entry.kind, Kind::File);
-        assert!(entry.is_linked());
+        let (member, name) = Member::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
+        assert_eq!((member.user, member.group, member.links, member.time, member.bytes), (1, 2, 3, 4, 5));
+        assert_eq!((member.inode.number, member.device, name), ((7, 8, 9), (10, 11), 12));
+        assert_eq!(member.kind, MemberKind::File);
+        assert!(member.is_linked());
     }
 
     #[test]
     fn what_is_no_header() {
         let good = header([1, 0o120_777, 0, 0, 1, 0, 4096, 0, 0, 0, 0, 4096, 0]);
-        Entry::of_header(&good).unwrap();
+        Member::of_header(&good).unwrap();
         let with = |place: usize, bytes: &[u8]| {
             let mut bad = good;
             bad[place..place + bytes.len()].copy_from_slice(bytes);
-            Entry::of_header(&bad).unwrap_err().to_string()
+            Member::of_header(&bad).unwrap_err().to_string()
         };
         for (place, bytes, expected) in [
-            (0, &b"070707"[..], "no header of a cpio archive but \"070707\""),
+            (0, &b"070707"[..], "expected a cpio header, found \"070707\""),
             (6, b"+0000001", "\"+0000001\" in the header is no"),
             (6, b"0x000001", "no hexadecimal number"),
             (6, b"\xff0000001", "\"\\xff0000001\""),
@@ -285,19 +288,19 @@ mod tests {
             (0o102_644, "-rw-r-Sr--"),
             (0, "?---------"),
         ] {
-            let (entry, _) = Entry::of_header(&header([1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
-            assert_eq!(entry.mode_letters(), letters, "{mode:o}");
+            let (member, _) = Member::of_header(&header([1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+            assert_eq!(member.mode_letters(), letters, "{mode:o}");
         }
     }
 
     #[test]
     fn paths_of_members() {
-        let (mut entry, _) = Entry::of_header(&header([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+        let (mut member, _) = Member::of_header(&header([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
         for (in_archive, asked, same) in
             [("a/b", "/a/b", true), ("./a/b", "a/b", true), ("/a", "./a", true), ("a", "a/b", false), (".", "/", true)]
         {
-            entry.path = in_archive.into();
-            assert_eq!(entry.is_at(Path::new(asked)), same, "{in_archive} {asked}");
+            member.path = in_archive.into();
+            assert_eq!(member.is_at(Path::new(asked)), same, "{in_archive} {asked}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::formats::modules::module_name;
 use crate::inspect::store::StorePath;
-use crate::inspect::summary::{Contents, Summary};
+use crate::inspect::summary::{RamdiskSummary, Summary};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -89,7 +89,7 @@ fn facts(path: &Path) -> Result<Facts> {
     })
 }
 
-fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
+fn of_ramdisk(ramdisk: RamdiskSummary) -> Result<Facts> {
     let mut facts = Facts {
         kernel_release: ramdisk.kernel_release.unwrap_or_default(),
         modules: ramdisk.modules.iter().map(|path| module_name(path)).collect(),

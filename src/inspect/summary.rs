@@ -2,13 +2,14 @@
 
 use crate::contract::plan::{self, Plan};
 use crate::formats::kernel_image;
+use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
-use crate::formats::newc::{Entry, Kind};
+use crate::formats::newc::{Member, MemberKind};
 use crate::formats::store_image::{self, recognize};
 use crate::inspect::manifest::{self, Manifest};
 use crate::inspect::ramdisk::{Ramdisk, Segment};
-use crate::inspect::store::{Image, stacked};
-use anyhow::{Context, Result};
+use crate::inspect::store::{StoreImage, stacked};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Read;
@@ -25,24 +26,24 @@ const KERNEL_START: u64 = 0x200 + (1 << 16) + 4096;
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Summary {
     /// A directory that `firn build`, `firn ipxe` or `firn kexec` made.
-    Build(Box<Build>),
+    Build(Box<BuildSummary>),
     /// A ramdisk, of whatever make.
-    Ramdisk(Contents),
+    Ramdisk(RamdiskSummary),
     /// A store image.
-    Image(Image),
+    Image(StoreImage),
     /// A kernel image.
     Kernel(Kernel),
 }
 
 /// A kernel and a ramdisk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Build {
+pub struct BuildSummary {
     /// What it says of itself, if `firn build` made it.
     pub manifest: Option<Manifest>,
     /// Its kernel.
     pub kernel: Kernel,
     /// Its ramdisk.
-    pub ramdisk: Contents,
+    pub ramdisk: RamdiskSummary,
 }
 
 /// A kernel image.
@@ -58,7 +59,7 @@ pub struct Kernel {
 
 /// What is in a ramdisk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Contents {
+pub struct RamdiskSummary {
     /// Its path.
     pub path: String,
     /// Its size, bytes.
@@ -74,7 +75,7 @@ pub struct Contents {
     /// The kernel modules in it, sorted.
     pub modules: Vec<String>,
     /// The store images in it, or beside it in the build.
-    pub images: Vec<Image>,
+    pub images: Vec<StoreImage>,
 }
 
 impl Summary {
@@ -88,17 +89,22 @@ impl Summary {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
         let start = start(path, KERNEL_START).with_context(|| format!("reading {}", path.display()))?;
-        if start.get(0x202..0x206) == Some(b"HdrS") {
-            return kernel(path).map(Self::Kernel);
+        match magic::recognize(&start) {
+            Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
+            Some(FileKind::EfiProgram) => bail!(
+                "{} is an EFI program; firn inspect reads builds, ramdisks, store images and kernels",
+                path.display()
+            ),
+            _ => {}
         }
         match image(path)? {
             Some(image) => Ok(Self::Image(image)),
-            None => Contents::of(path).map(Self::Ramdisk),
+            None => RamdiskSummary::of(path).map(Self::Ramdisk),
         }
     }
 }
 
-impl Contents {
+impl RamdiskSummary {
     /// Looks at a ramdisk.
     ///
     /// # Errors
@@ -116,7 +122,7 @@ impl Contents {
             modules: Vec::new(),
             images: Vec::new(),
         };
-        contents.segments = ramdisk.walk(&mut |entry, reader| contents.note(entry, reader))?;
+        contents.segments = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
@@ -126,24 +132,24 @@ impl Contents {
         Ok(contents)
     }
 
-    fn note(&mut self, entry: &Entry, reader: &mut dyn Read) -> Result<()> {
-        if entry.kind != Kind::File {
+    fn note(&mut self, member: &Member, reader: &mut dyn Read) -> Result<()> {
+        if member.kind != MemberKind::File {
             return Ok(());
         }
-        let path = entry.path.to_string_lossy();
-        if entry.is_at(Path::new(plan::PATH)) {
+        let path = member.path.to_string_lossy();
+        if member.is_at(Path::new(plan::PATH)) {
             let plan = read_plan(reader)?;
             self.bad_plan = plan.as_ref().err().map(|error| format!("{error:#}"));
             self.plan = plan.ok();
         } else if without_suffix(&path).len() < path.len() {
             self.modules.push(path.into_owned());
-        } else if entry.bytes >= store_image::LENGTH as u64 {
+        } else if member.bytes >= store_image::LENGTH as u64 {
             let mut start = Vec::new();
             reader.take(store_image::LENGTH as u64).read_to_end(&mut start)?;
-            self.images.extend(recognize(&start).map(|superblock| Image {
+            self.images.extend(recognize(&start).map(|superblock| StoreImage {
                 path: path.into_owned(),
-                offset: entry.offset,
-                bytes: entry.bytes,
+                offset: member.offset,
+                bytes: member.bytes,
                 superblock,
                 store_paths: Vec::new(),
                 unknown: None,
@@ -178,9 +184,9 @@ pub fn kernel(path: &Path) -> Result<Kernel> {
     })
 }
 
-fn build(directory: &Path) -> Result<Build> {
+fn build(directory: &Path) -> Result<BuildSummary> {
     let manifest = manifest::read_if_any(directory)?;
-    let mut ramdisk = Contents::of(directory)?;
+    let mut ramdisk = RamdiskSummary::of(directory)?;
     if ramdisk.images.is_empty() {
         let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
@@ -189,14 +195,14 @@ fn build(directory: &Path) -> Result<Build> {
         }
         stacked(&mut ramdisk.images);
     }
-    Ok(Build { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
+    Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
 }
 
 /// The store image that a file is, if it is one.
-fn image(path: &Path) -> Result<Option<Image>> {
+fn image(path: &Path) -> Result<Option<StoreImage>> {
     let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
-    let image = Image {
+    let image = StoreImage {
         path: path.display().to_string(),
         offset: Some(0),
         bytes: fs::metadata(path)?.len(),

@@ -1,6 +1,6 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
-use crate::formats::newc::{Entry, Inode, Kind};
+use crate::formats::newc::{Inode, Member, MemberKind};
 use crate::inspect::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
@@ -20,25 +20,25 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
     // Of a file with several links only one has the contents, mostly the last.
     let mut filled = HashMap::new();
     let mut number = 0;
-    ramdisk.walk(&mut |entry, _| {
+    ramdisk.walk(&mut |member, _| {
         number += 1;
-        if entry.is_linked() && entry.bytes > 0 {
-            filled.insert((entry.segment, entry.inode), number);
+        if member.is_linked() && member.bytes > 0 {
+            filled.insert((member.segment, member.inode), number);
         }
-        if entry.is_at(path) {
-            found = Some((number, entry.clone()));
+        if member.is_at(path) {
+            found = Some((number, member.clone()));
         }
         Ok(())
     })?;
     let name = format!("{} in {}", path.display(), ramdisk.path.display());
-    let (place, entry) = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
-    match (entry.kind, &entry.target) {
-        (Kind::File, _) => {}
+    let (place, member) = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
+    match (member.kind, &member.target) {
+        (MemberKind::File, _) => {}
         (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that", target.display()),
-        (Kind::Directory, _) => bail!("{name} is a directory; name a file in it"),
+        (MemberKind::Directory, _) => bail!("{name} is a directory; name a file in it"),
         _ => bail!("{name} is no regular file and has no contents"),
     }
-    let linked = filled.get(&(entry.segment, entry.inode)).filter(|_| entry.is_linked());
+    let linked = filled.get(&(member.segment, member.inode)).filter(|_| member.is_linked());
     let mut left: i64 = *linked.unwrap_or(&place);
     ramdisk.walk(&mut |_, contents| {
         left -= 1;
@@ -57,7 +57,7 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
 ///
 /// A directory that has something in it; a member that would be outside of it; those of reading and of writing. What was
 /// unpacked before stays.
-pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Entry)) -> Result<()> {
+pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
     let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
     ensure!(entries.next().is_none(), "{} is not empty; give a directory that is not there yet", directory.display());
@@ -67,16 +67,17 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Entr
         directories: Vec::new(),
         root: rustix::process::geteuid().is_root(),
     };
-    ramdisk.walk(&mut |entry, contents| {
-        let made = target.put(entry, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
+    ramdisk.walk(&mut |member, contents| {
+        let made =
+            target.put(member, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
         if !made {
-            skipped(entry);
+            skipped(member);
         }
         Ok(())
     })?;
     // Not before everything is in them: they may be read-only.
-    for (path, entry) in target.directories.iter().rev() {
-        target.set_attributes(path, entry).with_context(|| format!("setting the mode of {}", path.display()))?;
+    for (path, member) in target.directories.iter().rev() {
+        target.set_attributes(path, member).with_context(|| format!("setting the mode of {}", path.display()))?;
     }
     Ok(())
 }
@@ -87,25 +88,25 @@ struct Target<'a> {
     /// Files with several links: where the first one lies.
     links: HashMap<(usize, Inode), PathBuf>,
     /// What directories are to become.
-    directories: Vec<(PathBuf, Entry)>,
+    directories: Vec<(PathBuf, Member)>,
     root: bool,
 }
 
 impl Target<'_> {
-    /// Makes what the entry says. Whether it could be made.
-    fn put(&mut self, entry: &Entry, contents: &mut dyn Read) -> Result<bool> {
-        let path = self.place(&entry.path)?;
+    /// Makes what the member says. Whether it could be made.
+    fn put(&mut self, member: &Member, contents: &mut dyn Read) -> Result<bool> {
+        let path = self.place(&member.path)?;
         ensure!(
-            path != self.directory || entry.kind == Kind::Directory,
+            path != self.directory || member.kind == MemberKind::Directory,
             "it would take the place of the directory itself"
         );
-        let device = matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice);
-        if entry.kind == Kind::Unknown || entry.kind == Kind::Socket || (device && !self.root) {
+        let device = matches!(member.kind, MemberKind::CharacterDevice | MemberKind::BlockDevice);
+        if member.kind == MemberKind::Unknown || member.kind == MemberKind::Socket || (device && !self.root) {
             return Ok(false);
         }
         // As in the kernel a later member takes the place of an earlier one, unless both are directories.
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() && entry.kind == Kind::Directory => {}
+            Ok(found) if found.is_dir() && member.kind == MemberKind::Directory => {}
             Ok(found) => {
                 let removed = if found.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
                 removed.context("what was unpacked there before is in the way")?;
@@ -115,24 +116,24 @@ impl Target<'_> {
             }
             Err(_) => {}
         }
-        match entry.kind {
-            Kind::Directory => {
+        match member.kind {
+            MemberKind::Directory => {
                 fs::create_dir(&path).or_else(exists)?;
-                self.directories.push((path, entry.clone()));
+                self.directories.push((path, member.clone()));
                 return Ok(true);
             }
-            Kind::File => self.file(&path, entry, contents)?,
-            Kind::Symlink => symlink(entry.target.as_deref().unwrap_or(Path::new("")), &path)?,
+            MemberKind::File => self.file(&path, member, contents)?,
+            MemberKind::Symlink => symlink(member.target.as_deref().unwrap_or(Path::new("")), &path)?,
             _ => {
-                let kind = match entry.kind {
-                    Kind::CharacterDevice => FileType::CharacterDevice,
-                    Kind::BlockDevice => FileType::BlockDevice,
+                let kind = match member.kind {
+                    MemberKind::CharacterDevice => FileType::CharacterDevice,
+                    MemberKind::BlockDevice => FileType::BlockDevice,
                     _ => FileType::Fifo,
                 };
-                mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(entry.device.0, entry.device.1))?;
+                mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(member.device.0, member.device.1))?;
             }
         }
-        self.set_attributes(&path, entry)?;
+        self.set_attributes(&path, member)?;
         Ok(true)
     }
 
@@ -161,12 +162,12 @@ impl Target<'_> {
         Ok(path)
     }
 
-    fn file(&mut self, path: &Path, entry: &Entry, contents: &mut dyn Read) -> Result<()> {
-        if entry.is_linked() {
-            let first = self.links.entry((entry.segment, entry.inode)).or_insert_with(|| path.into());
+    fn file(&mut self, path: &Path, member: &Member, contents: &mut dyn Read) -> Result<()> {
+        if member.is_linked() {
+            let first = self.links.entry((member.segment, member.inode)).or_insert_with(|| path.into());
             if first != path {
                 fs::hard_link(first, path)?;
-                if entry.bytes == 0 {
+                if member.bytes == 0 {
                     return Ok(());
                 }
             }
@@ -178,19 +179,19 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn set_attributes(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+    fn set_attributes(&self, path: &Path, member: &Member) -> io::Result<()> {
         if self.root {
-            lchown(path, Some(entry.user), Some(entry.group))?;
+            lchown(path, Some(member.user), Some(member.group))?;
         }
-        let time = Timespec { tv_sec: entry.time.into(), tv_nsec: 0 };
+        let time = Timespec { tv_sec: member.time.into(), tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        if entry.kind == Kind::Symlink {
+        if member.kind == MemberKind::Symlink {
             return Ok(());
         }
         // Set-user-ID is nothing to give away to whoever unpacks.
         let bits = if self.root { 0o7777 } else { 0o1777 };
-        fs::set_permissions(path, Permissions::from_mode(entry.mode & bits))
+        fs::set_permissions(path, Permissions::from_mode(member.mode & bits))
     }
 }
 
@@ -291,7 +292,7 @@ mod tests {
              chmod 555 d; find . | sort",
         );
         let out = directory.path().join("out");
-        unpack(&ramdisk, &out, &mut |entry| panic!("{entry:?}")).unwrap();
+        unpack(&ramdisk, &out, &mut |member| panic!("{member:?}")).unwrap();
         let one = fs::metadata(out.join("d/one")).unwrap();
         assert_eq!((one.ino(), one.nlink(), one.mtime()), (fs::metadata(out.join("d/two")).unwrap().ino(), 2, 99));
         assert_eq!(fs::read_to_string(out.join("d/one")).unwrap(), "x\n");

@@ -121,11 +121,10 @@ fn file_system(path: &str, source: &Source) -> Result<&'static str> {
     read.with_context(|| format!("reading {path}"))?;
     match magic::recognize(&start) {
         None => Ok("squashfs"),
-        Some(magic::File::Image(file_system)) => Ok(file_system),
-        Some(magic::File::Other(kind)) => {
-            bail!(
+        Some(kind) => kind.store_image().with_context(|| {
+            format!(
                 "the store image {path} is {kind}, and firn-init mounts squashfs and erofs; build the image with firn"
             )
-        }
+        }),
     }
 }

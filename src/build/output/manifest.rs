@@ -1,10 +1,10 @@
 //! What was made, for machines to read.
 
 use crate::build::output::directory::Entry;
-use crate::build::system::nix::Registered;
 use crate::build::system::toplevel::System;
 use crate::contract::kind::Kind;
 use crate::contract::plan::Plan;
+use crate::formats::registration::Registered;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,7 @@ use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::modules::Packed;
 use crate::build::store::packing::Profile;
 use crate::contract::plan::{PAGE, PATH, Plan};
-use crate::formats::compression::Compression;
+use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -112,7 +112,7 @@ fn copy(out: &mut Output, path: &Path) -> Result<()> {
     let mut copy = || -> Result<()> {
         let mut file = BufReader::new(File::open(path)?);
         ensure!(
-            Compression::of(file.fill_buf()?).is_some(),
+            SegmentCompression::of(file.fill_buf()?).is_some(),
             "it is no part of a ramdisk: neither a cpio archive (newc) nor one that is compressed in a way that the kernel knows"
         );
         io::copy(&mut file, out)?;

@@ -6,8 +6,8 @@ use crate::build::store::erofs;
 use crate::build::store::layers::{Layer, Layers};
 use crate::build::store::packing::{Format, Packing};
 use crate::build::store::squashfs;
-use crate::build::system::nix::{self, Registered};
 use crate::contract::plan::{MAX_IMAGES, REGISTRATION};
+use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, Permissions};
@@ -31,7 +31,7 @@ pub fn make(
     progress: Progress,
 ) -> Result<Vec<Entry>> {
     let registration = out.join(REGISTRATION);
-    fs::write(&registration, nix::registration(closure)).context("writing the registration")?;
+    fs::write(&registration, registration::write(closure)).context("writing the registration")?;
     // Whatever the umask of this build: everybody on the booted system may read it, as everything else in the store.
     fs::set_permissions(&registration, Permissions::from_mode(0o444)).context("making the registration readable")?;
 

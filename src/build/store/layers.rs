@@ -4,8 +4,8 @@
 use crate::build::output::directory::{Entry, link_or_copy};
 use crate::build::store::divide::divide;
 use crate::build::store::packing::Packing;
-use crate::build::system::nix::Registered;
 use crate::formats::digest::sha256;
+use crate::formats::registration::Registered;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
