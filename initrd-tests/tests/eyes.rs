@@ -1,12 +1,12 @@
 //! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
 
 use anyhow::{Context, Result};
-use firn::build::output::manifest::Manifest;
 use firn::build::store::packing::Packing;
 use firn::build::ways::built::Built;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::kexec;
 use firn::build::{Options, build};
+use firn::contract::manifest::Manifest;
 use firn::contract::plan;
 use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;

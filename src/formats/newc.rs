@@ -156,19 +156,20 @@ impl Member {
             MemberKind::Socket => 's',
             MemberKind::Unknown => '?',
         };
-        let mut letters: Vec<char> = "rwxrwxrwx".chars().collect();
-        for (place, letter) in letters.iter_mut().enumerate() {
-            if self.mode & (0o400 >> place) == 0 {
-                *letter = '-';
-            }
+        let mut letters = String::from(kind);
+        // Set-user-ID, set-group-ID and sticky show in the place of the x: as a small letter with the x, as a capital without.
+        for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+            let has = |bits: u32| self.mode & bits != 0;
+            letters.push(if has(0o4 << shift) { 'r' } else { '-' });
+            letters.push(if has(0o2 << shift) { 'w' } else { '-' });
+            letters.push(match (has(0o1 << shift), has(special)) {
+                (true, false) => 'x',
+                (false, false) => '-',
+                (true, true) => letter,
+                (false, true) => letter.to_ascii_uppercase(),
+            });
         }
-        // set-user-ID, set-group-ID, sticky: in place of an x, or large in place of none
-        for (bit, place, letter) in [(0o4000, 2, 's'), (0o2000, 5, 's'), (0o1000, 8, 't')] {
-            if self.mode & bit != 0 {
-                letters[place] = if letters[place] == 'x' { letter } else { letter.to_ascii_uppercase() };
-            }
-        }
-        std::iter::once(kind).chain(letters).collect()
+        letters
     }
 }
 

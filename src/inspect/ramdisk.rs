@@ -200,7 +200,7 @@ mod tests {
     fn file(path: &str, contents: &[u8]) -> Vec<u8> {
         let mut archive = Vec::new();
         let mut members = Archive::new(&mut archive);
-        members.file(path, 0o644, false, contents.len() as u64, contents).unwrap();
+        members.file(path, 0o644, None, contents.len() as u64, contents).unwrap();
         members.finish().unwrap();
         archive
     }

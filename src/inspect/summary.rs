@@ -1,12 +1,13 @@
 //! What something is, in one value: a whole build, a ramdisk, a store image or a kernel.
 
+use crate::contract::manifest::Manifest;
 use crate::contract::plan::{self, Plan};
 use crate::formats::kernel_image;
 use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::store_image::{self, recognize};
-use crate::inspect::manifest::{self, Manifest};
+use crate::inspect::manifest;
 use crate::inspect::ramdisk::{Ramdisk, Segment};
 use crate::inspect::store::{StoreImage, stacked};
 use anyhow::{Context, Result, bail};

@@ -1,9 +1,10 @@
 //! Whether a build is what its manifest and its plan say: it may have been copied, or lain on a disk for years.
 
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
 use crate::host::progress::{Progress, Step};
-use crate::inspect::manifest::{self, Described, Manifest};
+use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
 use crate::inspect::summary::{kernel, read_plan};
 use anyhow::{Context, Result, anyhow};
@@ -54,7 +55,7 @@ fn finding(what: String, result: Result<Option<String>>) -> Finding {
 /// Reads a file to its end, after `look` has seen what it wants to see of it.
 fn matches(
     directory: &Path,
-    described: &Described,
+    described: &FileEntry,
     progress: Progress,
     look: impl FnOnce(&mut InOrder<File>),
 ) -> Result<Option<String>> {

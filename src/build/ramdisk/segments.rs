@@ -99,7 +99,7 @@ pub fn write(
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
             let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-            archive.file(&image.path, 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
+            archive.file(&image.path, 0o444, plan.is_retained().then_some(PAGE), image.bytes, step.reading(file))?;
         }
         archive.finish()?;
         step.done();

@@ -4,9 +4,9 @@
 //! systemd's stub is the program; what it starts are further sections of it. Written here and not by a crate: the ramdisk is
 //! streamed from file to file, and all that changes in the stub's headers are four numbers.
 
-use crate::build::output::directory::{Entry, Output};
-use crate::build::output::manifest::Manifest;
+use crate::build::output::directory::Output;
 use crate::build::ways::built::Built;
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::pe::{self, SectionError};
 use crate::host::progress::Progress;
@@ -39,7 +39,7 @@ pub struct Options {
 /// # Errors
 ///
 /// No stub or none that takes more sections, a build that is not whole, more than UEFI can load, and those of writing.
-pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<Entry>> {
+pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<FileEntry>> {
     let (mut output, name) = built.file_output(out, "nixos.efi")?;
     let stub = stub(options, &built.manifest.system)?;
     if let (true, Some(version)) = (options.without_image, pe::systemd_stub_version(&stub)) {
