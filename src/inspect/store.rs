@@ -1,4 +1,4 @@
-//! A store image: which store paths are in it, by the registration that lies at its root.
+//! The store paths in a store image, from the registration at its root.
 
 use crate::contract::plan::REGISTRATION;
 use crate::formats::registration;
@@ -12,18 +12,18 @@ use std::process::Command;
 /// A store image in a file, or in a ramdisk.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreImage {
-    /// Its path: in the ramdisk, if it is in one.
+    /// Its path; if it is in a ramdisk, the path there.
     pub path: String,
-    /// Where it is in the file, bytes; none in a compressed segment.
+    /// Its offset in the file, bytes; none in a compressed segment.
     pub offset: Option<u64>,
     /// Its size, bytes.
     pub bytes: u64,
-    /// What it says of itself.
+    /// Its superblock.
     #[serde(flatten)]
     pub superblock: StoreSuperblock,
-    /// The store paths that its registration has, sorted. Of several images that are stacked, one has those of all.
+    /// The store paths in its registration, sorted. Of several images that are stacked, one has the store paths of all.
     pub store_paths: Vec<StorePath>,
-    /// Why there are none.
+    /// The reason why the store paths are not known.
     pub unknown: Option<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct StorePath {
 }
 
 impl StoreImage {
-    /// Asks the tool that belongs to the format for the registration. An image that does not tell is one with the reason.
+    /// Reads the registration with the tool that belongs to the format. If that fails, the image gets the reason.
     #[must_use]
     pub fn with_paths(mut self, file: &Path) -> Self {
         match registration_of(file, self.offset, self.superblock.format).and_then(|text| paths(&text)) {
@@ -54,7 +54,8 @@ impl StoreImage {
     }
 }
 
-/// Of several images that are stacked, one has the registration of all: that the others have none is no fault.
+/// Removes the reason from images without a registration if another one has it: of several images that are stacked, one has the
+/// registration of all.
 pub fn stacked(images: &mut [StoreImage]) {
     if images.iter().any(|image| image.unknown.is_none()) {
         for image in images {
@@ -65,8 +66,9 @@ pub fn stacked(images: &mut [StoreImage]) {
 
 /// The registration of an image that begins at `offset` of `file`.
 fn registration_of(file: &Path, offset: Option<u64>, format: &str) -> Result<String> {
-    let offset =
-        offset.context("the image is in a compressed segment; take it out with firn cat and look at that")?.to_string();
+    let offset = offset
+        .context("the image is in a compressed segment; take it out with firn cat and inspect that file")?
+        .to_string();
     let (mut command, package) = if format == "squashfs" {
         let mut unsquashfs = Command::new("unsquashfs");
         unsquashfs.args(["-offset", &offset, "-cat"]).arg(file).arg(REGISTRATION);
@@ -79,7 +81,7 @@ fn registration_of(file: &Path, offset: Option<u64>, format: &str) -> Result<Str
     let tool = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::Error::new(error)
-            .context(format!("there is no {tool} on the PATH, which reads the image; install {package}")),
+            .context(format!("there is no {tool} on the PATH, and firn needs it to read the image; install {package}")),
         _ => anyhow::Error::new(error).context(format!("running {tool}")),
     })?;
     let errors = String::from_utf8_lossy(&output.stderr);

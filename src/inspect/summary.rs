@@ -1,4 +1,4 @@
-//! What something is, in one value: a whole build, a ramdisk, a store image or a kernel.
+//! A summary of a build, a ramdisk, a store image or a kernel.
 
 use crate::contract::manifest::Manifest;
 use crate::contract::plan::{self, Plan};
@@ -16,19 +16,19 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// A plan has a few kilobytes; this much of what is at its place is read, bytes.
+/// The most that is read of a plan, bytes. A real one has a few kilobytes.
 const LONGEST_PLAN: u64 = 16 << 20;
 
-/// As much of a kernel image as can have its release: the header's pointer has 16 bits.
+/// As many bytes of a kernel image as can hold its release: the header's pointer has 16 bits.
 const KERNEL_START: u64 = 0x200 + (1 << 16) + 4096;
 
-/// Something that was looked at.
+/// The summary of a file or a directory.
 #[derive(Debug, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Summary {
-    /// A directory that `firn build`, `firn ipxe` or `firn kexec` made.
+    /// A directory made by `firn build`, `firn ipxe` or `firn kexec`.
     Build(Box<BuildSummary>),
-    /// A ramdisk, of whatever make.
+    /// A ramdisk, made by firn or by another program.
     Ramdisk(RamdiskSummary),
     /// A store image.
     Image(StoreImage),
@@ -39,7 +39,7 @@ pub enum Summary {
 /// A kernel and a ramdisk.
 #[derive(Debug, Clone, Serialize)]
 pub struct BuildSummary {
-    /// What it says of itself, if `firn build` made it.
+    /// Its manifest, if `firn build` made it.
     pub manifest: Option<Manifest>,
     /// Its kernel.
     pub kernel: Kernel,
@@ -54,37 +54,37 @@ pub struct Kernel {
     pub path: String,
     /// Its size, bytes.
     pub bytes: u64,
-    /// `uname -r`, where it says so.
+    /// Its release (`uname -r`), if it is one for x86.
     pub release: Option<String>,
 }
 
-/// What is in a ramdisk.
+/// The contents of a ramdisk.
 #[derive(Debug, Clone, Serialize)]
 pub struct RamdiskSummary {
     /// Its path.
     pub path: String,
     /// Its size, bytes.
     pub bytes: u64,
-    /// Its parts.
+    /// Its segments.
     pub segments: Vec<Segment>,
-    /// The plan, in a ramdisk that firn made.
+    /// The plan, if firn made the ramdisk.
     pub plan: Option<Plan>,
-    /// Why there is none, though there is a file.
+    /// The error of a plan that cannot be read.
     pub bad_plan: Option<String>,
     /// The kernel that its modules are for.
     pub kernel_release: Option<String>,
     /// The kernel modules in it, sorted.
     pub modules: Vec<String>,
-    /// The store images in it, or beside it in the build.
+    /// The store images in it, or next to it in the build.
     pub images: Vec<StoreImage>,
 }
 
 impl Summary {
-    /// Looks at a file or at a directory that `firn build`, `firn ipxe` or `firn kexec` made.
+    /// Reads a file, or a directory made by `firn build`, `firn ipxe` or `firn kexec`.
     ///
     /// # Errors
     ///
-    /// What cannot be read, or is none of the things that firn knows.
+    /// A path that cannot be read, or a file of another kind.
     pub fn of(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
@@ -103,10 +103,21 @@ impl Summary {
             None => RamdiskSummary::of(path).map(Self::Ramdisk),
         }
     }
+
+    /// The kind of the thing, as a noun.
+    #[must_use]
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "a build",
+            Self::Ramdisk(_) => "a ramdisk",
+            Self::Image(_) => "a store image",
+            Self::Kernel(_) => "a kernel",
+        }
+    }
 }
 
 impl RamdiskSummary {
-    /// Looks at a ramdisk.
+    /// Reads a ramdisk.
     ///
     /// # Errors
     ///
@@ -160,22 +171,22 @@ impl RamdiskSummary {
     }
 }
 
-/// Reads the plan that a ramdisk has. The outer error is one of reading.
+/// Reads the plan of a ramdisk. The inner result has the error of a plan that this firn does not understand.
 ///
 /// # Errors
 ///
-/// Those of the reader; within, a plan that this firn does not understand.
+/// Those of the reader.
 pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
     let mut json = Vec::new();
     reader.take(LONGEST_PLAN).read_to_end(&mut json)?;
     Ok(Plan::from_json(&String::from_utf8_lossy(&json)))
 }
 
-/// The kernel image of a file.
+/// Reads a kernel image.
 ///
 /// # Errors
 ///
-/// One that cannot be read.
+/// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
     Ok(Kernel {
@@ -199,7 +210,7 @@ fn build(directory: &Path) -> Result<BuildSummary> {
     Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
 }
 
-/// The store image that a file is, if it is one.
+/// Reads a store image. None if the file is no store image.
 fn image(path: &Path) -> Result<Option<StoreImage>> {
     let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
@@ -233,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_modules_they_are() {
+    fn releases_in_paths_of_modules() {
         let of = |path: &str| release_of(&[path.to_owned()]);
         assert_eq!(of("usr/lib/modules/6.1/a.ko").as_deref(), Some("6.1"));
         assert_eq!(of("a.ko"), None);
