@@ -151,7 +151,7 @@ fn what_cannot_be_looked_at() {
         ("ls /dev/null", &["/dev/null is no regular file", "copy the ramdisk into a file"]),
         ("ls cut", &["cut: in the segment at offset 0", "member 0", "ends within its header"]),
         ("cat initrd nothing", &["there is no nothing in initrd", "firn ls shows"]),
-        ("unpack initrd full", &["full is not empty", "give a directory that is not there yet"]),
+        ("unpack initrd full", &["full is not empty", "give a new directory"]),
         ("unpack initrd text", &["making the directory text"]),
         (
             "inspect program.efi",

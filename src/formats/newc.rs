@@ -20,7 +20,7 @@ pub const TRAILER: &str = "TRAILER!!!";
 /// Bits of the mode that are the type of a file (inode(7)).
 const TYPE: u32 = 0o170_000;
 
-/// What a member is.
+/// The type of the file that a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemberKind {
@@ -38,26 +38,26 @@ pub enum MemberKind {
     Pipe,
     /// A socket.
     Socket,
-    /// Nothing that the kernel makes a file of.
+    /// Another type, of which the kernel makes no file.
     Unknown,
 }
 
-/// What a file was where it was packed.
+/// The identity of a file on the machine that packed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// Where its archive begins in the segment: the kernel forgets all others at the end of one, bytes.
+    /// The offset of its archive in the segment, bytes: the kernel forgets the identities at the end of an archive.
     pub archive: u64,
-    /// Its number, and the device it was on: major and minor number.
+    /// The number of its inode, and the major and minor number of its device.
     pub number: (u32, u32, u32),
 }
 
 /// A member of an archive, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Member {
-    /// Its name, as it stands in the archive up to the first NUL.
+    /// Its name in the archive, up to the first NUL.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// What it is.
+    /// Its type.
     pub kind: MemberKind,
     /// Type and permission bits.
     pub mode: u32,
@@ -65,7 +65,7 @@ pub struct Member {
     pub user: u32,
     /// Number of the group.
     pub group: u32,
-    /// How many members of the archive are this file.
+    /// The number of members of the archive that are this file.
     pub links: u32,
     /// Seconds since 1970.
     pub time: u32,
@@ -73,24 +73,24 @@ pub struct Member {
     pub bytes: u64,
     /// For device nodes: major and minor number.
     pub device: (u32, u32),
-    /// Members of a segment that have several links and this in common are one file.
+    /// Members of a segment with several links and the same identity are one file.
     #[serde(skip)]
     pub inode: Inode,
-    /// The segment of the ramdisk that has it, counted from 0.
+    /// The number of its segment in the ramdisk, from 0.
     pub segment: usize,
-    /// Where its contents are in the file, bytes; none in a compressed segment.
+    /// The offset of its contents in the file, bytes; none in a compressed segment.
     pub offset: Option<u64>,
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     #[serde(serialize_with = "lossy_or_none")]
     pub target: Option<PathBuf>,
 }
 
 impl Member {
-    /// Reads a header. The name is not known yet; its length, with the NUL after it, is what else is given back.
+    /// Reads a header. Returns the member without its name, and the length of the name with its NUL, bytes.
     ///
     /// # Errors
     ///
-    /// Bytes that are no header, or one whose name or target is empty or longer than the kernel takes.
+    /// Bytes that are no header, or a name or target that is empty or longer than the kernel accepts.
     pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
         let (magic, numbers) = header.split_at(6);
         // The checksum that the second one has is not compared.
@@ -107,11 +107,11 @@ impl Member {
         let kind = MemberKind::of(mode);
         ensure!(
             (1..=LONGEST_NAME).contains(&name),
-            "the name has {name} bytes and the kernel takes 1 to {LONGEST_NAME}"
+            "the name has {name} bytes and the kernel accepts 1 to {LONGEST_NAME}"
         );
         ensure!(
             kind != MemberKind::Symlink || bytes <= LONGEST_NAME,
-            "the target of a symbolic link has {bytes} bytes and the kernel takes at most {LONGEST_NAME}"
+            "the target of a symbolic link has {bytes} bytes and the kernel accepts at most {LONGEST_NAME}"
         );
         let member = Self {
             path: PathBuf::new(),
@@ -131,7 +131,7 @@ impl Member {
         Ok((member, name))
     }
 
-    /// Whether `path` means this member: with a slash or `./` before it, or without.
+    /// Whether `path` is the path of this member. A slash or `./` before either does not matter.
     #[must_use]
     pub fn is_at(&self, path: &Path) -> bool {
         without_root(&self.path) == without_root(path)
@@ -188,11 +188,11 @@ impl MemberKind {
     }
 }
 
-/// The name of a member from its bytes: up to the first NUL, of which the last one must be one.
+/// Reads the name of a member, up to the first NUL.
 ///
 /// # Errors
 ///
-/// A name without an end, or an empty one.
+/// A name without a NUL, or an empty one.
 pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
     let end = bytes.iter().position(|byte| *byte == 0).context("the name has no NUL at its end")?;
     ensure!(end > 0, "the name is empty");
@@ -200,14 +200,14 @@ pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
     Ok(OsString::from_vec(bytes).into())
 }
 
-/// What takes `length` bytes to a multiple of four, where the next part of a member begins.
+/// The number of bytes that fill up `length` to a multiple of four, where the next part of a member begins.
 #[must_use]
 pub fn padding(length: u64) -> u64 {
     length.wrapping_neg() % 4
 }
 
 fn number(digits: &[u8]) -> Result<u32> {
-    // A sign, which Rust would read, is none.
+    // `from_str_radix` alone accepts a sign.
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match text.map(|text| u32::from_str_radix(text, 16)) {
         Some(Ok(number)) => Ok(number),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header() {
+    fn bytes_that_are_no_header() {
         let good = header([1, 0o120_777, 0, 0, 1, 0, 4096, 0, 0, 0, 0, 4096, 0]);
         Member::of_header(&good).unwrap();
         let with = |place: usize, bytes: &[u8]| {
