@@ -157,7 +157,7 @@ impl Member {
             MemberKind::Unknown => '?',
         };
         let mut letters = String::from(kind);
-        // Set-user-ID, set-group-ID and sticky show in the place of the x: as a small letter with the x, as a capital without.
+        // Set-user-ID, set-group-ID and sticky replace the x by a small letter, and a missing x by a capital.
         for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
             let has = |bits: u32| self.mode & bits != 0;
             letters.push(if has(0o4 << shift) { 'r' } else { '-' });

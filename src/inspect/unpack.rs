@@ -61,7 +61,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
     fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
     let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
     ensure!(entries.next().is_none(), "{} is not empty; give a new directory", directory.display());
-    let mut target = Target {
+    let mut target = UnpackTarget {
         directory,
         links: HashMap::new(),
         directories: Vec::new(),
@@ -83,7 +83,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
 }
 
 /// The directory into which members are unpacked.
-struct Target<'a> {
+struct UnpackTarget<'a> {
     directory: &'a Path,
     /// Files with several links, each with the path of the first.
     links: HashMap<(usize, Inode), PathBuf>,
@@ -92,7 +92,7 @@ struct Target<'a> {
     root: bool,
 }
 
-impl Target<'_> {
+impl UnpackTarget<'_> {
     /// Makes the file of a member. False if it is left out.
     fn put(&mut self, member: &Member, contents: &mut dyn Read) -> Result<bool> {
         let path = self.place(&member.path)?;
