@@ -138,21 +138,28 @@ fn what_cannot_be_looked_at() {
     printed(
         directory.path(),
         "echo 'not a ramdisk' > text; mkdir empty full; touch full/x; mkfifo pipe; echo '{' > full/manifest.json; \
-         echo text | cpio --create --format=newc --quiet > initrd; head --bytes=100 initrd > cut",
+         echo text | cpio --create --format=newc --quiet > initrd; head --bytes=100 initrd > cut; printf MZ > program.efi; mkdir tree; \
+         mksquashfs tree image -quiet -no-progress",
     );
     for (command, words) in [
         ("inspect nothing", &["reading nothing", "No such file"][..]),
-        ("inspect empty", &["empty/manifest.json", "give a directory that firn build made"]),
-        ("inspect full", &["full/manifest.json is no manifest", "build the system again"]),
-        ("inspect text", &["text: at offset 0", "is it a ramdisk?"]),
+        ("inspect empty", &["empty/manifest.json", "give a directory made by `firn build`"]),
+        ("inspect full", &["full/manifest.json is damaged or no manifest", "build the system again"]),
+        ("inspect text", &["text: at offset 0", "is this file a ramdisk?"]),
         ("ls nothing", &["opening the ramdisk nothing", "No such file"]),
         ("ls empty", &["opening the ramdisk empty/initrd"]),
-        ("ls /dev/null", &["/dev/null is no regular file", "copy the ramdisk into one"]),
+        ("ls /dev/null", &["/dev/null is no regular file", "copy the ramdisk into a file"]),
         ("ls cut", &["cut: in the segment at offset 0", "member 0", "ends within its header"]),
         ("cat initrd nothing", &["there is no nothing in initrd", "firn ls shows"]),
-        ("unpack initrd full", &["full is not empty", "give a directory that is not there yet"]),
+        ("unpack initrd full", &["full is not empty", "give a new directory"]),
         ("unpack initrd text", &["making the directory text"]),
+        (
+            "inspect program.efi",
+            &["program.efi is an EFI program; firn inspect reads builds, ramdisks, store images and"],
+        ),
         ("diff text initrd", &["text: at offset 0"]),
+        ("diff initrd image", &["initrd is a ramdisk and image is a store image: compare two builds"]),
+        ("verify initrd", &["initrd is a file; verify needs a directory made by `firn build`"]),
         ("verify empty", &["empty/manifest.json"]),
         ("boot empty", &["empty/manifest.json"]),
         ("man text/x", &["writing man pages to text/x", "give a directory"]),

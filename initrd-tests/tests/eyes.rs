@@ -1,18 +1,18 @@
 //! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
 
 use anyhow::{Context, Result};
-use firn::build::output::manifest::Manifest;
 use firn::build::store::packing::Packing;
 use firn::build::ways::built::Built;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::kexec;
 use firn::build::{Options, build};
+use firn::contract::manifest::Manifest;
 use firn::contract::plan;
 use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;
 use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
-use firn::inspect::summary::{Build, Summary};
+use firn::inspect::summary::{BuildSummary, Summary};
 use firn::inspect::{difference, unpack, verify};
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -65,7 +65,7 @@ fn shell(script: &str) -> String {
     run(Command::new("sh").args(["-euc", script]).current_dir(&demo().directory))
 }
 
-fn inspect(path: &Path) -> Build {
+fn inspect(path: &Path) -> BuildSummary {
     match Summary::of(path).unwrap() {
         Summary::Build(build) => *build,
         other => panic!("{other:?}"),
@@ -274,20 +274,20 @@ fn what_is_made_of_a_build_can_be_looked_at_too() {
         let expected = Difference { store_bytes: (bytes, bytes), ..Difference::default() };
         assert_eq!(difference::between(&demo().directory, tree).unwrap(), expected);
         let findings = verify::verify(tree, Progress::Quiet).unwrap();
-        assert!(findings.len() == 2 && findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
+        assert!(findings.len() == 3 && findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
     }
     let alone = split.join("initrd");
     let Summary::Ramdisk(ramdisk) = Summary::of(&alone).unwrap() else { panic!() };
     assert!(ramdisk.images.is_empty() && ramdisk.plan.is_some());
     let error = difference::between(&demo().directory, &alone).unwrap_err().to_string();
-    assert!(error.contains("initrd has no store image, the boot loader has to bring it; compare"), "{error}");
+    assert!(error.contains("initrd has no store image: the boot loader adds it; compare"), "{error}");
 
     // A name of the build's own file: it is not to be written to.
     let image = split.join("nix-store.squashfs");
     fs::remove_file(&image).unwrap();
     fs::write(&image, "another").unwrap();
     let findings = verify::verify(&split, Progress::Quiet).unwrap();
-    assert!(findings[0].fault.as_ref().unwrap().contains("no file beside it is the image"), "{findings:?}");
+    assert!(findings[0].fault.as_ref().unwrap().contains("no file next to the ramdisk is the image"), "{findings:?}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ pub mod store;
 pub mod system;
 pub mod ways;
 
-use crate::build::output::directory::{self, Directory, Entry};
-use crate::build::output::manifest::{self, Manifest};
+use crate::build::output::directory::{self, Directory};
+use crate::build::output::manifest;
 use crate::build::ramdisk::database::{self, Database};
 use crate::build::ramdisk::modules::{self, Modules, Packed};
 use crate::build::ramdisk::placement::Placement;
@@ -18,11 +18,12 @@ use crate::build::store::images;
 use crate::build::store::layers::Layers;
 use crate::build::store::packing::{Format, Packing};
 use crate::build::system::closure::Contents;
-use crate::build::system::nix::Registered;
 use crate::build::system::toplevel::{self, System};
 use crate::build::ways::ipxe;
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::place::Place;
 use crate::contract::plan::{self, Image, MAX_IMAGES, MAX_UNPACKED, Plan, Start, VERSION};
+use crate::formats::registration::Registered;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
@@ -146,8 +147,8 @@ pub fn build(options: &Options, progress: Progress) -> Result<Manifest> {
 }
 
 /// Says what may be ahead of a large ramdisk.
-fn advise(ramdisk: Option<&Entry>, progress: Progress) {
-    if let Some(Entry { bytes, .. }) = ramdisk.filter(|ramdisk| ramdisk.bytes > LARGE) {
+fn advise(ramdisk: Option<&FileEntry>, progress: Progress) {
+    if let Some(FileEntry { bytes, .. }) = ramdisk.filter(|ramdisk| ramdisk.bytes > LARGE) {
         progress.say(&format!(
             "The ramdisk has {bytes} bytes. Firmware and boot loaders are known to fail with more than 1 GiB in one file: if yours \
              does, try firn ipxe --split, or pack less"
@@ -161,7 +162,7 @@ fn advise(ramdisk: Option<&Entry>, progress: Progress) {
 /// # Errors
 ///
 /// As above.
-pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> {
+pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<FileEntry>> {
     let system = toplevel::read(&options.toplevel)?;
     directory::outside(&options.out, &system.toplevel)?;
     let closure = options.contents.collect(&system)?;
@@ -177,7 +178,7 @@ pub fn store_image(options: &Options, progress: Progress) -> Result<Vec<Entry>> 
 /// # Errors
 ///
 /// As above, and an image that is none.
-pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Progress) -> Result<Vec<Entry>> {
+pub fn ramdisk(options: &Options, images: &[PathBuf], split: bool, progress: Progress) -> Result<Vec<FileEntry>> {
     let system = toplevel::read(&options.toplevel)?;
     directory::outside(&options.out, &system.toplevel)?;
     let format = format_of(images)?;
@@ -211,9 +212,9 @@ fn format_of(images: &[PathBuf]) -> Result<Format> {
 }
 
 /// What these images are, by the names that they would have got here.
-fn described(images: &[PathBuf], format: Format, progress: Progress) -> Result<Vec<Entry>> {
+fn described(images: &[PathBuf], format: Format, progress: Progress) -> Result<Vec<FileEntry>> {
     let names = (0..images.len()).map(|number| numbered(format.file_name(), number));
-    names.zip(images).map(|(name, image)| Ok(Entry { name, ..directory::describe(image, progress)? })).collect()
+    names.zip(images).map(|(name, image)| Ok(FileEntry { name, ..directory::describe(image, progress)? })).collect()
 }
 
 /// What a ramdisk is made of, apart from the store image.
@@ -249,8 +250,9 @@ impl Parts {
     /// # Errors
     ///
     /// An image that the kernel would not unpack whole.
-    fn plan(&self, system: &System, options: &Options, images: Vec<Entry>, database: bool) -> Result<Plan> {
-        if let Some(Entry { name, bytes, .. }) = images.iter().find(|image| !self.retain && image.bytes > MAX_UNPACKED)
+    fn plan(&self, system: &System, options: &Options, images: Vec<FileEntry>, database: bool) -> Result<Plan> {
+        if let Some(FileEntry { name, bytes, .. }) =
+            images.iter().find(|image| !self.retain && image.bytes > MAX_UNPACKED)
         {
             bail!(
                 "{name} has {bytes} bytes, and of one file the kernel unpacks {MAX_UNPACKED}: pack the store again with a smaller \
@@ -258,7 +260,7 @@ impl Parts {
             );
         }
         let place = |name| if self.retain { Place::Retained(name) } else { Place::Unpacked(format!("/{name}")) };
-        let image = |Entry { name, bytes, sha256 }| Image { place: place(name), bytes, sha256 };
+        let image = |FileEntry { name, bytes, sha256 }| Image { place: place(name), bytes, sha256 };
         Ok(Plan {
             version: VERSION,
             firn: env!("CARGO_PKG_VERSION").into(),

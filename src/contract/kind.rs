@@ -1,11 +1,11 @@
-//! The kinds of systems: what one expects of stage 1 between the mounts and its init.
+//! The kinds of systems: each expects other steps of stage 1 between the mounts and its init.
 //!
-//! Both halves look at the toplevel: the builder to refuse what cannot start and to write down what stage 1 need not read,
-//! stage 1 since `init=` may name another system.
+//! Both halves look at the toplevel. The builder refuses a system that cannot start, and writes the kind into the plan, so that stage 1
+//! need not read the store image for it. Stage 1 looks at a system that `init=` names.
 
 use serde::{Deserialize, Serialize};
 
-/// What a system is made for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+/// The stage 1 that a system is made for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -15,12 +15,12 @@ pub enum Kind {
     PrepareRoot,
     /// Its init is systemd and no script comes before it: stage 1 does the work of nixpkgs' nixos-init.
     NixosInit,
-    /// The init belongs to no NixOS system and is executed as it is.
+    /// The init belongs to no NixOS system: stage 1 executes it without further steps.
     None,
 }
 
 impl Kind {
-    /// Which of the first three a toplevel is, by whether it has `prepare-root` and by how its init begins.
+    /// The kind of a toplevel: whether it has `prepare-root`, and the first bytes of its init, tell one of the first three.
     #[must_use]
     pub fn of_toplevel(has_prepare_root: bool, init: &[u8]) -> Self {
         match (has_prepare_root, init.starts_with(b"#!")) {
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// The interpreter that a script names in its first line, as the kernel finds it (`fs/binfmt_script.c`); none of a program.
+    /// The interpreter in the first line of a script, as the kernel finds it (`fs/binfmt_script.c`). None for a program.
     #[must_use]
     pub fn interpreter(init: &[u8]) -> Option<String> {
         let line = init.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
@@ -38,14 +38,14 @@ impl Kind {
         Some(String::from_utf8_lossy(word).into_owned())
     }
 
-    /// The kind and how it shows, to end a sentence that begins with what is started.
+    /// The kind and its reason, as the end of a sentence such as "Starting /init …".
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::Classic => "as a classic system: its init is a script",
             Self::PrepareRoot => "as a system made for a systemd stage 1: it has prepare-root",
             Self::NixosInit => "as a system made for nixos-init: its init is a program and it has no prepare-root",
-            Self::None => "as it is: it belongs to no NixOS system",
+            Self::None => "without further steps: it belongs to no NixOS system",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a system tells nixos-init: the extension `org.nixos.nixos-init.v1` of its bootspec (`boot.json`, RFC 125), as
+//! The configuration of nixos-init: the extension `org.nixos.nixos-init.v1` of its bootspec (`boot.json`, RFC 125), as
 //! nixpkgs' `nixos/modules/system/boot/nixos-init.nix` writes it.
 //!
-//! Every recent NixOS system has it, whatever it is started by: the parts of an `/etc` that is an overlay are found here, too.
+//! Every recent NixOS system has it, also one of another kind: it names the two parts of an `/etc` that is an overlay.
 
 use crate::contract::release::at_least;
 use anyhow::{Context, Result, bail};
@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The name of the extension.
 const EXTENSION: &str = "org.nixos.nixos-init.v1";
 
-/// The keys that [`Config`] has, and those that ask for nothing at a boot: nixos-init mounts `special_filesystems` when a
-/// system is switched to another configuration; stage 1 and systemd mount them at a boot.
+/// The keys of [`Config`], and `special_filesystems`, which matters at no boot: nixos-init mounts these when a running system
+/// switches to another configuration; at a boot, stage 1 and systemd mount them.
 const KEYS: [&str; 8] = [
     "nix_store_mount_opts",
     "firmware",
@@ -23,16 +23,16 @@ const KEYS: [&str; 8] = [
     "special_filesystems",
 ];
 
-/// What the extension asks for. Everything is optional: NixOS leaves out what a system does without.
+/// The values of the extension. Each is optional: NixOS leaves out those that a system does not use.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Options that the mount of `/nix/store` is to have: words of mount(8).
+    /// Options for the mount of `/nix/store`, as in mount(8).
     pub nix_store_mount_opts: Vec<String>,
-    /// Directory in which the kernel looks for firmware.
+    /// The directory in which the kernel looks for firmware.
     pub firmware: Option<String>,
-    /// What the kernel runs to load a module.
+    /// The program that the kernel runs to load a module.
     pub modprobe_binary: Option<String>,
-    /// What `/bin/sh` is a link to. No link if this is empty; whatever there is if it is absent.
+    /// The target of the link `/bin/sh`. Empty: there is no link. None: `/bin/sh` stays unchanged.
     pub sh_binary: Option<String>,
     /// The same for `/usr/bin/env`.
     pub env_binary: Option<String>,
@@ -40,7 +40,7 @@ pub struct Config {
     pub etc_overlay: Option<EtcOverlay>,
 }
 
-/// What an `/etc` that is an overlay is made of.
+/// The two parts of an `/etc` that is an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcOverlay {
     /// The names, modes and owners: an erofs image.
@@ -50,7 +50,7 @@ pub struct EtcOverlay {
 }
 
 impl Config {
-    /// Reads a `boot.json`: the extension if it is there, and the names of its keys that this firn does not know.
+    /// Reads a `boot.json`. Returns the extension, if there is one, and those of its keys that this firn does not know.
     ///
     /// # Errors
     ///
@@ -86,17 +86,17 @@ impl Config {
     }
 }
 
-/// The sentence for a system that is made for nixos-init and does not say what for.
+/// The error for a system that is made for nixos-init and has no extension.
 #[must_use]
 pub fn missing(toplevel: &str) -> String {
     format!(
-        "{toplevel} has neither an init that is a script nor prepare-root, and its boot.json no extension {EXTENSION} \
-         that says how to start it; build the system again with its own nixpkgs"
+        "{toplevel} has no init that is a script, no prepare-root, and no extension {EXTENSION} in its boot.json: nothing tells how to start \
+         it; build the system again with its own nixpkgs"
     )
 }
 
-/// Whether a kernel of this release (`uname -r`) can have an overlay for `/etc`, whose layer of contents is one that only the
-/// other layer refers to (`lowerdir=metadata::contents`, Linux 6.6). Of a release of another form only the kernel knows.
+/// Whether a kernel of this release (`uname -r`) can mount an overlay for `/etc`: it needs data-only layers
+/// (`lowerdir=metadata::contents`, Linux 6.6). True for a release of another form: the mount will tell.
 #[must_use]
 pub fn kernel_has_etc_overlay(release: &str) -> bool {
     at_least(release, (6, 6)).unwrap_or(true)
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_read() {
+    fn every_key_is_read() {
         // A key that is read is one that cannot be a number.
         for key in KEYS.iter().filter(|key| **key != "special_filesystems") {
             assert!(Config::parse(&format!(r#"{{"org.nixos.nixos-init.v1": {{"{key}": 1}}}}"#)).is_err(), "{key}");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_extension() {
+    fn documents_without_a_valid_extension() {
         for json in
             ["", "[", r#"{"org.nixos.nixos-init.v1": 1}"#, r#"{"org.nixos.nixos-init.v1": {"etc_basedir": "/x"}}"#]
         {

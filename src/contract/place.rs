@@ -67,7 +67,7 @@ mod tests {
             let mut archive = crate::formats::cpio::Archive::new(&mut bytes);
             for (number, size) in sizes.iter().enumerate() {
                 let place = Place::Retained(format!("nix-store-{number}.squashfs"));
-                archive.file(&place.path(), 0o444, true, *size, std::io::repeat(7)).unwrap();
+                archive.file(&place.path(), 0o444, Some(PAGE), *size, std::io::repeat(7)).unwrap();
             }
             archive.finish().unwrap();
             assert_eq!(archive_bytes(sizes.iter().copied()), bytes.len() as u64, "{sizes:?}");

@@ -1,17 +1,17 @@
 //! The kernel command line.
 //!
-//! Split as the kernel splits it (`next_arg`, lib/cmdline.c): white space between words, double quotes around a value or
-//! a whole word, no backslash, and what follows `--` is for init and not for us.
+//! It is split as the kernel splits it (`next_arg`, lib/cmdline.c): white space between parameters, double quotes around a value or a
+//! whole parameter, no backslash. Parameters after `--` are for init and are left out.
 
-/// The words of a command line, in order.
+/// The parameters of a command line, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words(Vec<(String, Option<String>)>);
 
 impl Words {
-    /// Splits a command line. Bytes that are no UTF-8 are replaced: a word of ours never has any.
+    /// Splits a command line. Bytes that are no UTF-8 are replaced: no parameter of firn has any.
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
-        // The newline is that of /proc/cmdline and no part of a value whose quotes are not closed.
+        // /proc/cmdline ends with a newline. It is no part of a value whose quotes are not closed.
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut words = Vec::new();
         let mut quoted = false;
@@ -22,7 +22,7 @@ impl Words {
         for word in line.split(ends).filter(|word| !word.is_empty()) {
             match key_and_value(word) {
                 (key, None) if key == "--" => break,
-                (key, None) if key.is_empty() => {} // nothing in quotes
+                (key, None) if key.is_empty() => {} // empty quotes
                 pair => words.push(pair),
             }
         }
@@ -35,26 +35,27 @@ impl Words {
         self.0.iter().rev().find(|(name, value)| name == key && value.is_some()).and_then(|(_, value)| value.as_deref())
     }
 
-    /// All words, in order: the key and the value.
+    /// All parameters, in order: the key and the value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
     }
 }
 
-/// As the kernel's ctype has it, the non-breaking space of Latin-1 included.
+/// White space of the kernel (`lib/ctype.c`): the non-breaking space of Latin-1 is one, too.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0)
 }
 
-/// A word as it stands in a command line, in quotes if it has to be. There is no way to write one that has quotes inside.
+/// Writes a parameter as it stands in a command line, in quotes if it has white space. A parameter with quotes inside cannot be
+/// written.
 #[must_use]
 pub fn word(key: &str, value: Option<&str>) -> String {
     let word = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
     if word.bytes().any(is_space) { format!("\"{word}\"") } else { word }
 }
 
-/// Cuts a word at its first `=` behind its first character, and takes quotes away as the kernel does: at the front of
-/// the word or of the value, and at the end. Others stay.
+/// Cuts a parameter at its first `=` after the first character, and removes quotes as the kernel does: at the front of the parameter
+/// or of the value, and at the end. Others stay.
 fn key_and_value(word: &[u8]) -> (String, Option<String>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let whole = word.strip_prefix(b"\"");

@@ -1,6 +1,8 @@
-//! How a segment of a ramdisk is compressed: the kernel goes by the first bytes (lib/decompress.c of Linux 6.12), and so does this.
+//! The compression of a segment of a ramdisk: the kernel tells it by the first bytes (lib/decompress.c of Linux 6.12), and so does
+//! this.
 
 use crate::formats::lz4;
+use crate::formats::magic::{self, FileKind};
 use anyhow::{Result, bail};
 use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
@@ -9,17 +11,17 @@ use serde::Serialize;
 use std::fmt;
 use std::io::{BufRead, Read};
 
-/// How many of the first bytes it takes.
-pub const MAGIC: usize = 4;
+/// As many of the first bytes of a segment as [`SegmentCompression::of`] needs.
+pub const LENGTH: usize = 6;
 
-/// The most memory for one segment of xz or lzma, bytes: `xz -9` takes 65 MiB, and damaged headers ask for 4 GiB.
+/// The most memory for one segment of xz or lzma, bytes: `xz -9` needs 65 MiB, and damaged headers ask for 4 GiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
-/// A compression that the kernel knows.
+/// A compression that the kernel unpacks, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "they are called what they are called")]
-pub enum Compression {
+#[expect(missing_docs, reason = "the names are those of the tools")]
+pub enum SegmentCompression {
     None,
     Gzip,
     Bzip2,
@@ -30,30 +32,28 @@ pub enum Compression {
     Zstd,
 }
 
-const MAGICS: [(&[u8], Compression); 9] = [
-    (b"0707", Compression::None),
-    (b"\x1f\x8b", Compression::Gzip),
-    (b"\x1f\x9e", Compression::Gzip),
-    (b"BZh", Compression::Bzip2),
-    (b"\x5d\0\0", Compression::Lzma),
-    (b"\xfd7zX", Compression::Xz),
-    (b"\x89LZO", Compression::Lzo),
-    (&lz4::MAGIC, Compression::Lz4),
-    (b"\x28\xb5\x2f\xfd", Compression::Zstd),
-];
-
-impl Compression {
-    /// What a segment is that begins with these bytes.
+impl SegmentCompression {
+    /// The compression of a segment that begins with these bytes.
     #[must_use]
     pub fn of(start: &[u8]) -> Option<Self> {
-        MAGICS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, compression)| *compression)
+        match magic::recognize(start.get(..LENGTH).unwrap_or(start))? {
+            FileKind::Cpio => Some(Self::None),
+            FileKind::Gzip => Some(Self::Gzip),
+            FileKind::Bzip2 => Some(Self::Bzip2),
+            FileKind::Lzma => Some(Self::Lzma),
+            FileKind::Xz => Some(Self::Xz),
+            FileKind::Lzo => Some(Self::Lzo),
+            FileKind::Lz4 => Some(Self::Lz4),
+            FileKind::Zstd => Some(Self::Zstd),
+            _ => None,
+        }
     }
 
-    /// What the input unpacks to. Not a byte is taken from it that does not belong to it.
+    /// Unpacks the input. It reads not a byte beyond the end of the segment.
     ///
     /// # Errors
     ///
-    /// One of the two that firn does not unpack.
+    /// bzip2 and lzo, which firn does not unpack.
     pub fn unpack<'a>(self, input: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
@@ -63,13 +63,13 @@ impl Compression {
             Self::Lz4 => Box::new(lz4::Decoder::new(input)),
             Self::Zstd => Box::new(zstd::Decoder::with_buffer(input)?.single_frame()),
             Self::Bzip2 | Self::Lzo => {
-                bail!("it is compressed with {self}, which firn does not unpack; cut it out and unpack it by hand")
+                bail!("it is compressed with {self}, which firn does not unpack; cut it out and unpack it with {self}")
             }
         })
     }
 }
 
-impl fmt::Display for Compression {
+impl fmt::Display for SegmentCompression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::None => "none",

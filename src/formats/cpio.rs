@@ -1,19 +1,18 @@
-//! cpio archives of the "newc" kind, the kernel's initramfs format (Documentation/driver-api/early-userspace/buffer-format.rst).
+//! Writes cpio archives of the "newc" kind, the kernel's initramfs format
+//! (Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! Written here and not by a crate because the layout is what firn is about: alignment, order and every header field are
-//! chosen, so that the same input gives the same bytes.
+//! No crate does it, because firn chooses the layout: alignment, order and every header field, so that the same input gives the
+//! same bytes.
 
 use crate::formats::digest::copy;
-use crate::formats::newc::{LONGEST_NAME, PAGE, TRAILER};
+use crate::formats::magic::NEWC;
+use crate::formats::newc::{LONGEST_NAME, TRAILER};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-/// The size of a member is eight hexadecimal digits.
+/// The largest member, bytes: its size is eight hexadecimal digits.
 pub const MAX_MEMBER: u64 = u32::MAX as u64;
-
-/// How the header of a member begins.
-pub const MAGIC: &[u8; 6] = b"070701";
 
 /// A segment of an initramfs starts on a multiple of this, and so does every header and every file in it.
 pub const ALIGNMENT: u64 = 4;
@@ -26,7 +25,7 @@ const MODE_FILE: u32 = 0o100_000;
 const MODE_SYMLINK: u32 = 0o120_777;
 const MODE_CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// What stands at a path of a ramdisk.
+/// A file of any kind in a ramdisk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Node {
     /// A directory, mode 0755.
@@ -51,7 +50,7 @@ pub enum Node {
     },
 }
 
-/// A small ramdisk in memory: sorted by path, so parents before what is in them.
+/// A small ramdisk in memory, sorted by path: a directory comes before the files in it.
 #[derive(Debug, Default)]
 pub struct Tree(BTreeMap<String, Node>);
 
@@ -59,13 +58,15 @@ impl Tree {
     /// Puts a node at an absolute path, and directories above it.
     pub fn add(&mut self, path: &str, node: Node) {
         let path = path.trim_start_matches('/');
-        for (slash, _) in path.match_indices('/') {
-            self.0.entry(path[..slash].into()).or_insert(Node::Directory);
+        let mut above = path;
+        while let Some((directory, _)) = above.rsplit_once('/') {
+            self.0.entry(directory.into()).or_insert(Node::Directory);
+            above = directory;
         }
         self.0.insert(path.into(), node);
     }
 
-    /// Writes all of it as one archive.
+    /// Writes the ramdisk as one archive.
     ///
     /// # Errors
     ///
@@ -98,29 +99,36 @@ pub struct Archive<W> {
 }
 
 impl<W: Write> Archive<W> {
-    /// An empty one.
+    /// An empty archive.
     pub fn new(out: W) -> Self {
         Self { out, inode: 0, bytes: 0 }
     }
 
-    /// Adds a regular file, read from `contents`, `size` bytes long. With `page`, the contents begin on a page if the archive
-    /// and the files before do: the kernel takes NULs behind the name for a part of it.
+    /// Adds a regular file, read from `contents`, `size` bytes long. With an alignment in bytes, the contents begin on a multiple of
+    /// it from the start of the archive: NULs fill up the name, of which the kernel reads the part before them.
     ///
     /// # Errors
     ///
     /// Those of reading and writing, a file that is too large for the format, or one that ends early.
-    pub fn file(&mut self, path: &str, mode: u32, page: bool, size: u64, contents: impl Read) -> Result<()> {
+    pub fn file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        alignment: Option<u64>,
+        size: u64,
+        contents: impl Read,
+    ) -> Result<()> {
         let path = path.trim_start_matches('/');
         let name = path.len() as u64 + 1;
         let begin = self.bytes + HEADER + name;
-        let to_page = begin.next_multiple_of(PAGE) - begin;
-        let spare = if page && name + to_page <= LONGEST_NAME.into() { to_page } else { 0 };
+        let missing = alignment.map_or(0, |alignment| begin.next_multiple_of(alignment) - begin);
+        let filling = if name + missing <= LONGEST_NAME.into() { missing } else { 0 };
         self.inode += 1;
-        let record = self.record(path, spare, self.inode, MODE_FILE | mode, (0, 0), size, contents);
+        let record = self.record(path, filling, self.inode, MODE_FILE | mode, (0, 0), size, contents);
         record.with_context(|| format!("packing {path}"))
     }
 
-    /// Root's, at time 0. Members have inodes of their own, since the kernel takes equal ones for hard links.
+    /// Adds a member of root's, at time 0. Each gets its own inode: members with the same one are hard links to the kernel.
     fn member(&mut self, path: &str, mode: u32, device: (u32, u32), size: u64, contents: impl Read) -> Result<()> {
         self.inode += 1;
         self.record(path, 0, self.inode, mode, device, size, contents).with_context(|| format!("packing {path}"))
@@ -130,7 +138,7 @@ impl<W: Write> Archive<W> {
     fn record(
         &mut self,
         name: &str,
-        spare: u64,
+        filling: u64,
         inode: u32,
         mode: u32,
         (major, minor): (u32, u32),
@@ -141,14 +149,15 @@ impl<W: Write> Archive<W> {
             size <= MAX_MEMBER,
             "{size} bytes are more than the {MAX_MEMBER} that a member of a cpio archive can have"
         );
-        let name_size = name.len() as u64 + 1 + spare;
+        let name_size = name.len() as u64 + 1 + filling;
         let (links, owner, group, time, device, check) = (1, 0, 0, 0, 0, 0);
+        self.out.write_all(NEWC)?;
         write!(
             self.out,
-            "070701{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
+            "{inode:08x}{mode:08x}{owner:08x}{group:08x}{links:08x}{time:08x}{size:08x}{device:08x}{device:08x}\
              {major:08x}{minor:08x}{name_size:08x}{check:08x}{name}\0"
         )?;
-        io::copy(&mut io::repeat(0).take(spare), &mut self.out)?;
+        io::copy(&mut io::repeat(0).take(filling), &mut self.out)?;
         let header = HEADER + name_size;
         self.out.write_all(padding(header))?;
         let copied = copy(contents.take(size), &mut self.out)?;
@@ -158,7 +167,7 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    /// Ends it.
+    /// Ends the archive.
     ///
     /// # Errors
     ///
@@ -168,10 +177,15 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// What takes `length` bytes to a multiple of [`ALIGNMENT`].
+/// The zeros that fill up `length` bytes to a multiple of [`ALIGNMENT`].
 #[must_use]
 pub fn padding(length: u64) -> &'static [u8] {
-    &[0; 3][..((ALIGNMENT - length % ALIGNMENT) % ALIGNMENT) as usize]
+    match length % ALIGNMENT {
+        1 => &[0; 3],
+        2 => &[0; 2],
+        3 => &[0; 1],
+        _ => &[],
+    }
 }
 
 #[cfg(test)]
@@ -194,20 +208,20 @@ mod tests {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn file(size: u64, contents: &[u8], page: bool) -> Result<Vec<u8>> {
+    fn file(size: u64, contents: &[u8], alignment: Option<u64>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut archive = Archive::new(&mut bytes);
-        archive.file("/x", 0o444, page, size, contents)?;
-        archive.file("/directory/y", 0o444, page, 1, &b"y"[..])?;
+        archive.file("/x", 0o444, alignment, size, contents)?;
+        archive.file("/directory/y", 0o444, alignment, 1, &b"y"[..])?;
         archive.finish()?;
         Ok(bytes)
     }
 
     #[test]
-    fn contents_can_begin_on_a_page() {
+    fn contents_can_be_aligned() {
         for length in [0, 1, 4096, 5000] {
             let contents = vec![b'x'; length];
-            let archive = file(length as u64, &contents, true).unwrap();
+            let archive = file(length as u64, &contents, Some(4096)).unwrap();
             assert_eq!(&archive[4096..4096 + length], contents, "{length}");
             let second = (4096 + length + 200).next_multiple_of(4096);
             assert_eq!(archive[second], b'y', "{length}");
@@ -216,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_reader_finds_what_was_put_in() {
+    fn a_foreign_reader_finds_every_member() {
         let mut tree = Tree::default();
         tree.add("/init", Node::File { mode: 0o755, contents: b"12345".to_vec() });
         tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
@@ -243,17 +257,17 @@ mod tests {
     fn files_of_any_length_are_padded() {
         for length in 0..9_u8 {
             let contents: Vec<u8> = (0..length).collect();
-            let archive = file(length.into(), &contents, false).unwrap();
+            let archive = file(length.into(), &contents, None).unwrap();
             assert_eq!(archive.len() % 4, 0, "{length}");
             assert!(listed(&archive).contains(&format!(" {length} Jan")), "{length}");
         }
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
-        let error = file(MAX_MEMBER + 1, b"", false).unwrap_err();
+    fn members_that_do_not_fit_are_refused() {
+        let error = file(MAX_MEMBER + 1, b"", None).unwrap_err();
         assert!(format!("{error:#}").contains("more than the 4294967295"), "{error:#}");
-        let error = file(5, b"1234", false).unwrap_err();
+        let error = file(5, b"1234", None).unwrap_err();
         assert!(format!("{error:#}").contains("ends after 4 of 5"), "{error:#}");
     }
 }

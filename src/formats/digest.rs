@@ -1,12 +1,12 @@
-//! Checksums: the builder takes them, stage 1 compares.
+//! Checksums: the builder computes them, stage 1 compares.
 
 use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, Read, Write};
 
-/// How much is copied at a time, bytes: by the 8 KiB of [`io::copy`] an image takes thirty times as many system calls.
+/// The size of a copy's buffer, bytes: with the 8 KiB of [`io::copy`] an image needs thirty times as many system calls.
 const CHUNK: usize = 256 << 10;
 
-/// Copies all of `reader` to `writer`, and returns how many bytes that were.
+/// Copies all of `reader` to `writer`. Returns the number of bytes.
 ///
 /// # Errors
 ///
@@ -15,7 +15,7 @@ pub fn copy(reader: impl Read, writer: &mut impl Write) -> io::Result<u64> {
     io::copy(&mut BufReader::with_capacity(CHUNK, reader), writer)
 }
 
-/// Length, and SHA-256 in hexadecimal digits, of all that `reader` gives.
+/// Reads to the end. Returns the number of bytes, and their SHA-256 in hexadecimal digits.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub fn sha256(reader: impl Read) -> io::Result<(u64, String)> {
     Ok((bytes, sha256))
 }
 
-/// Passes on what is written to it, counts the bytes and takes their checksum.
+/// Passes bytes on to another writer, counts them and computes their checksum.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -36,18 +36,18 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// A writer that nothing was written to yet.
+    /// A writer at its start.
     pub fn new(out: W) -> Self {
         Self { out, bytes: 0, hasher: Sha256::new() }
     }
 
-    /// How many bytes were written.
+    /// The number of bytes so far.
     #[cfg(feature = "builder")]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What was written to, the number of bytes, and their SHA-256 in hexadecimal digits.
+    /// The other writer, the number of bytes, and their SHA-256 in hexadecimal digits.
     pub fn finish(self) -> (W, u64, String) {
         (self.out, self.bytes, hex::encode(self.hasher.finalize()))
     }

@@ -1,8 +1,10 @@
-//! What is on a block device, by its superblock: of libblkid the little that a root on a disk takes.
+//! The file system on a block device, by its superblock: the small part of libblkid that a root on a disk needs.
+
+use crate::formats::magic::FileKind;
 
 /// A file system that was recognized.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Superblock {
+pub struct DiskFileSystem {
     /// The name of its driver.
     pub kind: &'static str,
     /// Its UUID as people write it, in small letters.
@@ -11,41 +13,36 @@ pub struct Superblock {
     pub label: String,
 }
 
-/// Where a file system has what, bytes from the start of the device.
-struct Format {
-    kind: &'static str,
-    magic: (usize, &'static [u8]),
+/// The places of the fields in a superblock, bytes from the start of the device.
+struct Layout {
+    driver: &'static str,
+    kind: FileKind,
     uuid: usize,
     /// Place and greatest length.
     label: (usize, usize),
 }
 
-/// The usual roots (`fs/ext4/ext4.h`, `fs/xfs/libxfs/xfs_format.h`, `include/uapi/linux/btrfs_tree.h`). ext2 and ext3 look the same as
-/// ext4, whose driver mounts them, too.
-const FORMATS: [Format; 3] = [
-    Format { kind: "ext4", magic: (0x438, b"\x53\xef"), uuid: 0x468, label: (0x478, 16) },
-    Format { kind: "xfs", magic: (0, b"XFSB"), uuid: 0x20, label: (0x6c, 12) },
-    Format { kind: "btrfs", magic: (0x1_0040, b"_BHRfS_M"), uuid: 0x1_0020, label: (0x1_012b, 256) },
+/// The usual roots (`fs/ext4/ext4.h`, `fs/xfs/libxfs/xfs_format.h`, `include/uapi/linux/btrfs_tree.h` of Linux 6.12). ext2 and ext3
+/// look the same as ext4, whose driver mounts them, too.
+const LAYOUTS: [Layout; 3] = [
+    Layout { driver: "ext4", kind: FileKind::Ext4, uuid: 0x468, label: (0x478, 16) },
+    Layout { driver: "xfs", kind: FileKind::Xfs, uuid: 0x20, label: (0x6c, 12) },
+    Layout { driver: "btrfs", kind: FileKind::Btrfs, uuid: 0x1_0020, label: (0x1_012b, 256) },
 ];
 
-/// How much of the start of a device it takes to recognize each of them.
+/// As many bytes of the start of a device as [`recognize`] needs.
 pub const LENGTH: u64 = 0x1_012b + 256;
 
 /// Recognizes a file system by the first [`LENGTH`] bytes of its device.
 #[must_use]
-pub fn recognize(start: &[u8]) -> Option<Superblock> {
+pub fn recognize(start: &[u8]) -> Option<DiskFileSystem> {
     let part = |place: usize, length: usize| start.get(place..)?.get(..length);
-    FORMATS.iter().find_map(|format| {
-        let (place, magic) = format.magic;
-        if part(place, magic.len())? != magic {
-            return None;
-        }
-        let label = part(format.label.0, format.label.1)?.split(|byte| *byte == 0).next()?;
-        Some(Superblock {
-            kind: format.kind,
-            uuid: uuid(part(format.uuid, 16)?.try_into().ok()?),
-            label: String::from_utf8_lossy(label).into_owned(),
-        })
+    let layout = LAYOUTS.iter().find(|layout| layout.kind.is_kind_of(start))?;
+    let label = part(layout.label.0, layout.label.1)?.split(|byte| *byte == 0).next()?;
+    Some(DiskFileSystem {
+        kind: layout.driver,
+        uuid: uuid(part(layout.uuid, 16)?.try_into().ok()?),
+        label: String::from_utf8_lossy(label).into_owned(),
     })
 }
 
@@ -64,19 +61,20 @@ mod tests {
 
     #[test]
     fn file_systems_are_recognized() {
-        for format in &FORMATS {
+        let magic: [(usize, &[u8]); 3] = [(0x438, b"\x53\xef"), (0, b"XFSB"), (0x1_0040, b"_BHRfS_M")];
+        for (layout, (place, magic)) in LAYOUTS.iter().zip(magic) {
             let mut start = vec![0; usize::try_from(LENGTH).unwrap()];
             let mut put = |place: usize, bytes: &[u8]| start[place..place + bytes.len()].copy_from_slice(bytes);
-            put(format.magic.0, format.magic.1);
-            put(format.uuid, &(0xf0..=0xff).collect::<Vec<_>>());
-            put(format.label.0, &[b'x'; 256][..format.label.1]);
-            let expected = Superblock {
-                kind: format.kind,
+            put(place, magic);
+            put(layout.uuid, &(0xf0..=0xff).collect::<Vec<_>>());
+            put(layout.label.0, &[b'x'; 256][..layout.label.1]);
+            let expected = DiskFileSystem {
+                kind: layout.driver,
                 uuid: "f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff".into(),
-                label: "x".repeat(format.label.1),
+                label: "x".repeat(layout.label.1),
             };
             assert_eq!(recognize(&start), Some(expected));
-            start[format.magic.0] ^= 1;
+            start[place] ^= 1;
             assert_eq!(recognize(&start), None);
         }
         assert_eq!(recognize(&[]), None);
@@ -91,7 +89,7 @@ mod tests {
         let mut mkfs = Command::new("/sbin/mkfs.ext4");
         mkfs.args(["-q", "-F", "-L", "state", "-U", uuid]).arg(file.path());
         assert!(mkfs.status().unwrap().success());
-        let expected = Superblock { kind: "ext4", uuid: uuid.into(), label: "state".into() };
+        let expected = DiskFileSystem { kind: "ext4", uuid: uuid.into(), label: "state".into() };
         assert_eq!(recognize(&std::fs::read(file.path()).unwrap()), Some(expected));
     }
 }

@@ -1,9 +1,12 @@
-//! Kernel images for x86: what one says of itself.
+//! Kernel images for x86: their release.
+
+use crate::formats::magic::FileKind;
 
 /// The first word of the version string that the header of an x86 kernel image points to (`kernel_version`,
 /// Documentation/arch/x86/boot.rst).
+#[must_use]
 pub fn release(image: &[u8]) -> Option<String> {
-    if image.get(0x202..0x206)? != b"HdrS" {
+    if !FileKind::Kernel.is_kind_of(image) {
         return None;
     }
     let pointer = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);

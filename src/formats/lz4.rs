@@ -1,9 +1,8 @@
 //! lz4 as the kernel unpacks it: the "legacy" frames of the lz4 tool (`lz4 -l`, `lib/decompress_unlz4.c`).
 
-use std::io::{self, BufRead, Read};
+pub use crate::formats::magic::LZ4 as MAGIC;
 
-/// With which a frame begins.
-pub const MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
+use std::io::{self, BufRead, Read};
 
 /// Each block but the last one of a frame unpacks to this many bytes.
 pub const BLOCK: usize = 8 << 20;
@@ -11,22 +10,23 @@ pub const BLOCK: usize = 8 << 20;
 /// The largest that a packed block can be (`LZ4_COMPRESSBOUND`).
 const LARGEST: usize = BLOCK + BLOCK / 255 + 16;
 
-/// What such frames unpack to. They have no end mark: a block of size 0 ends them, or the end of the input.
+/// Unpacks such frames. They have no end mark: a block of size 0 ends them, or the end of the input.
 pub struct Decoder<R> {
     input: R,
     block: Vec<u8>,
-    /// How much of the block there is, and how much of that was read.
+    /// How many bytes of the block are unpacked.
     length: usize,
+    /// How many of these were read.
     place: usize,
 }
 
 impl<R: BufRead> Decoder<R> {
-    /// A decoder for what begins with [`MAGIC`].
+    /// A decoder for an input that begins with [`MAGIC`].
     pub fn new(input: R) -> Self {
         Self { input, block: vec![0; BLOCK], length: 0, place: 0 }
     }
 
-    /// Unpacks the next block; there is none after the last.
+    /// Unpacks the next block. False at the end.
     fn next_block(&mut self) -> io::Result<bool> {
         loop {
             let mut size = Vec::new();
@@ -41,7 +41,7 @@ impl<R: BufRead> Decoder<R> {
                 return Ok(false);
             }
             if size > LARGEST {
-                return Err(io::Error::other(format!("a block of {size} bytes is larger than any of lz4 -l")));
+                return Err(io::Error::other(format!("a block of {size} bytes is larger than any block of lz4 -l")));
             }
             let mut packed = Vec::new();
             self.input.by_ref().take(size as u64).read_to_end(&mut packed)?;
@@ -62,7 +62,8 @@ impl<R: BufRead> Read for Decoder<R> {
                 return Ok(0);
             }
         }
-        let length = (&self.block[self.place..self.length]).read(out)?;
+        let mut rest = self.block.get(self.place..self.length).unwrap_or_default();
+        let length = rest.read(out)?;
         self.place += length;
         Ok(length)
     }

@@ -1,5 +1,10 @@
-//! Other people's bytes: what kernels, boot loaders, file systems and Nix write and read. Pure: bytes in, values out, or the other
-//! way round; nothing here opens a file or makes a system call.
+//! Other people's formats: the bytes that kernels, boot loaders, file systems and Nix write and read. Pure: bytes in, values out, or
+//! the other way round; nothing here opens a file or makes a system call.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
 
 pub mod cmdline;
 #[cfg(feature = "builder")]
@@ -16,5 +21,10 @@ pub mod magic;
 mod module_alias;
 pub mod modules;
 pub mod newc;
+#[cfg(feature = "builder")]
+pub mod pe;
+#[cfg(feature = "builder")]
+pub mod registration;
+pub mod size;
 #[cfg(feature = "builder")]
 pub mod store_image;

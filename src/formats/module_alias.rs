@@ -1,15 +1,15 @@
-//! Patterns of `modules.alias`: which names, and which devices, a kernel module answers to.
+//! Patterns of `modules.alias`: the names and the devices of a kernel module.
 
-/// Whether an alias (a name, or what a device says in its `modalias`) fits a pattern: `*` is anything, `?` one character,
-/// `[0-9a]` one of these. `-` and `_` are the same, as they are in names of modules (fnmatch(3) after `alias_normalize` of
+/// Whether an alias (a name, or the `modalias` of a device) fits a pattern: `*` is any text, `?` one character, `[0-9a]` one of
+/// these characters. `-` and `_` are the same, as in names of modules (fnmatch(3) after `alias_normalize` of
 /// kmod's `libkmod-util.c`).
 ///
-/// Takes no longer than the product of both lengths, whatever the pattern.
+/// The time is at most the product of both lengths, for every pattern.
 #[must_use]
 pub fn fits(pattern: &str, alias: &str) -> bool {
     let (mut pattern, mut alias) = (pattern.as_bytes(), alias.as_bytes());
-    // What follows the last `*`, and where in the alias to try it next. Earlier ones need no second look: whatever they could
-    // take more of, the last one can take instead.
+    // The pattern after the last `*`, and the rest of the alias where it is tried next. Earlier `*` need no second try: the last one
+    // can match the same text.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern, alias) {

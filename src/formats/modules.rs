@@ -1,19 +1,19 @@
-//! Which kernel module is what and needs which, by the files that depmod writes into `/lib/modules/<release>`.
+//! Kernel modules, their names and dependencies, from the files that depmod writes into `/lib/modules/<release>`.
 //!
-//! The builder resolves what is to be loaded at every boot; stage 1 resolves what a device, a word on the command line or a
-//! ramdisk without a plan asks for.
+//! The builder resolves the modules that every boot loads. Stage 1 resolves those that a device, a parameter or a ramdisk without
+//! a plan asks for.
 
 pub use crate::formats::module_alias::fits;
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
 
-/// depmod's files, as they are. One that is not there is empty.
+/// The texts of depmod's files. The text of a missing file is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Texts {
     /// `modules.dep`: `file: needed needed…` on each line (`man 5 modules.dep`).
     pub dep: String,
-    /// `modules.builtin`: a file on each line, for what the kernel itself has.
+    /// `modules.builtin`: a file on each line, for each module in the kernel itself.
     pub builtin: String,
     /// `modules.alias`: `alias pattern name` on each line.
     pub alias: String,
@@ -21,7 +21,7 @@ pub struct Texts {
     pub softdep: String,
 }
 
-/// The same, parsed. Lines of another form are passed over.
+/// The same, parsed. Lines of another form are skipped.
 #[derive(Debug, Default)]
 pub struct Index<'a> {
     /// By the name under which the kernel knows a module.
@@ -30,34 +30,34 @@ pub struct Index<'a> {
     aliases: Vec<(&'a str, &'a str)>,
 }
 
-/// What is known of a module.
+/// A module, as far as the texts name it.
 #[derive(Debug, Default)]
 struct Module<'a> {
-    line: Option<Line<'a>>,
+    line: Option<DepLine<'a>>,
     builtin: bool,
-    soft: Soft<'a>,
+    soft: SoftDependencies<'a>,
 }
 
-/// A module's file and what it needs.
+/// A line of `modules.dep`: a module's file and the files that it needs.
 #[derive(Debug)]
-struct Line<'a> {
+struct DepLine<'a> {
     file: &'a str,
     needs: Vec<&'a str>,
 }
 
-/// What a module works better with: names or aliases.
+/// The modules that one works better with, by name or alias.
 #[derive(Debug, Default)]
-struct Soft<'a> {
+struct SoftDependencies<'a> {
     before: Vec<&'a str>,
     after: Vec<&'a str>,
 }
 
-/// What loading some modules takes.
+/// The files to load for some modules.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LoadOrder<'a> {
-    /// Files relative to `/lib/modules/<release>`, each once, each after what it needs.
+    /// Files relative to `/lib/modules/<release>`, each once, each after the files that it needs.
     pub files: Vec<&'a str>,
-    /// What was asked for and the kernel has neither as a file nor built in.
+    /// The names that belong to no file and no built-in module.
     pub missing: Vec<&'a str>,
 }
 
@@ -68,7 +68,7 @@ pub fn module_name(file: &str) -> String {
     without_suffix(base).replace('-', "_")
 }
 
-/// A module file's path without what tells that it is a module and how it is compressed.
+/// A module file's path without `.ko` and the suffix of its compression.
 #[must_use]
 pub fn without_suffix(file: &str) -> &str {
     let suffixes = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
@@ -101,7 +101,7 @@ impl Texts {
         ]
     }
 
-    /// What these texts say of some of the files, as they are called when they are decompressed; and of all that is built in.
+    /// The texts about some of the files, under their names after decompression; and about all built-in modules.
     #[must_use]
     pub fn only(&self, files: &[&str]) -> Self {
         let names: HashSet<_> = files.iter().map(|file| module_name(file)).collect();
@@ -124,10 +124,10 @@ impl Texts {
     }
 }
 
-fn dep_lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+fn dep_lines(text: &str) -> impl Iterator<Item = DepLine<'_>> {
     text.lines().filter_map(|line| {
         let (file, needs) = line.split_once(':')?;
-        Some(Line { file, needs: needs.split_whitespace().collect() })
+        Some(DepLine { file, needs: needs.split_whitespace().collect() })
     })
 }
 
@@ -142,7 +142,7 @@ fn softdep_line(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("softdep ")?.split_once(char::is_whitespace)
 }
 
-impl<'a> Soft<'a> {
+impl<'a> SoftDependencies<'a> {
     fn add(&mut self, words: &'a str) {
         let mut list = None;
         for word in words.split_whitespace() {
@@ -178,20 +178,20 @@ impl<'a> Index<'a> {
         self.modules.entry(module_name(file)).or_default()
     }
 
-    /// Whether there are modules that a device could ask for.
+    /// Whether a device can ask for a module.
     #[must_use]
     pub fn has_aliases(&self) -> bool {
         !self.aliases.is_empty()
     }
 
-    /// The names of all modules, those built in included.
+    /// The names of all modules, built-in ones, too.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let there = self.modules.iter().filter(|(_, module)| module.line.is_some() || module.builtin);
         there.map(|(name, _)| name.as_str())
     }
 
-    /// The files that the modules `names` (or aliases of modules) need, and they themselves; around each what it works better
-    /// with, if there is such a module. Built-in modules need none.
+    /// The files of the modules `names` (or aliases) and of the modules that they need; before and after each its soft dependencies,
+    /// if there are such modules. Built-in modules have no file.
     #[must_use]
     pub fn load_order<'n>(&self, names: &[&'n str]) -> LoadOrder<'n>
     where
@@ -202,8 +202,8 @@ impl<'a> Index<'a> {
         LoadOrder { files, missing }
     }
 
-    /// Whether there is a module of this name or alias. Its files come to the others. `begun` are the names of modules that are
-    /// among them or about to be.
+    /// Adds the files of a module by its name or alias. False if there is no such module. `begun` are the names of the modules whose
+    /// files are added or about to be.
     fn add(&self, name: &str, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) -> bool {
         let mut add = |name: &str| {
             let name = module_name(name);
@@ -217,13 +217,13 @@ impl<'a> Index<'a> {
                 other => other.is_some_and(|module| module.builtin),
             }
         };
-        // Not `any`: several modules may answer to one alias.
+        // Not `any`: several modules may have one alias.
         add(name) || self.aliases.iter().filter(|(pattern, module)| fits(pattern, name) && add(module)).count() > 0
     }
 
-    /// depmod lists all that a module needs, so that reading it from the right gives an order in which it can be loaded. These
-    /// always stay together: soft dependencies, which may lead in a circle, come before and after.
-    fn add_line(&self, line: &Line<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
+    /// depmod lists all files that a module needs; from right to left they are in load order. These stay together: soft dependencies,
+    /// which may lead in a circle, come before and after.
+    fn add_line(&self, line: &DepLine<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
         let needed = || line.needs.iter().rev().chain([&line.file]).copied();
         let soft: Vec<_> = needed().filter_map(|file| Some(&self.modules.get(&module_name(file))?.soft)).collect();
         for name in soft.iter().flat_map(|soft| &soft.before) {
@@ -306,7 +306,7 @@ mod tests {
             (&["crc32c"], &["kernel/crypto/crc32c_generic.ko", "kernel/arch/crc32c-intel.ko"], &[]),
             (&["loop", "some_fs", "fs-some"], &[], &[]),
             (&["squashfs"], &["a.ko", "kernel/fs/squashfs/squashfs.ko.xz", virtio_net[0], virtio_net[1]], &[]),
-            // What one needs comes first, even if the other would rather be second.
+            // A module that is needed comes first, though it has a soft dependency on the other.
             (&["b"], &["b.ko", "c.ko", "a.ko"], &[]),
             (&["c"], &["b.ko", "c.ko", "a.ko"], &[]),
             (&["overlay", "a", "", "gone"], &["a.ko"], &["overlay", "", "gone"]),

@@ -1,6 +1,7 @@
 //! A member of a cpio archive of the "newc" kind, as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst,
 //! init/initramfs.c of Linux 6.12).
 
+use crate::formats::magic::{NEWC, NEWC_WITH_CHECKSUM};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use std::ffi::OsString;
@@ -9,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// The size of a header: a magic number, then 13 numbers of eight hexadecimal digits.
 pub const HEADER: usize = 110;
-
-/// With which a header begins; the second one has a checksum of the contents, which is not compared here.
-const MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
 
 /// A page of memory, bytes: the contents of a member can begin on a multiple of it.
 pub const PAGE: u64 = 4096;
@@ -25,10 +23,10 @@ pub const TRAILER: &str = "TRAILER!!!";
 /// Bits of the mode that are the type of a file (inode(7)).
 const TYPE: u32 = 0o170_000;
 
-/// What a member is.
+/// The type of the file that a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum MemberKind {
     /// A regular file.
     File,
     /// A directory.
@@ -43,34 +41,34 @@ pub enum Kind {
     Pipe,
     /// A socket.
     Socket,
-    /// Nothing that the kernel makes a file of.
+    /// Another type, of which the kernel makes no file.
     Unknown,
 }
 
-/// What a file was where it was packed.
+/// The identity of a file on the machine that packed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// Where its archive begins in the segment: the kernel forgets all others at the end of one, bytes.
+    /// The offset of its archive in the segment, bytes: the kernel forgets the identities at the end of an archive.
     pub archive: u64,
-    /// Its number, and the device it was on: major and minor number.
+    /// The number of its inode, and the major and minor number of its device.
     pub number: (u32, u32, u32),
 }
 
 /// A member of an archive, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// Its name, as it stands in the archive up to the first NUL.
+pub struct Member {
+    /// Its name in the archive, up to the first NUL.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
-    /// What it is.
-    pub kind: Kind,
+    /// Its type.
+    pub kind: MemberKind,
     /// Type and permission bits.
     pub mode: u32,
     /// Number of the owner.
     pub user: u32,
     /// Number of the group.
     pub group: u32,
-    /// How many members of the archive are this file.
+    /// The number of members of the archive that are this file.
     pub links: u32,
     /// Seconds since 1970.
     pub time: u32,
@@ -78,42 +76,47 @@ pub struct Entry {
     pub bytes: u64,
     /// For device nodes: major and minor number.
     pub device: (u32, u32),
-    /// Members of a segment that have several links and this in common are one file.
+    /// Members of a segment with several links and the same identity are one file.
     #[serde(skip)]
     pub inode: Inode,
-    /// The segment of the ramdisk that has it, counted from 0.
+    /// The number of its segment in the ramdisk, from 0.
     pub segment: usize,
-    /// Where its contents are in the file, bytes; none in a compressed segment.
+    /// The offset of its contents in the file, bytes; none in a compressed segment.
     pub offset: Option<u64>,
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     #[serde(serialize_with = "lossy_or_none")]
     pub target: Option<PathBuf>,
 }
 
-impl Entry {
-    /// Reads a header. The name is not known yet; its length, with the NUL after it, is what else is given back.
+impl Member {
+    /// Reads a header. Returns the member without its name, and the length of the name with its NUL, bytes.
     ///
     /// # Errors
     ///
-    /// Bytes that are no header, or one whose name or target is empty or longer than the kernel takes.
+    /// Bytes that are no header, or a name or target that is empty or longer than the kernel accepts.
     pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
         let (magic, numbers) = header.split_at(6);
-        ensure!(MAGIC.contains(&magic), "there is no header of a cpio archive but \"{}\"", magic.escape_ascii());
+        // The checksum that the second one has is not compared.
+        ensure!(
+            magic == NEWC || magic == NEWC_WITH_CHECKSUM,
+            "expected a cpio header, found \"{}\"",
+            magic.escape_ascii()
+        );
         let mut fields = [0; 13];
         for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
             *field = number(digits)?;
         }
         let [inode, mode, user, group, links, time, bytes, on_major, on_minor, major, minor, name, _checksum] = fields;
-        let kind = Kind::of(mode);
+        let kind = MemberKind::of(mode);
         ensure!(
             (1..=LONGEST_NAME).contains(&name),
-            "the name has {name} bytes and the kernel takes 1 to {LONGEST_NAME}"
+            "the name has {name} bytes and the kernel accepts 1 to {LONGEST_NAME}"
         );
         ensure!(
-            kind != Kind::Symlink || bytes <= LONGEST_NAME,
-            "the target of a symbolic link has {bytes} bytes and the kernel takes at most {LONGEST_NAME}"
+            kind != MemberKind::Symlink || bytes <= LONGEST_NAME,
+            "the target of a symbolic link has {bytes} bytes and the kernel accepts at most {LONGEST_NAME}"
         );
-        let entry = Self {
+        let member = Self {
             path: PathBuf::new(),
             kind,
             mode,
@@ -128,10 +131,10 @@ impl Entry {
             offset: None,
             target: None,
         };
-        Ok((entry, name))
+        Ok((member, name))
     }
 
-    /// Whether `path` means this member: with a slash or `./` before it, or without.
+    /// Whether `path` is the path of this member. A slash or `./` before either does not matter.
     #[must_use]
     pub fn is_at(&self, path: &Path) -> bool {
         without_root(&self.path) == without_root(path)
@@ -140,39 +143,40 @@ impl Entry {
     /// Whether the archive has this file under several names.
     #[must_use]
     pub fn is_linked(&self) -> bool {
-        self.kind != Kind::Directory && self.links > 1
+        self.kind != MemberKind::Directory && self.links > 1
     }
 
     /// The mode as `ls -l` shows it.
     #[must_use]
     pub fn mode_letters(&self) -> String {
         let kind = match self.kind {
-            Kind::File => '-',
-            Kind::Directory => 'd',
-            Kind::Symlink => 'l',
-            Kind::CharacterDevice => 'c',
-            Kind::BlockDevice => 'b',
-            Kind::Pipe => 'p',
-            Kind::Socket => 's',
-            Kind::Unknown => '?',
+            MemberKind::File => '-',
+            MemberKind::Directory => 'd',
+            MemberKind::Symlink => 'l',
+            MemberKind::CharacterDevice => 'c',
+            MemberKind::BlockDevice => 'b',
+            MemberKind::Pipe => 'p',
+            MemberKind::Socket => 's',
+            MemberKind::Unknown => '?',
         };
-        let mut letters: Vec<char> = "rwxrwxrwx".chars().collect();
-        for (place, letter) in letters.iter_mut().enumerate() {
-            if self.mode & (0o400 >> place) == 0 {
-                *letter = '-';
-            }
+        let mut letters = String::from(kind);
+        // Set-user-ID, set-group-ID and sticky replace the x by a small letter, and a missing x by a capital.
+        for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+            let has = |bits: u32| self.mode & bits != 0;
+            letters.push(if has(0o4 << shift) { 'r' } else { '-' });
+            letters.push(if has(0o2 << shift) { 'w' } else { '-' });
+            letters.push(match (has(0o1 << shift), has(special)) {
+                (true, false) => 'x',
+                (false, false) => '-',
+                (true, true) => letter,
+                (false, true) => letter.to_ascii_uppercase(),
+            });
         }
-        // set-user-ID, set-group-ID, sticky: in place of an x, or large in place of none
-        for (bit, place, letter) in [(0o4000, 2, 's'), (0o2000, 5, 's'), (0o1000, 8, 't')] {
-            if self.mode & bit != 0 {
-                letters[place] = if letters[place] == 'x' { letter } else { letter.to_ascii_uppercase() };
-            }
-        }
-        std::iter::once(kind).chain(letters).collect()
+        letters
     }
 }
 
-impl Kind {
+impl MemberKind {
     fn of(mode: u32) -> Self {
         match mode & TYPE {
             0o100_000 => Self::File,
@@ -187,11 +191,11 @@ impl Kind {
     }
 }
 
-/// The name of a member from its bytes: up to the first NUL, of which the last one must be one.
+/// Reads the name of a member, up to the first NUL.
 ///
 /// # Errors
 ///
-/// A name without an end, or an empty one.
+/// A name without a NUL, or an empty one.
 pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
     let end = bytes.iter().position(|byte| *byte == 0).context("the name has no NUL at its end")?;
     ensure!(end > 0, "the name is empty");
@@ -199,14 +203,14 @@ pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
     Ok(OsString::from_vec(bytes).into())
 }
 
-/// What takes `length` bytes to a multiple of four, where the next part of a member begins.
+/// The number of bytes that fill up `length` to a multiple of four, where the next part of a member begins.
 #[must_use]
 pub fn padding(length: u64) -> u64 {
     length.wrapping_neg() % 4
 }
 
 fn number(digits: &[u8]) -> Result<u32> {
-    // A sign, which Rust would read, is none.
+    // `from_str_radix` alone accepts a sign.
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match text.map(|text| u32::from_str_radix(text, 16)) {
         Some(Ok(number)) => Ok(number),
@@ -238,24 +242,24 @@ mod tests {
 
     #[test]
     fn headers() {
-        let (entry, name) = Entry::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
-        assert_eq!((entry.user, entry.group, entry.links, entry.time, entry.bytes), (1, 2, 3, 4, 5));
-        assert_eq!((entry.inode.number, entry.device, name), ((7, 8, 9), (10, 11), 12));
-        assert_eq!(entry.kind, Kind::File);
-        assert!(entry.is_linked());
+        let (member, name) = Member::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
+        assert_eq!((member.user, member.group, member.links, member.time, member.bytes), (1, 2, 3, 4, 5));
+        assert_eq!((member.inode.number, member.device, name), ((7, 8, 9), (10, 11), 12));
+        assert_eq!(member.kind, MemberKind::File);
+        assert!(member.is_linked());
     }
 
     #[test]
-    fn what_is_no_header() {
+    fn bytes_that_are_no_header() {
         let good = header([1, 0o120_777, 0, 0, 1, 0, 4096, 0, 0, 0, 0, 4096, 0]);
-        Entry::of_header(&good).unwrap();
+        Member::of_header(&good).unwrap();
         let with = |place: usize, bytes: &[u8]| {
             let mut bad = good;
             bad[place..place + bytes.len()].copy_from_slice(bytes);
-            Entry::of_header(&bad).unwrap_err().to_string()
+            Member::of_header(&bad).unwrap_err().to_string()
         };
         for (place, bytes, expected) in [
-            (0, &b"070707"[..], "no header of a cpio archive but \"070707\""),
+            (0, &b"070707"[..], "expected a cpio header, found \"070707\""),
             (6, b"+0000001", "\"+0000001\" in the header is no"),
             (6, b"0x000001", "no hexadecimal number"),
             (6, b"\xff0000001", "\"\\xff0000001\""),
@@ -288,19 +292,19 @@ mod tests {
             (0o102_644, "-rw-r-Sr--"),
             (0, "?---------"),
         ] {
-            let (entry, _) = Entry::of_header(&header([1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
-            assert_eq!(entry.mode_letters(), letters, "{mode:o}");
+            let (member, _) = Member::of_header(&header([1, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+            assert_eq!(member.mode_letters(), letters, "{mode:o}");
         }
     }
 
     #[test]
     fn paths_of_members() {
-        let (mut entry, _) = Entry::of_header(&header([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
+        let (mut member, _) = Member::of_header(&header([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0])).unwrap();
         for (in_archive, asked, same) in
             [("a/b", "/a/b", true), ("./a/b", "a/b", true), ("/a", "./a", true), ("a", "a/b", false), (".", "/", true)]
         {
-            entry.path = in_archive.into();
-            assert_eq!(entry.is_at(Path::new(asked)), same, "{in_archive} {asked}");
+            member.path = in_archive.into();
+            assert_eq!(member.is_at(Path::new(asked)), same, "{in_archive} {asked}");
         }
     }
 }

@@ -1,38 +1,46 @@
-//! The superblock of a store image: which file system it is, and how it was packed.
+//! The superblock of a store image: its file system, and how it was packed.
 
+use crate::formats::magic::FileKind;
 use serde::Serialize;
 
-/// How much of the start of an image it takes to recognize it.
+/// As many bytes of the start of an image as [`recognize`] needs.
 pub const LENGTH: usize = EROFS + 128;
 
-/// Where erofs has its superblock, bytes (`EROFS_SUPER_OFFSET`).
+/// The offset of the superblock of erofs, bytes (`EROFS_SUPER_OFFSET`).
 const EROFS: usize = 1024;
 
-/// What an image says of itself.
+/// What the superblock of an image says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Superblock {
+pub struct StoreSuperblock {
     /// The name of its driver: `squashfs` or `erofs`.
     pub format: &'static str,
-    /// How its contents are compressed, as mksquashfs and mkfs.erofs call it; several with `+` between.
+    /// The compressor, by its name in mksquashfs or mkfs.erofs; several with `+` between.
     pub compressor: String,
     /// Size of its blocks, bytes.
     pub block_size: u64,
-    /// How many files, directories and so on it has.
+    /// The number of files, directories and so on.
     pub inodes: u64,
-    /// How long the file system says it is, bytes; its file may be longer.
+    /// The length of the file system, bytes; its file may be longer.
     pub used: u64,
 }
 
 /// Recognizes a store image by its first [`LENGTH`] bytes.
 #[must_use]
-pub fn recognize(start: &[u8]) -> Option<Superblock> {
-    squashfs(start).or_else(|| erofs(start.get(EROFS..)?))
+pub fn recognize(start: &[u8]) -> Option<StoreSuperblock> {
+    if FileKind::Squashfs.is_kind_of(start) {
+        squashfs(start)
+    } else if FileKind::Erofs.is_kind_of(start) {
+        erofs(start.get(EROFS..)?)
+    } else {
+        None
+    }
 }
 
 /// `struct squashfs_super_block`, `fs/squashfs/squashfs_fs.h` of Linux 6.12.
-fn squashfs(start: &[u8]) -> Option<Superblock> {
+fn squashfs(start: &[u8]) -> Option<StoreSuperblock> {
     const NO_DATA_COMPRESSION: u64 = 1 << 1;
-    if start.get(..4)? != b"hsqs" || number(start, 28, 2)? != 4 {
+    let version = number(start, 28, 2)?;
+    if version != 4 {
         return None;
     }
     let compressor = match number(start, 20, 2)? {
@@ -45,7 +53,7 @@ fn squashfs(start: &[u8]) -> Option<Superblock> {
         6 => "zstd",
         _ => "unknown",
     };
-    Some(Superblock {
+    Some(StoreSuperblock {
         format: "squashfs",
         compressor: compressor.into(),
         block_size: number(start, 12, 4)?,
@@ -55,13 +63,10 @@ fn squashfs(start: &[u8]) -> Option<Superblock> {
 }
 
 /// `struct erofs_super_block`, `fs/erofs/erofs_fs.h` of Linux 6.12.
-fn erofs(block: &[u8]) -> Option<Superblock> {
+fn erofs(block: &[u8]) -> Option<StoreSuperblock> {
     const ALGORITHMS: [&str; 4] = ["lz4", "lzma", "deflate", "zstd"];
     const ZERO_PADDING: u64 = 1;
     const COMPRESSION_CONFIGURATIONS: u64 = 1 << 1;
-    if number(block, 0, 4)? != 0xE0F5_E1E2 {
-        return None;
-    }
     let (bits, features, algorithms) = (number(block, 12, 1)?, number(block, 80, 4)?, number(block, 84, 2)?);
     let block_size = 1_u64.checked_shl(u32::try_from(bits).ok()?)?;
     let names = (0..).zip(ALGORITHMS).filter(|(bit, _)| algorithms >> bit & 1 == 1).map(|(_, name)| name);
@@ -72,7 +77,7 @@ fn erofs(block: &[u8]) -> Option<Superblock> {
     } else {
         "none".into()
     };
-    Some(Superblock {
+    Some(StoreSuperblock {
         format: "erofs",
         compressor,
         block_size,
@@ -81,7 +86,7 @@ fn erofs(block: &[u8]) -> Option<Superblock> {
     })
 }
 
-/// A number of so many bytes, the lowest first.
+/// A number of `length` bytes, the lowest first.
 fn number(bytes: &[u8], place: usize, length: usize) -> Option<u64> {
     let digits = bytes.get(place..)?.get(..length)?;
     Some(digits.iter().rev().fold(0, |number, digit| number << 8 | u64::from(*digit)))
@@ -122,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image() {
+    fn bytes_that_are_no_image() {
         let mut other_version = b"hsqs".to_vec();
         other_version.resize(LENGTH, 0);
         for bytes in [&b""[..], b"hsqs", &[0; LENGTH], &other_version] {

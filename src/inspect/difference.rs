@@ -1,19 +1,19 @@
-//! What changed from one build to another.
+//! The differences between two builds, two ramdisks or two store images.
 
 use crate::formats::modules::module_name;
 use crate::inspect::store::StorePath;
-use crate::inspect::summary::{Contents, Summary};
-use anyhow::{Result, bail};
+use crate::inspect::summary::{RamdiskSummary, Summary};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What two builds, ramdisks or store images do not have in common.
+/// The differences.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The release of the kernel, before and after.
     pub kernel_release: Option<(String, String)>,
-    /// Words of the command line, where both have one.
+    /// Parameters of the kernel, if both builds have a command line.
     pub cmdline: Change<String>,
     /// Kernel modules in the ramdisk, by name.
     pub modules: Change<String>,
@@ -23,7 +23,7 @@ pub struct Difference {
     pub store_bytes: (u64, u64),
 }
 
-/// What went and what came, sorted.
+/// Differences of two lists, sorted.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Change<T> {
     /// Only in the first.
@@ -38,23 +38,33 @@ impl<T> Default for Change<T> {
     }
 }
 
-/// What there is to compare.
+/// The things that are compared.
 #[derive(Default)]
 struct Facts {
     kernel_release: String,
-    /// Unless it is known to the boot loader only.
+    /// None of a ramdisk alone: only the boot loader knows its command line.
     cmdline: Option<BTreeSet<String>>,
     modules: BTreeSet<String>,
     store_paths: BTreeSet<StorePath>,
 }
 
-/// Compares what lies at two paths.
+/// Compares the builds, ramdisks or store images at two paths. A build can be compared with a ramdisk.
 ///
 /// # Errors
 ///
-/// What cannot be looked at, or has no store paths to compare.
+/// A path that cannot be read, a store image and something else, or store paths that are not known.
 pub fn between(before: &Path, after: &Path) -> Result<Difference> {
-    Ok(difference(&facts(before)?, &facts(after)?))
+    let (of_before, of_after) = (Summary::of(before)?, Summary::of(after)?);
+    let is_image = |summary: &Summary| matches!(summary, Summary::Image(_));
+    ensure!(
+        is_image(&of_before) == is_image(&of_after),
+        "{} is {} and {} is {}: compare two builds, two ramdisks or two store images",
+        before.display(),
+        of_before.noun(),
+        after.display(),
+        of_after.noun()
+    );
+    Ok(difference(&facts(of_before, before)?, &facts(of_after, after)?))
 }
 
 fn difference(before: &Facts, after: &Facts) -> Difference {
@@ -74,8 +84,8 @@ fn change<T: Ord + Clone>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> Change<T
     Change { removed: before.difference(after).cloned().collect(), added: after.difference(before).cloned().collect() }
 }
 
-fn facts(path: &Path) -> Result<Facts> {
-    Ok(match Summary::of(path)? {
+fn facts(summary: Summary, path: &Path) -> Result<Facts> {
+    Ok(match summary {
         Summary::Build(build) => Facts {
             cmdline: build.manifest.map(|manifest| manifest.cmdline.split_whitespace().map(Into::into).collect()),
             ..of_ramdisk(build.ramdisk)?
@@ -85,11 +95,13 @@ fn facts(path: &Path) -> Result<Facts> {
             None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
             Some(reason) => bail!("{}: its store paths cannot be compared: {reason}", path.display()),
         },
-        Summary::Kernel(_) => bail!("{} is a kernel; give builds, ramdisks or store images", path.display()),
+        Summary::Kernel(_) => {
+            bail!("{} is a kernel; compare two builds, two ramdisks or two store images", path.display())
+        }
     })
 }
 
-fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
+fn of_ramdisk(ramdisk: RamdiskSummary) -> Result<Facts> {
     let mut facts = Facts {
         kernel_release: ramdisk.kernel_release.unwrap_or_default(),
         modules: ramdisk.modules.iter().map(|path| module_name(path)).collect(),
@@ -97,7 +109,7 @@ fn of_ramdisk(ramdisk: Contents) -> Result<Facts> {
     };
     if ramdisk.images.is_empty() && ramdisk.plan.is_some() {
         bail!(
-            "{} has no store image, the boot loader has to bring it; compare what has both, such as the build it is from",
+            "{} has no store image: the boot loader adds it; compare the build that the ramdisk is from",
             ramdisk.path
         );
     }

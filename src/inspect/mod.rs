@@ -1,12 +1,13 @@
-//! Eyes: what is in a ramdisk, a store image, a kernel or a whole build, whoever made it.
+//! Looks into ramdisks, store images, kernels and whole builds, made by firn or by other programs.
 //!
-//! Nothing here makes what a machine boots, and nothing here believes what made it: the formats are read as the kernel reads
-//! them, to the end, and what does not fit is an error with its place.
+//! Nothing here makes a file that a machine boots, and nothing here trusts the program that made one: the formats are read as the
+//! kernel reads them, to the end, and each error names its place.
 
 pub mod difference;
 pub mod machine;
 pub mod manifest;
 pub mod ramdisk;
+mod source;
 pub mod store;
 pub mod summary;
 pub mod unpack;

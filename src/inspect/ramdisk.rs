@@ -1,40 +1,41 @@
 //! A ramdisk: segments one after the other, each an archive or a compressed stream of archives, with zeros between them
 //! (Documentation/driver-api/early-userspace/buffer-format.rst; `unpack_to_rootfs` in init/initramfs.c of Linux 6.12).
 //!
-//! It is read as a stream. Contents that nobody asks for are stepped over where they are not compressed.
+//! It is read as a stream. Contents that nobody asks for are skipped where they are not compressed.
 
-use crate::formats::compression::{self, Compression};
-use crate::formats::newc::{self, Entry, HEADER, Kind, TRAILER, padding};
+use crate::formats::compression::SegmentCompression;
+use crate::formats::newc::{self, HEADER, Member, MemberKind, TRAILER, padding};
+use crate::inspect::source::{ArchiveSource, FileSource, StreamSource, skip_zeros, up_to};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// A part of a ramdisk that the kernel unpacks in one go.
+/// A segment of a ramdisk: an archive, or a compressed stream of archives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Segment {
-    /// Where it begins in the file, bytes.
+    /// The offset in the file, bytes.
     pub offset: u64,
     /// Its size in the file, bytes.
     pub packed: u64,
     /// The size of the archives in it, bytes.
     pub unpacked: u64,
-    /// How it is compressed.
-    pub compression: Compression,
-    /// How many members it has.
+    /// Its compression.
+    pub compression: SegmentCompression,
+    /// The number of its members.
     pub members: usize,
 }
 
-/// Gets each member in turn, with its contents. What is not read of them is skipped.
-pub type Visit<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<()>;
+/// A function that gets each member in turn, with its contents. It need not read them.
+pub type Visit<'a> = &'a mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>;
 
 /// A ramdisk in a file.
 #[derive(Debug)]
 pub struct Ramdisk {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its size, bytes.
     pub bytes: u64,
@@ -46,7 +47,7 @@ impl Ramdisk {
     ///
     /// # Errors
     ///
-    /// A file that cannot be opened or in which there is no going back and forth.
+    /// A file that cannot be opened, or one that is no regular file.
     pub fn open(path: &Path) -> Result<Self> {
         let path = match (path.join("initrd"), path.join("initrd.gz")) {
             _ if !path.is_dir() => path.into(),
@@ -55,7 +56,7 @@ impl Ramdisk {
         };
         let file = File::open(&path).with_context(|| format!("opening the ramdisk {}", path.display()))?;
         let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
-        ensure!(metadata.is_file(), "{} is no regular file; copy the ramdisk into one", path.display());
+        ensure!(metadata.is_file(), "{} is no regular file; copy the ramdisk into a file", path.display());
         Ok(Self { path, bytes: metadata.len(), file })
     }
 
@@ -73,13 +74,13 @@ impl Ramdisk {
 ///
 /// # Errors
 ///
-/// What the kernel would not unpack, with its offset; those of reading; those of `visit`.
+/// A segment that the kernel would not unpack, with its offset; errors of reading; those of `visit`.
 pub fn read(file: impl Read + Seek, visit: Visit) -> Result<Vec<Segment>> {
-    let mut input = Input::new(file)?;
+    let mut input = FileSource::new(file)?;
     let mut segments = Vec::new();
     loop {
         if !skip_zeros(&mut input)? {
-            ensure!(!segments.is_empty(), "it is empty, or nothing but zeros: no ramdisk");
+            ensure!(!segments.is_empty(), "the file is empty or has only zeros; give a ramdisk");
             return Ok(segments);
         }
         let number = segments.len();
@@ -88,224 +89,90 @@ pub fn read(file: impl Read + Seek, visit: Visit) -> Result<Vec<Segment>> {
 }
 
 /// Reads the segment that begins here.
-fn segment(input: &mut Input<impl Read + Seek>, number: usize, visit: Visit) -> Result<Segment> {
-    let offset = input.position;
+fn segment(input: &mut FileSource<impl Read + Seek>, number: usize, visit: Visit) -> Result<Segment> {
+    let offset = input.position();
     let start = input.peek()?;
-    let Some(compression) = Compression::of(&start) else {
+    let Some(compression) = SegmentCompression::of(&start) else {
         bail!(
-            "at offset {offset} there is neither an archive nor anything that the kernel unpacks but \"{}\"; {}",
+            "at offset {offset}: expected a cpio archive or a compressed segment, found \"{}\"; {}",
             start.escape_ascii(),
             if number == 0 {
-                "is it a ramdisk?"
+                "is this file a ramdisk?"
             } else {
-                "was something appended that is no ramdisk, or was it damaged?"
+                "is the file damaged, or was something appended that is no ramdisk?"
             }
         )
     };
     let here = || format!("in the segment at offset {offset} (compression: {compression})");
-    let (members, unpacked) = if compression == Compression::None {
+    let (members, unpacked) = if compression == SegmentCompression::None {
         ensure!(
             padding(offset) == 0,
-            "at offset {offset} an archive begins, and the kernel looks for one on multiples of four only; put {} zeros before it",
+            "at offset {offset}: a cpio archive begins, and the kernel expects it at a multiple of four; put {} zero bytes before it",
             padding(offset)
         );
-        (archive(input, number, visit).with_context(here)?, input.position - offset)
+        (archive(input, number, visit).with_context(here)?, input.position() - offset)
     } else {
-        let stream = BufReader::new(compression.unpack(&mut *input).with_context(here)?);
-        let mut unpacked = Unpacked { stream, position: 0 };
+        let mut unpacked = StreamSource::new(compression.unpack(&mut *input).with_context(here)?);
         let mut members = 0;
         while skip_zeros(&mut unpacked).with_context(here)? {
             members += archive(&mut unpacked, number, visit).with_context(here)?;
         }
-        (members, unpacked.position)
+        (members, unpacked.position())
     };
-    Ok(Segment { offset, packed: input.position - offset, unpacked, compression, members })
+    Ok(Segment { offset, packed: input.position() - offset, unpacked, compression, members })
 }
 
-/// Reads an archive up to its trailer, or to the end of the source. How many members it has.
-fn archive(source: &mut dyn Source, segment: usize, visit: Visit) -> Result<usize> {
+/// Reads an archive up to its trailer, or to the end of the source. Returns the number of its members.
+fn archive(source: &mut dyn ArchiveSource, segment: usize, visit: Visit) -> Result<usize> {
     let start = source.position();
     let mut members = 0;
     loop {
         let place = source.position() - start;
-        let Some(mut entry) =
+        let Some(mut member) =
             next(source).with_context(|| format!("member {members}, at byte {place} of the archive"))?
         else {
             return Ok(members);
         };
-        (entry.segment, entry.inode.archive, entry.offset) = (segment, start, source.offset());
-        let here = format!("member {members}, {}, at byte {place} of the archive", entry.path.display());
-        contents(source, &mut entry, visit).context(here)?;
+        (member.segment, member.inode.archive, member.offset) = (segment, start, source.offset());
+        let here = format!("member {members}, {}, at byte {place} of the archive", member.path.display());
+        contents(source, &mut member, visit).context(here)?;
         members += 1;
     }
 }
 
-/// Reads what stands before the contents of a member. There is none at the end of the archive.
-fn next(source: &mut dyn Source) -> Result<Option<Entry>> {
+/// Reads the header and the name of a member. None at the end of the archive.
+fn next(source: &mut dyn ArchiveSource) -> Result<Option<Member>> {
     let header = up_to(source, HEADER as u64)?;
     if header.is_empty() {
         return Ok(None);
     }
     let header = header.as_slice().try_into().ok().context("the archive ends within its header")?;
-    let (mut entry, length) = Entry::of_header(header)?;
+    let (mut member, length) = Member::of_header(header)?;
     let name = up_to(source, length.into())?;
     ensure!(name.len() as u64 == u64::from(length), "the archive ends within its name");
-    entry.path = newc::name(name)?;
-    // At the end of the file there may be none.
+    member.path = newc::name(name)?;
+    // The file may end without padding.
     up_to(source, padding(HEADER as u64 + u64::from(length)))?;
-    if entry.path == Path::new(TRAILER) {
+    if member.path == Path::new(TRAILER) {
         return Ok(None);
     }
-    Ok(Some(entry))
+    Ok(Some(member))
 }
 
 /// Shows a member to `visit` and goes on to where the next one begins.
-fn contents(source: &mut dyn Source, entry: &mut Entry, visit: Visit) -> Result<()> {
+fn contents(source: &mut dyn ArchiveSource, member: &mut Member, visit: Visit) -> Result<()> {
     let mut left = 0;
-    if entry.kind == Kind::Symlink {
-        let target = up_to(source, entry.bytes)?;
-        ensure!(target.len() as u64 == entry.bytes, "the archive ends within its target");
-        entry.target = Some(OsString::from_vec(target.clone()).into());
-        visit(entry, &mut target.as_slice())?;
+    if member.kind == MemberKind::Symlink {
+        let target = up_to(source, member.bytes)?;
+        ensure!(target.len() as u64 == member.bytes, "the archive ends within its target");
+        member.target = Some(OsString::from_vec(target.clone()).into());
+        visit(member, &mut target.as_slice())?;
     } else {
-        let mut contents = source.take(entry.bytes);
-        visit(entry, &mut contents)?;
+        let mut contents = source.take(member.bytes);
+        visit(member, &mut contents)?;
         left = contents.limit();
     }
-    source.skip(left + padding(entry.bytes)).context("the archive ends within its contents")
-}
-
-fn up_to(source: &mut dyn Source, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut read = Vec::new();
-    source.take(bytes).read_to_end(&mut read)?;
-    Ok(read)
-}
-
-/// Where archives are read from.
-trait Source: Read {
-    /// Bytes so far.
-    fn position(&self) -> u64;
-    /// The same in the file, where it is the file that is read.
-    fn offset(&self) -> Option<u64>;
-    /// Goes on without reading; not beyond the end.
-    fn skip(&mut self, bytes: u64) -> io::Result<()>;
-}
-
-/// The file.
-struct Input<R> {
-    reader: BufReader<R>,
-    position: u64,
-    length: u64,
-}
-
-impl<R: Read + Seek> Input<R> {
-    fn new(mut file: R) -> Result<Self> {
-        let length = file.seek(SeekFrom::End(0))?;
-        file.rewind()?;
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, file), position: 0, length })
-    }
-
-    /// The bytes that come next.
-    fn peek(&mut self) -> io::Result<Vec<u8>> {
-        let mut start = Vec::new();
-        self.reader.by_ref().take(compression::MAGIC as u64).read_to_end(&mut start)?;
-        self.reader.seek_relative(-start.len().cast_signed() as i64)?;
-        Ok(start)
-    }
-}
-
-impl<R: Read + Seek> BufRead for Input<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.reader.fill_buf()
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.position += bytes as u64;
-        self.reader.consume(bytes);
-    }
-}
-
-impl<R: Read + Seek> Read for Input<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.reader.read(out)?;
-        self.position += bytes as u64;
-        Ok(bytes)
-    }
-}
-
-impl<R: Read + Seek> Source for Input<R> {
-    fn position(&self) -> u64 {
-        self.position
-    }
-
-    fn offset(&self) -> Option<u64> {
-        Some(self.position)
-    }
-
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        // Seeking beyond the end is no error.
-        if bytes > self.length.saturating_sub(self.position) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.position += bytes;
-        self.reader.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
-    }
-}
-
-/// What a compressed segment unpacks to.
-struct Unpacked<'a> {
-    stream: BufReader<Box<dyn Read + 'a>>,
-    position: u64,
-}
-
-impl Read for Unpacked<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.stream.read(out)?;
-        self.position += bytes as u64;
-        Ok(bytes)
-    }
-}
-
-impl BufRead for Unpacked<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.stream.fill_buf()
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.position += bytes as u64;
-        self.stream.consume(bytes);
-    }
-}
-
-impl Source for Unpacked<'_> {
-    fn position(&self) -> u64 {
-        self.position
-    }
-
-    fn offset(&self) -> Option<u64> {
-        None
-    }
-
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut self.take(bytes), &mut io::sink())?;
-        if skipped == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-}
-
-/// Goes on to the next byte that is not zero. Whether there is one.
-fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
-    loop {
-        let buffer = source.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(false);
-        }
-        let zeros = buffer.iter().take_while(|byte| **byte == 0).count();
-        let found = zeros < buffer.len();
-        source.consume(zeros);
-        if found {
-            return Ok(true);
-        }
-    }
+    source.skip(left + padding(member.bytes)).context("the archive ends within its contents")
 }
 
 #[cfg(test)]
@@ -314,7 +181,7 @@ mod tests {
     use crate::formats::cpio::{Archive, Node, Tree};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use std::io::{Cursor, Write};
+    use std::io::{Cursor, Write as _};
     use std::process::{Command, Stdio};
 
     /// What a tool makes of an input.
@@ -333,7 +200,7 @@ mod tests {
     fn file(path: &str, contents: &[u8]) -> Vec<u8> {
         let mut archive = Vec::new();
         let mut members = Archive::new(&mut archive);
-        members.file(path, 0o644, false, contents.len() as u64, contents).unwrap();
+        members.file(path, 0o644, None, contents.len() as u64, contents).unwrap();
         members.finish().unwrap();
         archive
     }
@@ -343,13 +210,13 @@ mod tests {
 
     fn members(ramdisk: &[u8]) -> Result<(Vec<Segment>, Members)> {
         let mut members = Vec::new();
-        let segments = read(Cursor::new(ramdisk), &mut |entry, contents| {
+        let segments = read(Cursor::new(ramdisk), &mut |member, contents| {
             let mut bytes = Vec::new();
             contents.read_to_end(&mut bytes)?;
-            if let Some(offset) = entry.offset {
+            if let Some(offset) = member.offset {
                 assert_eq!(ramdisk[usize::try_from(offset)?..][..bytes.len()], bytes);
             }
-            members.push((entry.path.display().to_string(), bytes));
+            members.push((member.path.display().to_string(), bytes));
             Ok(())
         })?;
         Ok((segments, members))
@@ -360,12 +227,12 @@ mod tests {
         let large = vec![7; 100_000];
         let (first, middle, last) = (file("a", b"1"), file("b", &large), file("c", b"3"));
         for (tool, compression) in [
-            ("cat", Compression::None),
-            ("gzip", Compression::Gzip),
-            ("xz --check=crc32 --lzma2=dict=1MiB", Compression::Xz),
-            ("xz --format=lzma", Compression::Lzma),
-            ("zstd -19", Compression::Zstd),
-            ("lz4 -l", Compression::Lz4),
+            ("cat", SegmentCompression::None),
+            ("gzip", SegmentCompression::Gzip),
+            ("xz --check=crc32 --lzma2=dict=1MiB", SegmentCompression::Xz),
+            ("xz --format=lzma", SegmentCompression::Lzma),
+            ("zstd -19", SegmentCompression::Zstd),
+            ("lz4 -l", SegmentCompression::Lz4),
         ] {
             let packed = piped(tool, &middle);
             // Zeros end a frame of lz4, which has no end of its own; the others do without.
@@ -379,7 +246,7 @@ mod tests {
                 assert_eq!(members[1].1, large);
                 assert_eq!(segments[1].compression, compression);
                 assert_eq!((segments[1].offset, segments[1].members), (first.len() as u64, 1));
-                let length = packed.len() as u64 + if compression == Compression::Lz4 { 4 } else { 0 };
+                let length = packed.len() as u64 + if compression == SegmentCompression::Lz4 { 4 } else { 0 };
                 assert_eq!(segments[1].packed, length, "{tool}");
                 assert_eq!(segments[1].unpacked, middle.len() as u64);
             }
@@ -403,9 +270,9 @@ mod tests {
                       find . -mindepth 1 | sort | cpio --create --format=newc --quiet";
         let output = Command::new("sh").args(["-euc", script]).current_dir(&directory).output().unwrap();
         let mut lines = Vec::new();
-        let segments = read(Cursor::new(output.stdout), &mut |entry, _| {
-            lines.push(format!("{} {} {}", &entry.mode_letters()[..1], entry.links, entry.path.display()));
-            assert_eq!(entry.target.as_deref(), (entry.kind == Kind::Symlink).then_some(Path::new("one")));
+        let segments = read(Cursor::new(output.stdout), &mut |member, _| {
+            lines.push(format!("{} {} {}", &member.mode_letters()[..1], member.links, member.path.display()));
+            assert_eq!(member.target.as_deref(), (member.kind == MemberKind::Symlink).then_some(Path::new("one")));
             Ok(())
         });
         assert_eq!(lines, ["d 2 d", "l 1 d/link", "- 2 d/one", "- 2 d/two", "p 1 pipe"]);
@@ -420,17 +287,20 @@ mod tests {
             let error = format!("{:#}", members(bytes).expect_err(expected));
             assert!(error.contains(expected), "no {expected:?} in: {error}");
         };
-        bad(b"", "nothing but zeros");
-        bad(&[0; 4096], "nothing but zeros");
-        bad(b"#!/bin/sh\n", "at offset 0 there is neither");
+        bad(b"", "has only zeros");
+        bad(&[0; 4096], "has only zeros");
+        bad(
+            b"#!/bin/sh\n",
+            "at offset 0: expected a cpio archive or a compressed segment, found \"#!/bin\"; is this file a ramdisk?",
+        );
         bad(&[&archive[..], b"junk"].concat(), "was something appended");
-        bad(&[b"\0", &archive[..]].concat(), "at offset 1 an archive begins");
+        bad(&[b"\0", &archive[..]].concat(), "at offset 1: a cpio archive begins");
         bad(&archive[..50], "member 0, at byte 0 of the archive: the archive ends within its header");
         bad(&archive[..111], "ends within its name");
         bad(&archive[..114], "member 0, a, at byte 0 of the archive: the archive ends within its contents");
         bad(&zstd[..zstd.len() - 1], "in the segment at offset 0 (compression: zstd)");
         bad(b"BZh91AY&SY", "bzip2, which firn does not unpack");
-        bad(&piped("gzip", &[b'x'; 110]), "there is no header of a cpio archive but");
+        bad(&piped("gzip", &[b'x'; 110]), "expected a cpio header, found");
     }
 
     #[test]
@@ -453,11 +323,11 @@ mod tests {
             tree.write(&mut archive).unwrap();
             let ramdisk = if compressed { zstd::encode_all(archive.as_slice(), 1).unwrap() } else { archive };
             let mut read_back = BTreeMap::new();
-            read(Cursor::new(ramdisk), &mut |entry, contents| {
+            read(Cursor::new(ramdisk), &mut |member, contents| {
                 let mut bytes = Vec::new();
                 contents.read_to_end(&mut bytes)?;
-                if entry.kind == Kind::File {
-                    read_back.insert(entry.path.to_str().unwrap().to_owned(), bytes);
+                if member.kind == MemberKind::File {
+                    read_back.insert(member.path.to_str().unwrap().to_owned(), bytes);
                 }
                 Ok(())
             }).unwrap();

@@ -1,7 +1,8 @@
-//! A store image: which store paths are in it, by the registration that lies at its root.
+//! The store paths in a store image, from the registration at its root.
 
 use crate::contract::plan::REGISTRATION;
-use crate::formats::store_image::Superblock;
+use crate::formats::registration;
+use crate::formats::store_image::StoreSuperblock;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -10,19 +11,19 @@ use std::process::Command;
 
 /// A store image in a file, or in a ramdisk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Image {
-    /// Its path: in the ramdisk, if it is in one.
+pub struct StoreImage {
+    /// Its path; if it is in a ramdisk, the path there.
     pub path: String,
-    /// Where it is in the file, bytes; none in a compressed segment.
+    /// Its offset in the file, bytes; none in a compressed segment.
     pub offset: Option<u64>,
     /// Its size, bytes.
     pub bytes: u64,
-    /// What it says of itself.
+    /// Its superblock.
     #[serde(flatten)]
-    pub superblock: Superblock,
-    /// The store paths that its registration has, sorted. Of several images that are stacked, one has those of all.
+    pub superblock: StoreSuperblock,
+    /// The store paths in its registration, sorted. Of several images that are stacked, one has the store paths of all.
     pub store_paths: Vec<StorePath>,
-    /// Why there are none.
+    /// The reason why the store paths are not known.
     pub unknown: Option<String>,
 }
 
@@ -35,11 +36,11 @@ pub struct StorePath {
     pub bytes: u64,
 }
 
-impl Image {
-    /// Asks the tool that belongs to the format for the registration. An image that does not tell is one with the reason.
+impl StoreImage {
+    /// Reads the registration with the tool that belongs to the format. If that fails, the image gets the reason.
     #[must_use]
     pub fn with_paths(mut self, file: &Path) -> Self {
-        match registration(file, self.offset, self.superblock.format).and_then(|text| paths(&text)) {
+        match registration_of(file, self.offset, self.superblock.format).and_then(|text| paths(&text)) {
             Ok(paths) => self.store_paths = paths,
             Err(error) => self.unknown = Some(format!("{error:#}")),
         }
@@ -53,8 +54,9 @@ impl Image {
     }
 }
 
-/// Of several images that are stacked, one has the registration of all: that the others have none is no fault.
-pub fn stacked(images: &mut [Image]) {
+/// Removes the reason from images without a registration if another one has it: of several images that are stacked, one has the
+/// registration of all.
+pub fn stacked(images: &mut [StoreImage]) {
     if images.iter().any(|image| image.unknown.is_none()) {
         for image in images {
             image.unknown = None;
@@ -63,9 +65,10 @@ pub fn stacked(images: &mut [Image]) {
 }
 
 /// The registration of an image that begins at `offset` of `file`.
-fn registration(file: &Path, offset: Option<u64>, format: &str) -> Result<String> {
-    let offset =
-        offset.context("the image is in a compressed segment; take it out with firn cat and look at that")?.to_string();
+fn registration_of(file: &Path, offset: Option<u64>, format: &str) -> Result<String> {
+    let offset = offset
+        .context("the image is in a compressed segment; take it out with firn cat and inspect that file")?
+        .to_string();
     let (mut command, package) = if format == "squashfs" {
         let mut unsquashfs = Command::new("unsquashfs");
         unsquashfs.args(["-offset", &offset, "-cat"]).arg(file).arg(REGISTRATION);
@@ -78,7 +81,7 @@ fn registration(file: &Path, offset: Option<u64>, format: &str) -> Result<String
     let tool = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::Error::new(error)
-            .context(format!("there is no {tool} on the PATH, which reads the image; install {package}")),
+            .context(format!("there is no {tool} on the PATH, and firn needs it to read the image; install {package}")),
         _ => anyhow::Error::new(error).context(format!("running {tool}")),
     })?;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -90,23 +93,11 @@ fn registration(file: &Path, offset: Option<u64>, format: &str) -> Result<String
     String::from_utf8(output.stdout).context("the registration is no UTF-8")
 }
 
-/// The paths of a registration and their sizes: per path the lines path, hash, size, deriver, number of references, then
-/// the references (`nix-store --dump-db`).
-fn paths(registration: &str) -> Result<Vec<StorePath>> {
-    let mut lines = registration.lines();
-    let mut paths = Vec::new();
-    while let Some(path) = lines.next() {
-        let mut next = || lines.next().with_context(|| format!("the registration of {path} is cut short"));
-        let _hash = next()?;
-        let bytes = next()?.parse().with_context(|| format!("the size of {path} in the registration"))?;
-        let _deriver = next()?;
-        let references: usize =
-            next()?.parse().with_context(|| format!("the number of references of {path} in the registration"))?;
-        for _ in 0..references {
-            next()?;
-        }
-        paths.push(StorePath { path: path.into(), bytes });
-    }
+/// The paths of a registration and their sizes, sorted.
+fn paths(text: &str) -> Result<Vec<StorePath>> {
+    let registered = registration::parse(text)?;
+    let mut paths: Vec<_> =
+        registered.into_iter().map(|path| StorePath { path: path.path, bytes: path.nar_size }).collect();
     paths.sort();
     Ok(paths)
 }
@@ -122,14 +113,5 @@ mod tests {
     fn registrations() {
         let path = |path: &str, bytes| StorePath { path: path.into(), bytes };
         assert_eq!(paths(REGISTERED).unwrap(), [path("/nix/store/a", 80), path("/nix/store/b", 120)]);
-        for (text, expected) in [
-            ("/nix/store/b\nsha256:1\n", "cut short"),
-            ("/nix/store/b\nsha256:1\nx\n\n0\n", "the size of /nix/store/b"),
-            ("/nix/store/b\nsha256:1\n1\n\nx\n", "the number of references of /nix/store/b"),
-            ("/nix/store/b\nsha256:1\n1\n\n99999999999\n", "cut short"),
-        ] {
-            let error = paths(text).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
     }
 }

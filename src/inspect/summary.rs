@@ -1,48 +1,50 @@
-//! What something is, in one value: a whole build, a ramdisk, a store image or a kernel.
+//! A summary of a build, a ramdisk, a store image or a kernel.
 
+use crate::contract::manifest::Manifest;
 use crate::contract::plan::{self, Plan};
 use crate::formats::kernel_image;
+use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
-use crate::formats::newc::{Entry, Kind};
+use crate::formats::newc::{Member, MemberKind};
 use crate::formats::store_image::{self, recognize};
-use crate::inspect::manifest::{self, Manifest};
+use crate::inspect::manifest;
 use crate::inspect::ramdisk::{Ramdisk, Segment};
-use crate::inspect::store::{Image, stacked};
-use anyhow::{Context, Result};
+use crate::inspect::store::{StoreImage, stacked};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// A plan has a few kilobytes; this much of what is at its place is read, bytes.
+/// The most that is read of a plan, bytes. A real one has a few kilobytes.
 const LONGEST_PLAN: u64 = 16 << 20;
 
-/// As much of a kernel image as can have its release: the header's pointer has 16 bits.
+/// As many bytes of a kernel image as can hold its release: the header's pointer has 16 bits.
 const KERNEL_START: u64 = 0x200 + (1 << 16) + 4096;
 
-/// Something that was looked at.
+/// The summary of a file or a directory.
 #[derive(Debug, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Summary {
-    /// A directory that `firn build`, `firn ipxe` or `firn kexec` made.
-    Build(Box<Build>),
-    /// A ramdisk, of whatever make.
-    Ramdisk(Box<Contents>),
+    /// A directory made by `firn build`, `firn ipxe` or `firn kexec`.
+    Build(Box<BuildSummary>),
+    /// A ramdisk, made by firn or by another program.
+    Ramdisk(Box<RamdiskSummary>),
     /// A store image.
-    Image(Image),
+    Image(StoreImage),
     /// A kernel image.
     Kernel(Kernel),
 }
 
 /// A kernel and a ramdisk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Build {
-    /// What it says of itself, if `firn build` made it.
+pub struct BuildSummary {
+    /// Its manifest, if `firn build` made it.
     pub manifest: Option<Manifest>,
     /// Its kernel.
     pub kernel: Kernel,
     /// Its ramdisk.
-    pub ramdisk: Contents,
+    pub ramdisk: RamdiskSummary,
 }
 
 /// A kernel image.
@@ -52,54 +54,70 @@ pub struct Kernel {
     pub path: String,
     /// Its size, bytes.
     pub bytes: u64,
-    /// `uname -r`, where it says so.
+    /// Its release (`uname -r`), if it is one for x86.
     pub release: Option<String>,
 }
 
-/// What is in a ramdisk.
+/// The contents of a ramdisk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Contents {
+pub struct RamdiskSummary {
     /// Its path.
     pub path: String,
     /// Its size, bytes.
     pub bytes: u64,
-    /// Its parts.
+    /// Its segments.
     pub segments: Vec<Segment>,
-    /// The plan, in a ramdisk that firn made.
+    /// The plan, if firn made the ramdisk.
     pub plan: Option<Plan>,
-    /// Why there is none, though there is a file.
+    /// The error of a plan that cannot be read.
     pub bad_plan: Option<String>,
     /// The kernel that its modules are for.
     pub kernel_release: Option<String>,
     /// The kernel modules in it, sorted.
     pub modules: Vec<String>,
-    /// The store images in it, or beside it in the build.
-    pub images: Vec<Image>,
+    /// The store images in it, or next to it in the build.
+    pub images: Vec<StoreImage>,
 }
 
 impl Summary {
-    /// Looks at a file or at a directory that `firn build`, `firn ipxe` or `firn kexec` made.
+    /// Reads a file, or a directory made by `firn build`, `firn ipxe` or `firn kexec`.
     ///
     /// # Errors
     ///
-    /// What cannot be read, or is none of the things that firn knows.
+    /// A path that cannot be read, or a file of another kind.
     pub fn of(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
         let start = start(path, KERNEL_START).with_context(|| format!("reading {}", path.display()))?;
-        if start.get(0x202..0x206) == Some(b"HdrS") {
-            return kernel(path).map(Self::Kernel);
+        match magic::recognize(&start) {
+            Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
+            Some(FileKind::EfiProgram) => bail!(
+                "{} is an EFI program; firn inspect reads builds, ramdisks, store images and kernels",
+                path.display()
+            ),
+            _ => {}
         }
         match image(path)? {
             Some(image) => Ok(Self::Image(image)),
-            None => Contents::of(path).map(Box::new).map(Self::Ramdisk),
+            None => RamdiskSummary::of(path).map(Box::new).map(Self::Ramdisk),
+        }
+    }
+
+    /// The kind of the thing, as a noun.
+    #[must_use]
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "a build",
+            Self::Ramdisk(_) => "a ramdisk",
+            Self::Image(_) => "a store image",
+            Self::Kernel(_) => "a kernel",
         }
     }
 }
 
-impl Contents {
-    /// Looks at a ramdisk.
+impl RamdiskSummary {
+    /// Reads a ramdisk.
     ///
     /// # Errors
     ///
@@ -116,7 +134,7 @@ impl Contents {
             modules: Vec::new(),
             images: Vec::new(),
         };
-        contents.segments = ramdisk.walk(&mut |entry, reader| contents.note(entry, reader))?;
+        contents.segments = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
@@ -126,24 +144,24 @@ impl Contents {
         Ok(contents)
     }
 
-    fn note(&mut self, entry: &Entry, reader: &mut dyn Read) -> Result<()> {
-        if entry.kind != Kind::File {
+    fn note(&mut self, member: &Member, reader: &mut dyn Read) -> Result<()> {
+        if member.kind != MemberKind::File {
             return Ok(());
         }
-        let path = entry.path.to_string_lossy();
-        if entry.is_at(Path::new(plan::PATH)) {
+        let path = member.path.to_string_lossy();
+        if member.is_at(Path::new(plan::PATH)) {
             let plan = read_plan(reader)?;
             self.bad_plan = plan.as_ref().err().map(|error| format!("{error:#}"));
             self.plan = plan.ok();
         } else if without_suffix(&path).len() < path.len() {
             self.modules.push(path.into_owned());
-        } else if entry.bytes >= store_image::LENGTH as u64 {
+        } else if member.bytes >= store_image::LENGTH as u64 {
             let mut start = Vec::new();
             reader.take(store_image::LENGTH as u64).read_to_end(&mut start)?;
-            self.images.extend(recognize(&start).map(|superblock| Image {
+            self.images.extend(recognize(&start).map(|superblock| StoreImage {
                 path: path.into_owned(),
-                offset: entry.offset,
-                bytes: entry.bytes,
+                offset: member.offset,
+                bytes: member.bytes,
                 superblock,
                 store_paths: Vec::new(),
                 unknown: None,
@@ -153,22 +171,22 @@ impl Contents {
     }
 }
 
-/// Reads the plan that a ramdisk has. The outer error is one of reading.
+/// Reads the plan of a ramdisk. The inner result has the error of a plan that this firn does not understand.
 ///
 /// # Errors
 ///
-/// Those of the reader; within, a plan that this firn does not understand.
+/// Those of the reader.
 pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
     let mut json = Vec::new();
     reader.take(LONGEST_PLAN).read_to_end(&mut json)?;
     Ok(Plan::from_json(&String::from_utf8_lossy(&json)))
 }
 
-/// The kernel image of a file.
+/// Reads a kernel image.
 ///
 /// # Errors
 ///
-/// One that cannot be read.
+/// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
     Ok(Kernel {
@@ -178,9 +196,9 @@ pub fn kernel(path: &Path) -> Result<Kernel> {
     })
 }
 
-fn build(directory: &Path) -> Result<Build> {
+fn build(directory: &Path) -> Result<BuildSummary> {
     let manifest = manifest::read_if_any(directory)?;
-    let mut ramdisk = Contents::of(directory)?;
+    let mut ramdisk = RamdiskSummary::of(directory)?;
     if ramdisk.images.is_empty() {
         let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
@@ -189,14 +207,14 @@ fn build(directory: &Path) -> Result<Build> {
         }
         stacked(&mut ramdisk.images);
     }
-    Ok(Build { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
+    Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
 }
 
-/// The store image that a file is, if it is one.
-fn image(path: &Path) -> Result<Option<Image>> {
+/// Reads a store image. None if the file is no store image.
+fn image(path: &Path) -> Result<Option<StoreImage>> {
     let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
-    let image = Image {
+    let image = StoreImage {
         path: path.display().to_string(),
         offset: Some(0),
         bytes: fs::metadata(path)?.len(),
@@ -226,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_modules_they_are() {
+    fn releases_in_paths_of_modules() {
         let of = |path: &str| release_of(&[path.to_owned()]);
         assert_eq!(of("usr/lib/modules/6.1/a.ko").as_deref(), Some("6.1"));
         assert_eq!(of("a.ko"), None);

@@ -1,6 +1,6 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
-use crate::formats::newc::{Entry, Inode, Kind};
+use crate::formats::newc::{Inode, Member, MemberKind};
 use crate::inspect::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
@@ -10,35 +10,35 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-/// Writes the contents of the file at `path` to `out`: of several, those of the last one, as the kernel leaves it.
+/// Writes the contents of the file at `path` to `out`. Of several files at this path the last one counts, as for the kernel.
 ///
 /// # Errors
 ///
-/// A path that is not in the ramdisk or no regular file, those of reading and of writing.
+/// A path that is not in the ramdisk or no regular file; errors of reading and of writing.
 pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
     let mut found = None;
-    // Of a file with several links only one has the contents, mostly the last.
+    // Of the links to a file only one has the contents, mostly the last.
     let mut filled = HashMap::new();
     let mut number = 0;
-    ramdisk.walk(&mut |entry, _| {
+    ramdisk.walk(&mut |member, _| {
         number += 1;
-        if entry.is_linked() && entry.bytes > 0 {
-            filled.insert((entry.segment, entry.inode), number);
+        if member.is_linked() && member.bytes > 0 {
+            filled.insert((member.segment, member.inode), number);
         }
-        if entry.is_at(path) {
-            found = Some((number, entry.clone()));
+        if member.is_at(path) {
+            found = Some((number, member.clone()));
         }
         Ok(())
     })?;
     let name = format!("{} in {}", path.display(), ramdisk.path.display());
-    let (place, entry) = found.with_context(|| format!("there is no {name}; firn ls shows what there is"))?;
-    match (entry.kind, &entry.target) {
-        (Kind::File, _) => {}
-        (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that", target.display()),
-        (Kind::Directory, _) => bail!("{name} is a directory; name a file in it"),
+    let (place, member) = found.with_context(|| format!("there is no {name}; firn ls shows its files"))?;
+    match (member.kind, &member.target) {
+        (MemberKind::File, _) => {}
+        (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that file", target.display()),
+        (MemberKind::Directory, _) => bail!("{name} is a directory; name a file in it"),
         _ => bail!("{name} is no regular file and has no contents"),
     }
-    let linked = filled.get(&(entry.segment, entry.inode)).filter(|_| entry.is_linked());
+    let linked = filled.get(&(member.segment, member.inode)).filter(|_| member.is_linked());
     let mut left: i64 = *linked.unwrap_or(&place);
     ramdisk.walk(&mut |_, contents| {
         left -= 1;
@@ -50,100 +50,101 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks all of a ramdisk into a directory that is empty or not there yet. Owners are kept for root only, and so are device
-/// nodes: `skipped` gets those that are left out.
+/// Unpacks a ramdisk into a directory that is empty or does not exist. Only root gets the owners and the device nodes. `skipped`
+/// gets each member that is left out.
 ///
 /// # Errors
 ///
-/// A directory that has something in it; a member that would be outside of it; those of reading and of writing. What was
-/// unpacked before stays.
-pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Entry)) -> Result<()> {
+/// A directory that is not empty; a member that would be outside of the directory; errors of reading and of writing. Files that
+/// were unpacked before stay.
+pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
     let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
-    ensure!(entries.next().is_none(), "{} is not empty; give a directory that is not there yet", directory.display());
-    let mut target = Target {
+    ensure!(entries.next().is_none(), "{} is not empty; give a new directory", directory.display());
+    let mut target = UnpackTarget {
         directory,
         links: HashMap::new(),
         directories: Vec::new(),
         root: rustix::process::geteuid().is_root(),
     };
-    ramdisk.walk(&mut |entry, contents| {
-        let made = target.put(entry, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
+    ramdisk.walk(&mut |member, contents| {
+        let made =
+            target.put(member, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
         if !made {
-            skipped(entry);
+            skipped(member);
         }
         Ok(())
     })?;
-    // Not before everything is in them: they may be read-only.
-    for (path, entry) in target.directories.iter().rev() {
-        target.set_attributes(path, entry).with_context(|| format!("setting the mode of {}", path.display()))?;
+    // Only now, when their files are unpacked: they may be read-only.
+    for (path, member) in target.directories.iter().rev() {
+        target.set_attributes(path, member).with_context(|| format!("setting the mode of {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Where members are unpacked to.
-struct Target<'a> {
+/// The directory into which members are unpacked.
+struct UnpackTarget<'a> {
     directory: &'a Path,
-    /// Files with several links: where the first one lies.
+    /// Files with several links, each with the path of the first.
     links: HashMap<(usize, Inode), PathBuf>,
-    /// What directories are to become.
-    directories: Vec<(PathBuf, Entry)>,
+    /// The directories, each with the member whose attributes it gets at the end.
+    directories: Vec<(PathBuf, Member)>,
     root: bool,
 }
 
-impl Target<'_> {
-    /// Makes what the entry says. Whether it could be made.
-    fn put(&mut self, entry: &Entry, contents: &mut dyn Read) -> Result<bool> {
-        let path = self.place(&entry.path)?;
+impl UnpackTarget<'_> {
+    /// Makes the file of a member. False if it is left out.
+    fn put(&mut self, member: &Member, contents: &mut dyn Read) -> Result<bool> {
+        let path = self.place(&member.path)?;
         ensure!(
-            path != self.directory || entry.kind == Kind::Directory,
-            "it would take the place of the directory itself"
+            path != self.directory || member.kind == MemberKind::Directory,
+            "it would replace the directory itself"
         );
-        let device = matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice);
-        if entry.kind == Kind::Unknown || entry.kind == Kind::Socket || (device && !self.root) {
+        let device = matches!(member.kind, MemberKind::CharacterDevice | MemberKind::BlockDevice);
+        if member.kind == MemberKind::Unknown || member.kind == MemberKind::Socket || (device && !self.root) {
             return Ok(false);
         }
-        // As in the kernel a later member takes the place of an earlier one, unless both are directories.
+        // As in the kernel, a later member replaces an earlier one, unless both are directories.
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() && entry.kind == Kind::Directory => {}
+            Ok(found) if found.is_dir() && member.kind == MemberKind::Directory => {}
             Ok(found) => {
                 let removed = if found.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
-                removed.context("what was unpacked there before is in the way")?;
-                // What takes its place may be a symbolic link, and is not to be followed.
+                removed.context("removing an earlier file of the same path")?;
+                // The new file may be a symbolic link, which nothing may follow.
                 self.directories.retain(|(directory, _)| *directory != path);
                 self.links.retain(|_, first| *first != path);
             }
             Err(_) => {}
         }
-        match entry.kind {
-            Kind::Directory => {
+        match member.kind {
+            MemberKind::Directory => {
                 fs::create_dir(&path).or_else(exists)?;
-                self.directories.push((path, entry.clone()));
+                self.directories.push((path, member.clone()));
                 return Ok(true);
             }
-            Kind::File => self.file(&path, entry, contents)?,
-            Kind::Symlink => symlink(entry.target.as_deref().unwrap_or(Path::new("")), &path)?,
+            MemberKind::File => self.file(&path, member, contents)?,
+            MemberKind::Symlink => symlink(member.target.as_deref().unwrap_or(Path::new("")), &path)?,
             _ => {
-                let kind = match entry.kind {
-                    Kind::CharacterDevice => FileType::CharacterDevice,
-                    Kind::BlockDevice => FileType::BlockDevice,
+                let kind = match member.kind {
+                    MemberKind::CharacterDevice => FileType::CharacterDevice,
+                    MemberKind::BlockDevice => FileType::BlockDevice,
                     _ => FileType::Fifo,
                 };
-                mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(entry.device.0, entry.device.1))?;
+                mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(member.device.0, member.device.1))?;
             }
         }
-        self.set_attributes(&path, entry)?;
+        self.set_attributes(&path, member)?;
         Ok(true)
     }
 
-    /// The path of a member below the directory, with the directories above it made. No symbolic link is followed.
+    /// The path of a member below the directory. Makes the directories above it, and follows no symbolic link.
     fn place(&self, name: &Path) -> Result<PathBuf> {
         let mut path = self.directory.to_owned();
         let parts: Vec<_> = name.components().filter(|part| *part != Component::CurDir).collect();
         for (number, part) in parts.iter().enumerate() {
             let Component::Normal(part) = part else {
                 bail!(
-                    "the path leads out of the directory; look at the file with firn ls, and take single files with firn cat"
+                    "the path leads out of the directory; list the ramdisk with firn ls, and take single files out with firn cat"
                 );
             };
             path.push(part);
@@ -151,7 +152,7 @@ impl Target<'_> {
                 match fs::symlink_metadata(&path) {
                     Ok(found) if found.is_dir() => {}
                     Ok(_) => bail!(
-                        "{} is in the way, which is no directory; take single files with firn cat",
+                        "{} is in the way and is no directory; take single files out with firn cat",
                         path.display()
                     ),
                     Err(_) => fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?,
@@ -161,36 +162,36 @@ impl Target<'_> {
         Ok(path)
     }
 
-    fn file(&mut self, path: &Path, entry: &Entry, contents: &mut dyn Read) -> Result<()> {
-        if entry.is_linked() {
-            let first = self.links.entry((entry.segment, entry.inode)).or_insert_with(|| path.into());
+    fn file(&mut self, path: &Path, member: &Member, contents: &mut dyn Read) -> Result<()> {
+        if member.is_linked() {
+            let first = self.links.entry((member.segment, member.inode)).or_insert_with(|| path.into());
             if first != path {
                 fs::hard_link(first, path)?;
-                if entry.bytes == 0 {
+                if member.bytes == 0 {
                     return Ok(());
                 }
             }
         }
-        // A new file, or one that is the same by another name.
+        // A new file, or another name of the same one.
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
         io::copy(contents, &mut file)?;
         Ok(())
     }
 
-    fn set_attributes(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+    fn set_attributes(&self, path: &Path, member: &Member) -> io::Result<()> {
         if self.root {
-            lchown(path, Some(entry.user), Some(entry.group))?;
+            lchown(path, Some(member.user), Some(member.group))?;
         }
-        let time = Timespec { tv_sec: entry.time.into(), tv_nsec: 0 };
+        let time = Timespec { tv_sec: member.time.into(), tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        if entry.kind == Kind::Symlink {
+        if member.kind == MemberKind::Symlink {
             return Ok(());
         }
-        // Set-user-ID is nothing to give away to whoever unpacks.
+        // Without root the file belongs to the user, who must not own a set-user-ID program by accident.
         let bits = if self.root { 0o7777 } else { 0o1777 };
-        fs::set_permissions(path, Permissions::from_mode(entry.mode & bits))
+        fs::set_permissions(path, Permissions::from_mode(member.mode & bits))
     }
 }
 
@@ -205,7 +206,7 @@ mod tests {
     use std::process::Command;
     use tempfile::TempDir;
 
-    /// A ramdisk that GNU cpio writes of what a script makes; of its members, those that the script prints, in that order.
+    /// A ramdisk that GNU cpio packs from the files that a script makes and whose names it prints.
     fn ramdisk(script: &str) -> (TempDir, Ramdisk) {
         let directory = tempfile::tempdir().unwrap();
         let script = format!("mkdir tree; cd tree; {{ {script}; }} | cpio --create --format=newc --quiet > ../initrd");
@@ -215,12 +216,12 @@ mod tests {
         (directory, ramdisk)
     }
 
-    /// A member of an archive as it should not be.
+    /// A member, with any path and mode.
     fn member(path: &str, mode: u32, contents: &str) -> String {
         linked(path, mode, 1, contents)
     }
 
-    /// The same, of a file with several links; all of them are one file.
+    /// The same, with several links; all such members are one file.
     fn linked(path: &str, mode: u32, links: u32, contents: &str) -> String {
         let pad = |length: usize| "\0".repeat(length.next_multiple_of(4) - length);
         let (bytes, name) = (contents.len(), path.len() + 1);
@@ -248,7 +249,7 @@ mod tests {
         for (path, expected) in [
             ("d", "d in "),
             ("d", "is a directory; name a file"),
-            ("d/link", "a symbolic link to one; name that"),
+            ("d/link", "a symbolic link to one; name that file"),
             ("p", "no regular file"),
             ("d/three", "there is no d/three in"),
         ] {
@@ -285,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_as_it_was() {
+    fn every_attribute_is_unpacked() {
         let (directory, ramdisk) = ramdisk(
             "mkdir d; echo x > d/one; ln d/one d/two; ln -s /nowhere d/link; mkfifo p; chmod 4711 d/one; touch -d @99 d/one d; \
              chmod 555 d; find . | sort",
         );
         let out = directory.path().join("out");
-        unpack(&ramdisk, &out, &mut |entry| panic!("{entry:?}")).unwrap();
+        unpack(&ramdisk, &out, &mut |member| panic!("{member:?}")).unwrap();
         let one = fs::metadata(out.join("d/one")).unwrap();
         assert_eq!((one.ino(), one.nlink(), one.mtime()), (fs::metadata(out.join("d/two")).unwrap().ino(), 2, 99));
         assert_eq!(fs::read_to_string(out.join("d/one")).unwrap(), "x\n");
@@ -321,8 +322,8 @@ mod tests {
             (member("../victim/x", 0o100_644, "x"), "leads out of the directory"),
             (member("a/../../victim/x", 0o100_644, "x"), "leads out of the directory"),
             (member(&format!("{}/x", victim.display()), 0o100_644, "x"), "leads out of the directory"),
-            (to_victim.clone() + &member("a/x", 0o100_644, "x"), "is in the way, which is no directory"),
-            (member(".", 0o100_644, "x"), "the place of the directory itself"),
+            (to_victim.clone() + &member("a/x", 0o100_644, "x"), "is in the way and is no directory"),
+            (member(".", 0o100_644, "x"), "replace the directory itself"),
             (member("a", 0o040_777, "") + &to_victim, ""),
             (to_victim.clone() + &member("a", 0o100_644, "x"), ""),
             (linked("a", 0o100_644, 2, "") + &to_victim + &linked("b", 0o100_777, 2, ""), ""),

@@ -1,38 +1,43 @@
-//! Whether a build is what its manifest and its plan say: it may have been copied, or lain on a disk for years.
+//! Compares a build with its manifest and its plan: a copy may have failed, or a disk may have lost bytes.
 
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
 use crate::host::progress::{Progress, Step};
-use crate::inspect::manifest::{self, Described, Manifest};
+use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
 use crate::inspect::summary::{kernel, read_plan};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Something that was compared.
+/// A comparison and its result.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is.
+    /// The name of the thing that was compared.
     pub what: String,
-    /// What is wrong with it.
+    /// The difference, if there is one.
     pub fault: Option<String>,
+    /// A remark that is no fault: the reason why something was not compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
-/// Compares every file of a build with its manifest, and the store image in the ramdisk, or beside it, with the plan. Every file
-/// is read once, and none is held in memory. What `firn ipxe` and `firn kexec` made has no manifest, and all that it says of itself
-/// is the plan.
+/// Compares every file of a build with its manifest, and the store image, in the ramdisk or next to it, with the plan. Every file
+/// is read once, and no file is held in memory. A directory made by `firn ipxe` or `firn kexec` has no manifest: there only the plan
+/// tells how things should be, and a note says so.
 ///
 /// # Errors
 ///
-/// A directory that firn did not make. Everything else is a finding.
+/// A path that is no directory made by firn. Everything else is a finding.
 pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
-    let Some(manifest) = manifest::read_if_any(directory)? else { return tree(directory, progress) };
+    ensure!(!directory.is_file(), "{} is a file; verify needs a directory made by `firn build`", directory.display());
+    let Some(manifest) = manifest::read_if_any(directory)? else { return without_manifest(directory, progress) };
     let mut findings = Vec::new();
-    let mut images = Err(anyhow!("manifest.json has no ramdisk; build it again"));
+    let mut images = Err(anyhow!("manifest.json names no ramdisk; build the system again"));
     for file in &manifest.files {
         let fault = matches(directory, file, progress, |contents| {
             if file.name == "initrd" {
@@ -46,15 +51,15 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What was compared, and what came of it: a sentence if there is a fault.
+/// The finding about a comparison that returned a fault or none, or that failed.
 fn finding(what: String, result: Result<Option<String>>) -> Finding {
-    Finding { what, fault: result.unwrap_or_else(|error| Some(format!("{error:#}"))) }
+    Finding { what, fault: result.unwrap_or_else(|error| Some(format!("{error:#}"))), note: None }
 }
 
-/// Reads a file to its end, after `look` has seen what it wants to see of it.
+/// Compares a file with the manifest. `look` may read in it first; all of it is read for the checksum.
 fn matches(
     directory: &Path,
-    described: &Described,
+    described: &FileEntry,
     progress: Progress,
     look: impl FnOnce(&mut InOrder<File>),
 ) -> Result<Option<String>> {
@@ -69,8 +74,8 @@ fn matches(
     Ok(differs(&(bytes, sha256), described.bytes, &described.sha256, "manifest.json"))
 }
 
-/// Compares what there is of a build without its manifest.
-fn tree(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
+/// Compares a directory without a manifest: the store image and the kernel's release with the plan.
+fn without_manifest(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let Ramdisk { path, bytes: length, .. } = Ramdisk::open(directory)?;
     let step = progress.step("Comparing the store image", length);
     let mut file = InOrder {
@@ -97,6 +102,11 @@ fn tree(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     Ok(vec![
         finding("the store image that the ramdisk's plan names".into(), images),
         finding("the kernel release".into(), release(directory, &manifest, "the plan")),
+        Finding {
+            what: "the other files".into(),
+            fault: None,
+            note: Some("no manifest.json here: the kernel and the script are not checked".into()),
+        },
     ])
 }
 
@@ -114,16 +124,16 @@ fn images(ramdisk: &mut InOrder<File>, manifest: &Manifest) -> Result<Option<Str
     })
 }
 
-/// What store images were found in a ramdisk: the length and the checksum of each.
-type Found = HashMap<String, (u64, String)>;
+/// The store images in a ramdisk by their paths: the length, bytes, and the SHA-256 of each.
+type FoundImages = HashMap<String, (u64, String)>;
 
-/// Looks into the ramdisk for the plan, and for the store images, which come after it. Of several plans the last one counts, as
-/// the kernel leaves it.
-fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, Found)> {
-    let (mut plan, mut found) = (None, Found::new());
+/// Finds the plan in the ramdisk, and the store images, which come after it. Of several plans the last one counts: the kernel
+/// unpacks it over the others.
+fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
+    let (mut plan, mut found) = (None, FoundImages::new());
     ramdisk::read(ramdisk, &mut |entry, contents| {
         if entry.is_at(Path::new(plan::PATH)) {
-            (plan, found) = (Some(read_plan(contents)?), Found::new());
+            (plan, found) = (Some(read_plan(contents)?), FoundImages::new());
         } else if let Some(Ok(Plan { images, .. })) = &plan
             && let Some(image) = images.iter().find(|image| entry.is_at(Path::new(&image.place.path())))
         {
@@ -132,18 +142,19 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, Found)> {
         Ok(())
     })
     .context("the ramdisk")?;
-    let plan = plan.with_context(|| format!("the ramdisk has no {}; build it again", plan::PATH))??;
+    let plan = plan.with_context(|| format!("the ramdisk has no {}; build the system again", plan::PATH))??;
     Ok((plan, found))
 }
 
-/// Compares each image of a plan with what was found, or else with what is `beside` the ramdisk for a boot loader to add.
-fn compared(plan: &Plan, found: &Found, beside: &dyn Fn(&Image) -> Result<bool>) -> Result<Option<String>> {
+/// Compares each image of a plan with the one in the ramdisk. If there is none, `beside` tells whether a file next to the ramdisk is
+/// the image.
+fn compared(plan: &Plan, found: &FoundImages, beside: &dyn Fn(&Image) -> Result<bool>) -> Result<Option<String>> {
     for image in &plan.images {
         let fault = match found.get(&image.place.path()) {
             Some(found) => differs(found, image.bytes, &image.sha256, "the plan"),
             None if beside(image)? => None,
             None => Some(format!(
-                "{} is not in the ramdisk after the plan, and no file beside it is the image",
+                "{} is not in the ramdisk after the plan, and no file next to the ramdisk is the image",
                 image.place
             )),
         };
@@ -168,13 +179,13 @@ fn differs((bytes, sha256): &(u64, String), expected_bytes: u64, expected: &str,
     (sha256 != expected).then(|| format!("its SHA-256 is {sha256} and {says} says {expected}"))
 }
 
-/// A file of which everything is read in order, once, for its checksum: what somebody steps over is read all the same.
+/// A file that is read in order and once, for its checksum. A reader may skip bytes; they are read all the same.
 struct InOrder<'a, R> {
     file: R,
     length: u64,
-    /// Where whoever reads is.
+    /// The place of the reader.
     position: u64,
-    /// Of all that was read so far.
+    /// The checksum of the bytes before the farthest place that was read.
     digest: digest::Writer<io::Sink>,
     step: &'a Step,
 }
@@ -218,10 +229,55 @@ impl<R> Seek for InOrder<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::place::Place;
+    use crate::contract::plan::VERSION;
+    use crate::formats::cpio::{Archive, Node, Tree};
     use std::io::Cursor;
 
     #[test]
-    fn all_of_a_file_is_read_once_whatever_is_stepped_over() {
+    fn directories_without_a_manifest() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (bytes, sha256) = sha256(&b"an image"[..]).unwrap();
+        let plan = Plan {
+            firn: String::new(),
+            version: VERSION,
+            kernel_release: "6.9".into(),
+            init: "/init".into(),
+            start: None,
+            modules: Vec::new(),
+            images: vec![Image { place: Place::Unpacked(plan::IMAGE.into()), bytes, sha256 }],
+            database: None,
+            verify: false,
+            host_id: None,
+        };
+        let mut tree = Tree::default();
+        tree.add(plan::PATH, Node::File { mode: 0o444, contents: plan.to_json().unwrap().into_bytes() });
+        let mut ramdisk = Vec::new();
+        tree.write(&mut ramdisk).unwrap();
+        let mut archive = Archive::new(&mut ramdisk);
+        archive.file(plan::IMAGE, 0o444, None, bytes, &b"an image"[..]).unwrap();
+        archive.finish().unwrap();
+        fs::write(path("initrd"), &ramdisk).unwrap();
+        fs::write(path("bzImage"), "a kernel").unwrap();
+
+        let findings = verify(directory.path(), Progress::Quiet).unwrap();
+        assert!(findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
+        let notes: Vec<_> = findings.iter().filter_map(|finding| finding.note.as_deref()).collect();
+        assert_eq!(notes, ["no manifest.json here: the kernel and the script are not checked"]);
+
+        let place = ramdisk.windows(8).position(|bytes| bytes == b"an image").unwrap();
+        ramdisk[place] = b'A';
+        fs::write(path("initrd"), &ramdisk).unwrap();
+        let findings = verify(directory.path(), Progress::Quiet).unwrap();
+        assert!(findings[0].fault.as_ref().unwrap().contains("and the plan says"), "{findings:?}");
+
+        let error = verify(&path("initrd"), Progress::Quiet).unwrap_err().to_string();
+        assert!(error.contains("verify needs a directory made by `firn build`"), "{error}");
+    }
+
+    #[test]
+    fn all_of_a_file_is_read_once_though_a_reader_skips() {
         let contents: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
         let length = contents.len() as u64;
         let step = Progress::Quiet.step("", length);

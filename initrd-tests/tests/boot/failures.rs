@@ -115,7 +115,7 @@ fn an_image_of_another_file_system() {
         &machine,
         &[
             "in the step  image",
-            "the store image /other is an ext2, ext3 or ext4, and firn-init mounts squashfs and erofs",
+            "the store image /other is an ext2, ext3 or ext4 file system, and firn-init mounts squashfs and erofs",
         ],
     );
 }

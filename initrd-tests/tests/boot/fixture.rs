@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use firn::build;
-use firn::build::output::manifest::Manifest;
 use firn::build::store::packing::Packing;
+use firn::contract::manifest::Manifest;
 use firn::contract::place;
 use firn::host::progress::Progress;
 use initrd_tests::Report;

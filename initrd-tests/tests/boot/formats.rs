@@ -75,7 +75,7 @@ fn layers(fixture: &Fixture) {
         let bytes = fs::metadata(build.directory.join(&image.file)).unwrap().len();
         assert!((1 << 20..=24 << 20).contains(&bytes), "{bytes}");
     }
-    let contents = summary::Contents::of(&build.directory).unwrap();
+    let contents = summary::RamdiskSummary::of(&build.directory).unwrap();
     let paths: Vec<_> = contents.images.iter().map(|image| image.store_paths.len()).collect();
     assert_eq!((paths.len(), paths.last()), (images.len(), Some(&build.closure.len())));
     let difference = difference::between(&build.directory, &fixture.build().directory).unwrap();

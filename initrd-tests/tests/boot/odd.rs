@@ -144,7 +144,10 @@ fn an_etc_that_the_kernel_cannot_have() {
 
 #[test]
 fn an_extension_that_is_missing_or_wrong() {
-    fails(&machine("no-extension", ""), &["in the step  system", "its boot.json no extension org.nixos.nixos-init.v1"]);
+    fails(
+        &machine("no-extension", ""),
+        &["in the step  system", "no extension org.nixos.nixos-init.v1 in its boot.json"],
+    );
     fails(
         &machine("wrong-extension", ""),
         &["in the step  system", "wrong-extension/boot.json", "firmware is no string"],

@@ -4,8 +4,8 @@ use crate::text::{self, size};
 use anyhow::Result;
 use clap::Args;
 use firn::formats::modules::module_name;
-use firn::inspect::store::Image;
-use firn::inspect::summary::{Contents, Kernel, Summary};
+use firn::inspect::store::StoreImage;
+use firn::inspect::summary::{Kernel, RamdiskSummary, Summary};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ fn kernel(kernel: &Kernel, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: Linux {release}, {}", kernel.path, size(kernel.bytes))
 }
 
-fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
+fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: a ramdisk, {}", ramdisk.path, size(ramdisk.bytes))?;
     writeln!(out, "  {:>12}  {:<11}  {:>10}  {:>10}  {:>7}", "offset", "compression", "packed", "unpacked", "files")?;
     for segment in &ramdisk.segments {
@@ -85,7 +85,7 @@ fn ramdisk(ramdisk: &Contents, out: &mut dyn Write) -> io::Result<()> {
     ramdisk.images.iter().try_for_each(|found| image(found, out))
 }
 
-fn image(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+fn image(image: &StoreImage, out: &mut dyn Write) -> io::Result<()> {
     let place = image.offset.filter(|offset| *offset > 0).map(|offset| format!(" at offset {offset}"));
     writeln!(
         out,

@@ -3,7 +3,7 @@
 use crate::text::{self, printable};
 use anyhow::Result;
 use clap::Args;
-use firn::formats::newc::{Entry, Kind};
+use firn::formats::newc::{Member, MemberKind};
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 
@@ -23,8 +23,8 @@ impl Ls {
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
         text::print(|out| {
-            ramdisk.walk(&mut |entry, _| {
-                let line = if self.json { serde_json::to_string(entry)? } else { line(entry) };
+            ramdisk.walk(&mut |member, _| {
+                let line = if self.json { serde_json::to_string(member)? } else { line(member) };
                 Ok(writeln!(out, "{line}")?)
             })?;
             Ok(())
@@ -33,19 +33,19 @@ impl Ls {
 }
 
 /// A member as `ls -ln` shows it, without the time.
-fn line(entry: &Entry) -> String {
-    let size = match entry.kind {
-        Kind::CharacterDevice | Kind::BlockDevice => format!("{}, {}", entry.device.0, entry.device.1),
-        _ => entry.bytes.to_string(),
+fn line(member: &Member) -> String {
+    let size = match member.kind {
+        MemberKind::CharacterDevice | MemberKind::BlockDevice => format!("{}, {}", member.device.0, member.device.1),
+        _ => member.bytes.to_string(),
     };
-    let target = entry.target.as_ref().map(|target| format!(" -> {}", printable(target)));
+    let target = member.target.as_ref().map(|target| format!(" -> {}", printable(target)));
     format!(
         "{} {:>2} {:>4} {:>4} {size:>12} {}{}",
-        entry.mode_letters(),
-        entry.links,
-        entry.user,
-        entry.group,
-        printable(&entry.path),
+        member.mode_letters(),
+        member.links,
+        member.user,
+        member.group,
+        printable(&member.path),
         target.unwrap_or_default()
     )
 }

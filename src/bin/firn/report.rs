@@ -3,7 +3,7 @@
 use crate::text;
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::build::output::directory::Entry;
+use firn::contract::manifest::FileEntry;
 use firn::host::interrupt;
 use firn::host::progress::Progress;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct Report {
 struct Made<'a> {
     label: &'a str,
     directory: &'a Path,
-    files: &'a [Entry],
+    files: &'a [FileEntry],
 }
 
 impl Report {
@@ -41,7 +41,7 @@ impl Report {
     }
 
     /// Prints the label of a system, and the files that were made of it in `out`, or as `out`.
-    pub fn made(&self, label: &str, out: &Path, files: &[Entry]) -> Result<()> {
+    pub fn made(&self, label: &str, out: &Path, files: &[FileEntry]) -> Result<()> {
         let directory = if out.is_dir() { out } else { out.parent().unwrap_or(out) };
         let printed = match (self.json, self.quiet) {
             (true, _) => text::print_json(&Made { label, directory, files }),

@@ -3,7 +3,7 @@
 use crate::text::printable;
 use anyhow::Result;
 use clap::Args;
-use firn::formats::newc::Kind;
+use firn::formats::newc::MemberKind;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
@@ -22,12 +22,12 @@ impl Unpack {
     /// Unpacks, and names what is left out.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
-        unpack::unpack(&ramdisk, &self.directory, &mut |entry| {
-            let reason = match entry.kind {
-                Kind::CharacterDevice | Kind::BlockDevice => "only root makes device nodes",
+        unpack::unpack(&ramdisk, &self.directory, &mut |member| {
+            let reason = match member.kind {
+                MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root makes device nodes",
                 _ => "it is no kind of file that can be unpacked",
             };
-            eprintln!("firn: left out {}: {reason}", printable(&entry.path));
+            eprintln!("firn: left out {}: {reason}", printable(&member.path));
         })
     }
 }

@@ -50,10 +50,11 @@ impl Verify {
     }
     fn show(&self, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         for finding in findings {
-            match &finding.fault {
-                Some(fault) => writeln!(out, "{}: {fault}", finding.what)?,
-                None if self.quiet => {}
-                None => writeln!(out, "{}: as it should be", finding.what)?,
+            match (&finding.fault, &finding.note) {
+                (Some(fault), _) => writeln!(out, "{}: {fault}", finding.what)?,
+                _ if self.quiet => {}
+                (None, Some(note)) => writeln!(out, "{}: {note}", finding.what)?,
+                (None, None) => writeln!(out, "{}: as it should be", finding.what)?,
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use firn::build::store::layers::Layers;
 use firn::build::store::packing::{Compression, Format, Packing, Profile};
 use firn::build::system::closure::Contents;
 use firn::formats::cpio::MAX_MEMBER;
+use firn::formats::size;
 use std::path::PathBuf;
 
 /// What is in the store image.
@@ -177,7 +178,7 @@ impl RamdiskWords {
 
 /// Reads a size such as `131072`, `128K` or `1M`, as mksquashfs takes it for its blocks.
 fn block_size(text: &str) -> Result<u32, String> {
-    let bytes = bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
+    let bytes = size::parse(text).and_then(|bytes| u32::try_from(bytes).ok());
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
         .ok_or_else(|| "it takes a power of two from 4K to 1M".into())
@@ -185,21 +186,9 @@ fn block_size(text: &str) -> Result<u32, String> {
 
 /// Reads the largest size of a store image.
 fn image_size(text: &str) -> Result<u64, String> {
-    bytes(text)
+    size::parse(text)
         .filter(|bytes| (1 << 20..=MAX_MEMBER).contains(bytes))
         .ok_or_else(|| format!("it takes 1M to {MAX_MEMBER} bytes, for which there is a file in a ramdisk"))
-}
-
-/// A number, with K, M or G for so many KiB, MiB or GiB.
-fn bytes(text: &str) -> Option<u64> {
-    let number = text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(text);
-    let unit: u64 = match text[number.len()..].to_ascii_lowercase().as_str() {
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => 1,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn beside_this_program() -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::Filesystem;
 use crate::formats::cmdline::Words;
-use crate::formats::disk::{self, Superblock};
+use crate::formats::disk::{self, DiskFileSystem};
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountAttrFlags;
 use std::fmt;
@@ -185,12 +185,12 @@ fn devices() -> Result<Vec<Device>> {
 }
 
 /// A device by what the kernel says of it (`uevent` in sysfs; `PARTUUID` is there from 6.13 on), and by what is on it.
-fn describe(path: String, uevent: &str, superblock: Option<Superblock>) -> Device {
+fn describe(path: String, uevent: &str, file_system: Option<DiskFileSystem>) -> Device {
     let mut tags = vec![(PATH, path.clone())];
     tags.extend(variable(uevent, "PARTNAME").map(|name| ("PARTLABEL", name.into())));
     tags.extend(variable(uevent, "PARTUUID").map(|uuid| ("PARTUUID", uuid.into())));
-    let kind = superblock.as_ref().map(|superblock| superblock.kind);
-    if let Some(Superblock { uuid, label, .. }) = superblock {
+    let kind = file_system.as_ref().map(|file_system| file_system.kind);
+    if let Some(DiskFileSystem { uuid, label, .. }) = file_system {
         tags.extend([("LABEL", label), ("UUID", uuid)].into_iter().filter(|(_, value)| !value.is_empty()));
     }
     Device { path, kind, tags }
@@ -256,8 +256,8 @@ mod tests {
     fn devices_are_known_by_what_they_have() {
         let uevent =
             "MAJOR=254\nMINOR=1\nDEVNAME=vda1\nDEVTYPE=partition\nPARTN=1\nPARTNAME=my state\nPARTUUID=ab-01\n";
-        let superblock = Superblock { kind: "ext4", uuid: "12ab-34".into(), label: String::new() };
-        let device = describe("/dev/vda1".into(), uevent, Some(superblock));
+        let file_system = DiskFileSystem { kind: "ext4", uuid: "12ab-34".into(), label: String::new() };
+        let device = describe("/dev/vda1".into(), uevent, Some(file_system));
         assert_eq!(device.kind, Some("ext4"));
         assert_eq!(device.to_string(), "/dev/vda1 PARTLABEL=my state PARTUUID=ab-01 UUID=12ab-34");
         for (name, expected) in [

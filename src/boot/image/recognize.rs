@@ -3,7 +3,7 @@
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
 use crate::formats::magic;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::io::Read;
 
 /// The file system of an image, by its magic number. Another known type of file is an error with its name: the kernel would only
@@ -18,11 +18,10 @@ pub fn recognize(place: &Place, backing: &Backing) -> Result<&'static str> {
     read.with_context(|| format!("reading {place}"))?;
     match magic::recognize(&start) {
         None => Ok("squashfs"),
-        Some(magic::File::Image(file_system)) => Ok(file_system),
-        Some(magic::File::Other(kind)) => {
-            bail!(
+        Some(kind) => kind.store_image().with_context(|| {
+            format!(
                 "the store image {place} is {kind}, and firn-init mounts squashfs and erofs; build the image with firn"
             )
-        }
+        }),
     }
 }

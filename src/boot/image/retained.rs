@@ -8,7 +8,7 @@ use crate::boot::kernel::memory;
 use crate::boot::kernel::release::kernel_release;
 use crate::contract::parameters::RETAIN;
 use crate::contract::place::{INITRD, Place};
-use crate::formats::newc::{Entry, HEADER, TRAILER, name, padding};
+use crate::formats::newc::{HEADER, Member, TRAILER, name, padding};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -127,12 +127,12 @@ fn next_header(ramdisk: &File, mut at: u64, size: u64) -> io::Result<Option<u64>
 }
 
 /// The member whose header is at `at`, and where its contents begin; none if there is no header.
-fn member(ramdisk: &File, at: u64) -> io::Result<Option<(Entry, u64)>> {
+fn member(ramdisk: &File, at: u64) -> io::Result<Option<(Member, u64)>> {
     let mut header = [0; HEADER];
     if fill(ramdisk, &mut header, at)? < HEADER {
         return Ok(None);
     }
-    let Ok((mut entry, length)) = Entry::of_header(&header) else { return Ok(None) };
+    let Ok((mut entry, length)) = Member::of_header(&header) else { return Ok(None) };
     let mut bytes = vec![0; length as usize];
     let begin = at + HEADER as u64;
     if fill(ramdisk, &mut bytes, begin)? < bytes.len() {

@@ -1,5 +1,6 @@
 //! What the words of the command line take for values: text in, a value or a sentence out.
 
+use crate::formats::size;
 use anyhow::{Context, Result, bail, ensure};
 
 /// What to do when the boot fails, and how long somebody has to stop it, seconds.
@@ -37,7 +38,7 @@ impl OnFailure {
             "reboot" => Action::Reboot,
             _ => bail!("it takes menu, panic, poweroff or reboot, the last three with seconds to wait: reboot,30"),
         };
-        let seconds = digits(seconds).context("behind the comma it takes a number of seconds")?;
+        let seconds = size::decimal(seconds).context("behind the comma it takes a number of seconds")?;
         Ok(Self { action, seconds })
     }
 }
@@ -73,10 +74,7 @@ pub fn host_id(value: &str) -> Result<u32> {
 /// What tmpfs would refuse, and 0.
 pub fn size(value: &str) -> Result<String> {
     match value.strip_suffix('%') {
-        Some(percent) => ensure!(
-            percent.parse::<u32>().is_ok_and(|percent| (1..=100).contains(&percent)),
-            "it takes 1% to 100% of the memory"
-        ),
+        Some(_) => ensure!(size::percent(value).is_some(), "it takes 1% to 100% of the memory"),
         // tmpfs takes 0 for "no limit", which fills the memory until the machine is dead.
         None => ensure!(amount(value).is_some_and(|bytes| bytes > 0), "it takes a size such as 512m, 4g or 80%"),
     }
@@ -93,22 +91,9 @@ pub fn number(value: &str) -> Result<String> {
     Ok(value.into())
 }
 
-/// What the kernel makes of a decimal number with a unit (`memparse`, lib/cmdline.c), if tmpfs does not refuse so many
-/// (`BOGO_INODE_SIZE`, mm/shmem.c): a mount that is refused is a boot that fails.
+/// A size, if tmpfs does not refuse so many (`BOGO_INODE_SIZE`, mm/shmem.c): a mount that is refused is a boot that fails.
 fn amount(value: &str) -> Option<u64> {
-    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
-    let unit = match value.strip_prefix(digits)?.to_ascii_lowercase().as_str() {
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => 1,
-    };
-    self::digits(digits)?.checked_mul(unit).filter(|amount| *amount <= u64::MAX >> 10)
-}
-
-/// A number in decimal digits; `parse` alone would take a sign.
-fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    size::parse(value).filter(|amount| *amount <= u64::MAX >> 10)
 }
 
 #[cfg(test)]

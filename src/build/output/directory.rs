@@ -1,9 +1,9 @@
 //! The output directory: files are written beside their final names and renamed when everything is there.
 
+use crate::contract::manifest::FileEntry;
 use crate::formats::digest::{self, sha256};
 use crate::host::progress::Progress;
 use anyhow::{Context, Error, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind};
@@ -14,23 +14,12 @@ use tempfile::TempDir;
 /// Where a symlink is as good as a second name.
 const STORE: &str = "/nix/store";
 
-/// A file that was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its name in the directory.
-    pub name: String,
-    /// Its size, bytes.
-    pub bytes: u64,
-    /// Its SHA-256, hexadecimal.
-    pub sha256: String,
-}
-
 /// An output directory whose new files are not visible yet.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     staging: TempDir,
-    entries: Vec<Entry>,
+    entries: Vec<FileEntry>,
 }
 
 /// Describes a file, by the last part of its path.
@@ -38,14 +27,14 @@ pub struct Directory {
 /// # Errors
 ///
 /// A file that cannot be read.
-pub fn describe(path: &Path, progress: Progress) -> Result<Entry> {
+pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
     let read = || -> io::Result<_> {
         let file = File::open(path)?;
         let step = progress.step("Taking the checksum", file.metadata()?.len());
         let (bytes, sha256) = sha256(step.reading(file))?;
         step.done();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Entry { name, bytes, sha256 })
+        Ok(FileEntry { name, bytes, sha256 })
     };
     read().with_context(|| format!("reading {}", path.display()))
 }
@@ -144,7 +133,7 @@ impl Directory {
             let value = write(&mut output)?;
             let (file, bytes, sha256) = output.finish();
             file.into_inner()?.sync_all()?;
-            Ok((value, Entry { name: name.into(), bytes, sha256 }))
+            Ok((value, FileEntry { name: name.into(), bytes, sha256 }))
         };
         let (value, entry) = pack().map_err(|error| self.unwritten(name, error))?;
         self.entries.push(entry);
@@ -184,7 +173,7 @@ impl Directory {
     /// Those of reading and writing, with both paths.
     pub fn copy(&mut self, name: &str, from: &Path, progress: Progress) -> Result<()> {
         if let Some(real) = within(Path::new(STORE), from, &self.path) {
-            let entry = Entry { name: name.into(), ..describe(&real, progress)? };
+            let entry = FileEntry { name: name.into(), ..describe(&real, progress)? };
             symlink(real, self.staged(name)).with_context(|| format!("linking to {}", from.display()))?;
             self.entries.push(entry);
             return Ok(());
@@ -207,7 +196,7 @@ impl Directory {
     /// # Errors
     ///
     /// Those of [`copy`](Self::copy).
-    pub fn link(&mut self, entry: Entry, from: &Path, progress: Progress) -> Result<()> {
+    pub fn link(&mut self, entry: FileEntry, from: &Path, progress: Progress) -> Result<()> {
         let to = self.staged(&entry.name);
         let linked = match within(Path::new(STORE), from, &self.path) {
             Some(real) => symlink(real, to),
@@ -221,13 +210,13 @@ impl Directory {
     }
 
     /// Takes files in that were written and described where their names are [`staged`](Self::staged).
-    pub fn add(&mut self, entries: &[Entry]) {
+    pub fn add(&mut self, entries: &[FileEntry]) {
         self.entries.extend_from_slice(entries);
     }
 
     /// The files so far, in order.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[FileEntry] {
         &self.entries
     }
 
@@ -236,8 +225,8 @@ impl Directory {
     /// # Errors
     ///
     /// A file that cannot be renamed.
-    pub fn publish(self) -> Result<Vec<Entry>> {
-        for Entry { name, .. } in &self.entries {
+    pub fn publish(self) -> Result<Vec<FileEntry>> {
+        for FileEntry { name, .. } in &self.entries {
             let target = self.path.join(name);
             fs::rename(self.staged(name), &target).with_context(|| format!("writing {}", target.display()))?;
         }

@@ -1,65 +1,9 @@
-//! What was made, for machines to read.
+//! The manifest of a build, from the parts of the build.
 
-use crate::build::output::directory::Entry;
-use crate::build::system::nix::Registered;
 use crate::build::system::toplevel::System;
-use crate::contract::kind::Kind;
+use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::contract::plan::Plan;
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
-
-/// The contents of `manifest.json`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The version of firn that made it.
-    pub firn: String,
-    /// For people, such as `NixOS 25.11 (Linux 6.12)`.
-    pub label: String,
-    /// Such as `x86_64-linux`.
-    pub system: String,
-    /// The system's path in the store.
-    pub toplevel: String,
-    /// The system's init.
-    pub init: String,
-    /// What the system expects of stage 1 before its init.
-    pub hand_over: Kind,
-    /// What the boot loader gives to the kernel, apart from words of its own such as `initrd=`.
-    pub cmdline: String,
-    /// `uname -r`.
-    pub kernel_release: String,
-    /// The modules that every boot loads, in this order.
-    pub modules: Vec<String>,
-    /// How many store paths the image holds.
-    pub store_paths: usize,
-    /// The size of these paths, bytes, as NARs.
-    pub store_bytes: u64,
-    /// The store images, the lowest layer first.
-    pub images: Vec<StoreImage>,
-    /// How much of `initrd` comes before the store images, bytes: a ramdisk without them.
-    pub before_images: u64,
-    /// Every other file of the directory, by name.
-    pub files: Vec<Entry>,
-}
-
-/// A store image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreImage {
-    /// Its name in the directory.
-    pub file: String,
-    /// Where stage 1 looks for it in the ramdisk.
-    pub path: String,
-}
-
-impl Manifest {
-    /// The manifest as it stands in the file.
-    ///
-    /// # Errors
-    ///
-    /// None in practice: every field is plain data.
-    pub fn to_json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
-    }
-}
+use crate::formats::registration::Registered;
 
 /// Describes a build of which `files` were made.
 #[must_use]
@@ -69,18 +13,18 @@ pub fn describe(
     plan: &Plan,
     before_images: u64,
     closure: &[Registered],
-    files: &[Entry],
+    files: &[FileEntry],
 ) -> Manifest {
     let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let images = plan.images.iter().map(|image| image.place.path());
-    let images = images.map(|path| StoreImage { file: file(&path), path });
+    let images = images.map(|path| ImageFile { file: file(&path), path });
     Manifest {
         firn: env!("CARGO_PKG_VERSION").into(),
         label: system.label.clone(),
         system: system.platform.clone(),
         toplevel: system.toplevel.to_string_lossy().into_owned(),
         init: system.init.clone(),
-        hand_over: system.kind,
+        hand_over: Some(system.kind),
         cmdline,
         kernel_release: system.kernel_release.clone(),
         modules: plan.modules.clone(),

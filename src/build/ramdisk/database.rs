@@ -2,8 +2,8 @@
 //! and not the largest cost of the whole boot (docs/boot.md, "What it costs").
 
 use crate::build::ramdisk::modules::Packed;
-use crate::build::system::nix::{self, Registered};
 use crate::contract::plan::DATABASE;
+use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use crate::host::tool;
 use anyhow::{Context, Result};
@@ -113,7 +113,7 @@ impl Store {
             }
         }
         let mut registration = tempfile::tempfile_in(&self.root)?;
-        registration.write_all(nix::registration(closure).as_bytes())?;
+        registration.write_all(registration::write(closure).as_bytes())?;
         registration.rewind()?;
         let mut nix_store = Command::new("nix-store");
         nix_store

@@ -8,7 +8,7 @@ use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::modules::Packed;
 use crate::build::store::packing::Profile;
 use crate::contract::plan::{PATH, Plan};
-use crate::formats::compression::Compression;
+use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
 use crate::formats::newc::PAGE;
 use crate::host::progress::Progress;
@@ -100,7 +100,13 @@ pub fn write(
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
             let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-            archive.file(&image.place.path(), 0o444, plan.is_retained(), image.bytes, step.reading(file))?;
+            archive.file(
+                &image.place.path(),
+                0o444,
+                plan.is_retained().then_some(PAGE),
+                image.bytes,
+                step.reading(file),
+            )?;
         }
         archive.finish()?;
         step.done();
@@ -113,7 +119,7 @@ fn copy(out: &mut Output, path: &Path) -> Result<()> {
     let mut copy = || -> Result<()> {
         let mut file = BufReader::new(File::open(path)?);
         ensure!(
-            Compression::of(file.fill_buf()?).is_some(),
+            SegmentCompression::of(file.fill_buf()?).is_some(),
             "it is no part of a ramdisk: neither a cpio archive (newc) nor one that is compressed in a way that the kernel knows"
         );
         io::copy(&mut file, out)?;

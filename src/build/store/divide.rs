@@ -1,6 +1,6 @@
 //! One store in several images: which paths are in which, and what the images are called.
 
-use crate::build::system::nix::Registered;
+use crate::formats::registration::Registered;
 
 /// The name of the image with this number, counted from 0: `nix-store.squashfs`, `nix-store-2.squashfs`.
 #[must_use]

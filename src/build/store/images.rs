@@ -1,13 +1,14 @@
 //! The store image: a file system whose root is the store, with the registration of what is in it.
 
-use crate::build::output::directory::{Entry, describe, link_or_copy};
+use crate::build::output::directory::{describe, link_or_copy};
 use crate::build::store::divide::{divide, numbered};
 use crate::build::store::erofs;
 use crate::build::store::layers::{Layer, Layers};
 use crate::build::store::packing::{Format, Packing};
 use crate::build::store::squashfs;
-use crate::build::system::nix::{self, Registered};
+use crate::contract::manifest::FileEntry;
 use crate::contract::plan::{MAX_IMAGES, REGISTRATION};
+use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, Permissions};
@@ -29,9 +30,9 @@ pub fn make(
     packing: &Packing,
     layers: Option<&Layers>,
     progress: Progress,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<FileEntry>> {
     let registration = out.join(REGISTRATION);
-    fs::write(&registration, nix::registration(closure)).context("writing the registration")?;
+    fs::write(&registration, registration::write(closure)).context("writing the registration")?;
     // Whatever the umask of this build: everybody on the booted system may read it, as everything else in the store.
     fs::set_permissions(&registration, Permissions::from_mode(0o444)).context("making the registration readable")?;
 
@@ -60,7 +61,7 @@ struct Store<'a> {
     name: &'a str,
     packing: &'a Packing,
     progress: Progress,
-    images: Vec<Entry>,
+    images: Vec<FileEntry>,
 }
 
 impl Store<'_> {
@@ -80,7 +81,7 @@ impl Store<'_> {
         };
         link_or_copy(&file, &self.out.join(&name))
             .with_context(|| format!("taking {} from the cache", file.display()))?;
-        self.images.push(Entry { name, ..entry });
+        self.images.push(FileEntry { name, ..entry });
         Ok(())
     }
 
@@ -98,7 +99,7 @@ impl Store<'_> {
         let most = self.packing.max_image;
         let bytes = fs::metadata(&image).with_context(|| format!("looking at {}", image.display()))?.len();
         if bytes <= most {
-            self.images.push(Entry { name, ..describe(&image, self.progress)? });
+            self.images.push(FileEntry { name, ..describe(&image, self.progress)? });
             return Ok(());
         }
         if let [path] = closure {

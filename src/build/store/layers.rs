@@ -1,11 +1,12 @@
 //! Store images that are kept from one build to the next. Most of a closure is the same in the next build; what is large and
 //! stays lies in layers of its own, by content in a directory, and only the rest is packed again.
 
-use crate::build::output::directory::{Entry, link_or_copy};
+use crate::build::output::directory::link_or_copy;
 use crate::build::store::divide::divide;
 use crate::build::store::packing::Packing;
-use crate::build::system::nix::Registered;
+use crate::contract::manifest::FileEntry;
 use crate::formats::digest::sha256;
+use crate::formats::registration::Registered;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -93,11 +94,11 @@ impl Layers {
 
     /// The image of a layer and its description, if the cache has it.
     #[must_use]
-    pub fn get(&self, layer: &Layer, suffix: &str) -> Option<(PathBuf, Entry)> {
+    pub fn get(&self, layer: &Layer, suffix: &str) -> Option<(PathBuf, FileEntry)> {
         let image = self.cache.join(format!("{}{suffix}", layer.key));
         let Description { bytes, sha256, .. } = read(&self.description(layer))?;
         let whole = fs::metadata(&image).is_ok_and(|metadata| metadata.len() == bytes);
-        whole.then(|| (image, Entry { name: String::new(), bytes, sha256 }))
+        whole.then(|| (image, FileEntry { name: String::new(), bytes, sha256 }))
     }
 
     /// Keeps the image of a layer that was made.
@@ -105,7 +106,7 @@ impl Layers {
     /// # Errors
     ///
     /// Those of writing.
-    pub fn put(&self, layer: &Layer, suffix: &str, image: &Path, entry: &Entry) -> Result<()> {
+    pub fn put(&self, layer: &Layer, suffix: &str, image: &Path, entry: &FileEntry) -> Result<()> {
         let paths = layer.paths.iter().map(identity).collect();
         let description = Description { paths, bytes: entry.bytes, sha256: entry.sha256.clone() };
         let keep = || -> Result<()> {

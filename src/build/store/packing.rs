@@ -1,7 +1,7 @@
 //! How the store is packed: the file system, and what decides about its compression.
 
 use crate::contract::plan::MAX_UNPACKED;
-use crate::formats::magic;
+use crate::formats::magic::{self, FileKind};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
@@ -82,8 +82,8 @@ impl Format {
         let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
         read.with_context(|| format!("reading the store image {}", image.display()))?;
         match magic::recognize(&start) {
-            Some(magic::File::Image("squashfs")) => Ok(Self::Squashfs),
-            Some(magic::File::Image("erofs")) => Ok(Self::Erofs),
+            Some(FileKind::Squashfs) => Ok(Self::Squashfs),
+            Some(FileKind::Erofs) => Ok(Self::Erofs),
             _ => bail!("{} is neither a squashfs nor an erofs; give what firn image made", image.display()),
         }
     }

@@ -1,8 +1,9 @@
 //! What goes into the store image: the closures of the system and of what else was asked for, without what was asked to be
 //! left out.
 
-use crate::build::system::nix::{self, Registered};
+use crate::build::system::nix;
 use crate::build::system::toplevel::{System, in_store};
+use crate::formats::registration::{self, Registered};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
 use std::fs;
@@ -75,7 +76,8 @@ fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<Vec<Register
         })
     };
     let (registration, paths) = (read("registration")?, read("store-paths")?);
-    let closure = nix::parse(&registration).with_context(|| format!("reading {}/registration", directory.display()))?;
+    let closure =
+        registration::parse(&registration).with_context(|| format!("reading {}/registration", directory.display()))?;
     check(&closure, &paths, roots).and_then(|()| present(closure)).with_context(|| {
         format!("{} does not fit; make it anew, with closureInfo of this very system", directory.display())
     })
@@ -95,7 +97,11 @@ fn check(closure: &[Registered], paths: &str, roots: &[PathBuf]) -> Result<()> {
         if let Some(reference) = registered.references.iter().find(|reference| !known.contains(reference.as_str())) {
             bail!("{path} refers to {reference}, which is not in it");
         }
-        ensure!(nix::is_hash(&registered.nar_hash), "{path} has the hash {:?}, which is none", registered.nar_hash);
+        ensure!(
+            registration::is_nar_hash(&registered.nar_hash),
+            "{path} has the hash {:?}, which is none",
+            registered.nar_hash
+        );
     }
     Ok(())
 }

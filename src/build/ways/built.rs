@@ -1,9 +1,9 @@
 //! What `firn build` made, for whoever makes something else of it.
 
-use crate::build::output::directory::{self, Directory, Entry};
-use crate::build::output::manifest::Manifest;
-use crate::formats::cpio;
+use crate::build::output::directory::{self, Directory};
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
+use crate::formats::magic::NEWC;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -34,11 +34,12 @@ impl Built {
     ///
     /// One that `firn build` did not make.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let manifest = fs::read(&path)
-            .map_err(anyhow::Error::new)
-            .and_then(|json| Ok(serde_json::from_slice(&json)?))
-            .with_context(|| format!("reading {}; give a directory that firn build made", path.display()))?;
+        let manifest = Manifest::read(directory)?;
+        ensure!(
+            !manifest.images.is_empty() && manifest.before_images > 0 && !manifest.kernel_release.is_empty(),
+            "{}/manifest.json does not say where the store images are: another version of firn wrote it; build the system again",
+            directory.display()
+        );
         Ok(Self { directory: directory.into(), manifest })
     }
 
@@ -72,7 +73,7 @@ impl Built {
         let found = || -> io::Result<_> {
             let mut magic = [0; 6];
             File::open(&path)?.read_exact_at(&mut magic, begin)?;
-            Ok(magic == *cpio::MAGIC)
+            Ok(magic == *NEWC)
         };
         ensure!(
             found().with_context(|| format!("reading {}", path.display()))?,
@@ -96,7 +97,7 @@ impl Built {
         );
         for (from, to) in files {
             let Part { path, .. } = self.whole(from)?;
-            output.link(Entry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
+            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
         }
         Ok(output)
     }
@@ -114,7 +115,7 @@ impl Built {
         Ok((output, name))
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry> {
+    fn entry(&self, name: &str) -> Result<&FileEntry> {
         self.manifest
             .files
             .iter()
@@ -162,6 +163,7 @@ impl Part {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::formats::cpio;
 
     /// A build of a few bytes: what the ramdisk has before the image is `ramdisk`, to a multiple of four.
     pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> Built {
@@ -169,7 +171,7 @@ pub(super) mod tests {
         initrd.extend(cpio::padding(initrd.len() as u64));
         let before = initrd.len();
         let mut archive = cpio::Archive::new(&mut initrd);
-        archive.file("/nix-store.squashfs", 0o444, false, 8, &b"an image"[..]).unwrap();
+        archive.file("/nix-store.squashfs", 0o444, None, 8, &b"an image"[..]).unwrap();
         archive.finish().unwrap();
         let files: Vec<_> = [("nix-store.squashfs", &b"an image"[..]), ("initrd", &initrd), ("bzImage", b"kernel")]
             .map(|(name, contents)| {
@@ -206,9 +208,9 @@ pub(super) mod tests {
     fn what_is_no_build() {
         let directory = tempfile::tempdir().unwrap();
         let error = format!("{:#}", Built::open(directory.path()).unwrap_err());
-        assert!(error.contains("manifest.json; give a directory that firn build made: No such file"), "{error}");
+        assert!(error.contains("manifest.json; give a directory made by `firn build`: No such file"), "{error}");
 
-        let built = sample(directory.path(), "", "", "");
+        let built = sample(directory.path(), "", "", "firn-init");
         fs::write(directory.path().join("bzImage"), "half").unwrap();
         let error = built.kernel().unwrap_err().to_string();
         assert!(error.contains("has 4 bytes and the manifest beside it says 6: build it again"), "{error}");

@@ -1,8 +1,7 @@
 //! What iPXE boots from: the script, and the files beside it.
 
-use crate::build::output::directory::Entry;
-use crate::build::output::manifest::StoreImage;
 use crate::build::ways::built::Built;
+use crate::contract::manifest::{FileEntry, ImageFile};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
 use std::io::Write;
@@ -23,7 +22,13 @@ pub enum Form {
 /// # Errors
 ///
 /// A base URL that is none, a build that is not whole, and those of writing.
-pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>, progress: Progress) -> Result<Vec<Entry>> {
+pub fn tree(
+    built: &Built,
+    out: &Path,
+    form: Form,
+    base_url: Option<&str>,
+    progress: Progress,
+) -> Result<Vec<FileEntry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
     let images = if form == Form::Split { built.manifest.images.as_slice() } else { &[] };
     let mut output = match form {
@@ -47,10 +52,10 @@ pub fn tree(built: &Built, out: &Path, form: Form, base_url: Option<&str>, progr
 /// everything that iPXE has put together. From Linux 5.7 on the stub finds that without being told, too. `${cmdline}` is for
 /// whoever chain-loads the script and has words to add.
 #[must_use]
-pub fn script(cmdline: &str, images: &[StoreImage], base: &str) -> String {
+pub fn script(cmdline: &str, images: &[ImageFile], base: &str) -> String {
     let name = if images.is_empty() { "initrd" } else { "initrd.magic" };
     // iPXE makes an archive of a file that has a path after it (https://ipxe.org/cmd/initrd).
-    let line = |image: &StoreImage| format!("initrd {base}{} {} mode=444\n", image.file, image.path);
+    let line = |image: &ImageFile| format!("initrd {base}{} {} mode=444\n", image.file, image.path);
     let images: String = images.iter().map(line).collect();
     format!(
         "#!ipxe\n\
@@ -86,7 +91,7 @@ mod tests {
             lines(&script("init=/nix/store/x/init quiet", &[], "")),
             ["#!ipxe", "kernel bzImage init=/nix/store/x/init quiet initrd=initrd ${cmdline}", "initrd initrd", "boot"]
         );
-        let image = |file: &str, path: &str| StoreImage { file: file.into(), path: path.into() };
+        let image = |file: &str, path: &str| ImageFile { file: file.into(), path: path.into() };
         let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/firn-retained/b.squashfs")];
         assert_eq!(
             lines(&script("quiet", &images, "http://a/")),

@@ -1,7 +1,7 @@
 //! What a running Linux boots a system from by kexec: the tree and the tarball, as nixpkgs' `kexecTree` and `kexecTarball`.
 
-use crate::build::output::directory::Entry;
 use crate::build::ways::built::Built;
+use crate::contract::manifest::FileEntry;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -20,7 +20,7 @@ const LEVEL: i32 = 10;
 /// # Errors
 ///
 /// A build that is not whole, and those of writing.
-pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>> {
+pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<FileEntry>> {
     let mut output = built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
     output.write("kexec-boot", |out| Ok(out.write_all(script(built)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
@@ -34,7 +34,7 @@ pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<Entry>>
 /// # Errors
 ///
 /// As above, and a prefix that leads elsewhere.
-pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<Entry>> {
+pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<FileEntry>> {
     ensure!(
         prefix.is_empty() || Path::new(prefix).components().all(|part| matches!(part, Component::Normal(_))),
         "\"{prefix}\" is no name for a directory in a tarball; give one such as nixos"

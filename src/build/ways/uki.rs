@@ -4,12 +4,13 @@
 //! systemd's stub is the program; what it starts are further sections of it. Written here and not by a crate: the ramdisk is
 //! streamed from file to file, and all that changes in the stub's headers are four numbers.
 
-use crate::build::output::directory::{Entry, Output};
-use crate::build::output::manifest::Manifest;
+use crate::build::output::directory::Output;
 use crate::build::ways::built::Built;
+use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
+use crate::formats::pe::{self, SectionError};
 use crate::host::progress::Progress;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,15 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// Names the stub where none is given.
 const STUB: &str = "FIRN_STUB";
-
-/// Sections begin on pages: the stub hands out the ramdisk from where it lies.
-const PAGE: u64 = 4096;
-
-/// Size of an entry of the section table (Microsoft's PE format, "Section Table").
-const SECTION_HEADER: usize = 40;
-
-/// Readable data that is there from the start.
-const CHARACTERISTICS: u64 = 0x4000_0040;
 
 /// The first systemd whose stub adds its ramdisk to one that the boot loader brought. Those before do not start the kernel then:
 /// "Error registering initrd: Already started".
@@ -47,10 +39,10 @@ pub struct Options {
 /// # Errors
 ///
 /// No stub or none that takes more sections, a build that is not whole, more than UEFI can load, and those of writing.
-pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<Entry>> {
+pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<FileEntry>> {
     let (mut output, name) = built.file_output(out, "nixos.efi")?;
     let stub = stub(options, &built.manifest.system)?;
-    if let (true, Some(version)) = (options.without_image, version(&stub)) {
+    if let (true, Some(version)) = (options.without_image, pe::systemd_stub_version(&stub)) {
         ensure!(
             version >= ADDS_ITS_RAMDISK,
             "the stub is of systemd {version}, which boots with one ramdisk only; give that of systemd {ADDS_ITS_RAMDISK} or \
@@ -70,7 +62,7 @@ pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -
         (".initrd", ramdisk.bytes, Box::new(ramdisk.open()?)),
     ];
     let step = progress.step("Packing the UEFI image", kernel.bytes + ramdisk.bytes);
-    let (head, table) = with_sections(stub, &sections.each_ref().map(|(name, bytes, _)| (*name, *bytes)))?;
+    let (head, table) = add_sections(stub, &sections.each_ref().map(|(name, bytes, _)| (*name, *bytes)))?;
     output.write(&name, |out| {
         out.write_all(&head)?;
         for (section, (name, bytes, contents)) in table.iter().zip(sections) {
@@ -103,104 +95,17 @@ fn stub(options: &Options, system: &str) -> Result<Vec<u8>> {
     })
 }
 
-/// The systemd that a stub is of, if it says so.
-fn version(stub: &[u8]) -> Option<u32> {
-    const BEFORE: &[u8] = b"#### LoaderInfo: systemd-stub ";
-    let place = stub.windows(BEFORE.len()).position(|bytes| bytes == BEFORE)? + BEFORE.len();
-    let digits: Vec<_> = stub[place..].iter().copied().take_while(u8::is_ascii_digit).collect();
-    String::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Where the contents of a section belong in the file.
-#[derive(Debug, PartialEq, Eq)]
-struct Section {
-    offset: u64,
-    end: u64,
-}
-
-/// A program whose headers have these sections after its own, and where their contents belong.
-fn with_sections(mut stub: Vec<u8>, sections: &[(&str, u64)]) -> Result<(Vec<u8>, Vec<Section>)> {
-    let headers =
-        Headers::parse(&stub).context("the stub is no program for UEFI; give linuxx64.efi.stub of systemd")?;
-    let mut entry = headers.table + headers.sections * SECTION_HEADER;
-    ensure!(
-        entry + sections.len() * SECTION_HEADER <= headers.size && headers.size <= stub.len(),
-        "the headers of the stub have no room for {} more sections; give linuxx64.efi.stub of systemd",
-        sections.len()
-    );
-    let (mut address, mut offset) = (headers.image_size, stub.len() as u64);
-    let mut table = Vec::new();
-    for (name, size) in sections {
-        address = address.next_multiple_of(PAGE.max(headers.alignment));
-        offset = offset.next_multiple_of(headers.file_alignment);
-        let file_size = size.next_multiple_of(headers.file_alignment);
-        stub[entry..entry + SECTION_HEADER].fill(0);
-        stub[entry..entry + name.len()].copy_from_slice(name.as_bytes());
-        for (place, value) in [(8, *size), (12, address), (16, file_size), (20, offset), (36, CHARACTERISTICS)] {
-            put(&mut stub, entry + place, value)?;
+/// Adds sections to the stub; see [`pe::with_sections`].
+fn add_sections(stub: Vec<u8>, sections: &[(&str, u64)]) -> Result<(Vec<u8>, Vec<pe::Section>)> {
+    pe::with_sections(stub, sections).map_err(|error| match error {
+        SectionError::NoProgram => anyhow!("the stub is no program for UEFI; give linuxx64.efi.stub of systemd"),
+        SectionError::NoRoom(count) => {
+            anyhow!("the headers of the stub have no room for {count} more sections; give linuxx64.efi.stub of systemd")
         }
-        table.push(Section { offset, end: offset + file_size });
-        address += size;
-        offset += file_size;
-        entry += SECTION_HEADER;
-    }
-    stub[headers.pe + 6..headers.pe + 8]
-        .copy_from_slice(&u16::try_from(headers.sections + sections.len())?.to_le_bytes());
-    put(&mut stub, headers.pe + 80, address.next_multiple_of(PAGE.max(headers.alignment)))?;
-    // The checksum of what this was. UEFI asks for none.
-    put(&mut stub, headers.pe + 88, 0)?;
-    Ok((stub, table))
-}
-
-/// Writes a number of 32 bits, which all sizes in the headers are.
-fn put(stub: &mut [u8], place: usize, value: u64) -> Result<()> {
-    let value = u32::try_from(value).context(
-        "the image would have more than the 4 GiB of a program for UEFI; leave the store out (--without-image)",
-    )?;
-    stub[place..place + 4].copy_from_slice(&value.to_le_bytes());
-    Ok(())
-}
-
-/// What is in the headers of a program that matters here.
-struct Headers {
-    /// Where they begin, behind those for DOS.
-    pe: usize,
-    /// Where the section table begins.
-    table: usize,
-    sections: usize,
-    /// The size of all headers.
-    size: usize,
-    /// The size of the program in memory.
-    image_size: u64,
-    /// Of sections in memory.
-    alignment: u64,
-    /// Of sections in the file.
-    file_alignment: u64,
-}
-
-impl Headers {
-    fn parse(program: &[u8]) -> Option<Self> {
-        let half = |place: usize| Some(u16::from_le_bytes(program.get(place..place + 2)?.try_into().ok()?));
-        let word = |place: usize| Some(u32::from_le_bytes(program.get(place..place + 4)?.try_into().ok()?));
-        let pe = usize::try_from(word(0x3c)?).ok()?;
-        // "PE32+": with addresses of 64 bits
-        if program.get(..2)? != b"MZ" || program.get(pe..pe.checked_add(4)?)? != b"PE\0\0" || half(pe + 24)? != 0x20b {
-            return None;
-        }
-        let alignments = [u64::from(word(pe + 56)?), u64::from(word(pe + 60)?)];
-        if !alignments.iter().all(|alignment| alignment.is_power_of_two()) {
-            return None;
-        }
-        Some(Self {
-            pe,
-            table: pe + 24 + usize::from(half(pe + 20)?),
-            sections: half(pe + 6)?.into(),
-            size: usize::try_from(word(pe + 84)?).ok()?,
-            image_size: word(pe + 80)?.into(),
-            alignment: alignments[0],
-            file_alignment: alignments[1],
-        })
-    }
+        SectionError::TooLarge => anyhow!(
+            "the image would have more than the 4 GiB of a program for UEFI; leave the store out (--without-image)"
+        ),
+    })
 }
 
 /// Fills a file with zeros up to a place.
@@ -214,27 +119,7 @@ fn pad(out: &mut Output, place: u64) -> Result<()> {
 mod tests {
     use super::*;
     use crate::build::ways::built::tests::sample;
-
-    /// The headers of a program with one section, and room for six.
-    fn program() -> Vec<u8> {
-        let mut program = vec![0; 0x400];
-        program[..2].copy_from_slice(b"MZ");
-        program[0x3c] = 0x40;
-        program[0x40..0x44].copy_from_slice(b"PE\0\0");
-        for (place, value) in [(6, 1_u16), (20, 112), (24, 0x20b), (4, 0x8664), (22, 0x206), (92, 10)] {
-            program[0x40 + place..0x40 + place + 2].copy_from_slice(&value.to_le_bytes());
-        }
-        for (place, value) in [(56, 0x200), (60, 0x200), (80, 0x1300), (84, 0x400), (88, 7)] {
-            put(&mut program, 0x40 + place, value).unwrap();
-        }
-        let section = 0x40 + 24 + 112;
-        program[section..section + 5].copy_from_slice(b".text");
-        for (place, value) in [(8, 0x100), (12, 0x1000), (16, 0x200), (20, 0x400)] {
-            put(&mut program, section + place, value).unwrap();
-        }
-        program.extend([0x90; 0x200]);
-        program
-    }
+    use crate::formats::pe::tests::program;
 
     #[test]
     fn a_foreign_reader_finds_the_sections() {
@@ -288,20 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_no_sections() {
-        let section = |size| [(".initrd", size)];
-        let mut other = program();
-        other[0x40 + 24] = 0x0b; // PE32
-        other[0x40 + 25] = 0x01;
-        let mut full = program();
-        full[0x46] = 20;
+    fn stubs_without_room_for_sections() {
         for (stub, size, expected) in [
-            (b"#!/bin/sh".to_vec(), 1, "no program for UEFI"),
-            (other, 1, "no program for UEFI"),
-            (full, 1, "no room for 1 more"),
-            (program(), u64::from(u32::MAX), "--without-image"),
+            (b"#!/bin/sh".to_vec(), 1, "no program for UEFI; give linuxx64.efi.stub of systemd"),
+            (program(), u64::from(u32::MAX), "leave the store out (--without-image)"),
         ] {
-            let error = format!("{:#}", with_sections(stub, &section(size)).unwrap_err());
+            let error = format!("{:#}", add_sections(stub, &[(".initrd", size)]).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

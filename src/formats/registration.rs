@@ -1,0 +1,128 @@
+//! The registration of store paths: the text that `nix-store --dump-db` prints and `nix-store --load-db` reads. nixpkgs' closureInfo
+//! and `lib/make-squashfs.nix` write the same.
+//!
+//! Per path it has the lines path, hash, size, deriver (may be empty), number of references, and then the references.
+
+use anyhow::{Context, Result};
+
+/// A store path with its registration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registered {
+    /// The store path.
+    pub path: String,
+    /// SHA-256 of its NAR, as Nix prints it.
+    pub nar_hash: String,
+    /// Size of its NAR, bytes.
+    pub nar_size: u64,
+    /// The store paths it refers to, itself among them if it does; sorted.
+    pub references: Vec<String>,
+}
+
+/// Reads a registration. The derivers are left out: they may tell one build machine from another.
+///
+/// # Errors
+///
+/// Text that ends early, or a size or a number of references that is no number.
+pub fn parse(text: &str) -> Result<Vec<Registered>> {
+    let mut lines = text.lines();
+    let mut paths = Vec::new();
+    while let Some(path) = lines.next() {
+        let mut next = || lines.next().with_context(|| format!("the registration of {path} is cut short"));
+        let nar_hash = next()?.to_owned();
+        let nar_size = next()?.parse().with_context(|| format!("the NAR size of {path} in the registration"))?;
+        let _deriver = next()?;
+        let count: usize =
+            next()?.parse().with_context(|| format!("the number of references of {path} in the registration"))?;
+        let mut references = Vec::new();
+        for _ in 0..count {
+            references.push(next()?.to_owned());
+        }
+        references.sort();
+        paths.push(Registered { path: path.into(), nar_hash, nar_size, references });
+    }
+    Ok(paths)
+}
+
+/// Writes a registration as nixpkgs' closureInfo does, without derivers.
+#[must_use]
+pub fn write(paths: &[Registered]) -> String {
+    let no_deriver = String::new();
+    let lines = paths.iter().flat_map(|path| {
+        let (size, count) = (path.nar_size.to_string(), path.references.len().to_string());
+        [path.path.clone(), path.nar_hash.clone(), size, no_deriver.clone(), count]
+            .into_iter()
+            .chain(path.references.iter().cloned())
+    });
+    lines.map(|line| line + "\n").collect()
+}
+
+/// Whether this is the hash of a NAR as `nix-store --load-db` reads it: SHA-256 in 52 of Nix' letters or in 64 hexadecimal
+/// digits, with or without `sha256:` before them, or as an SRI hash.
+#[must_use]
+pub fn is_nar_hash(text: &str) -> bool {
+    const NIX32: &str = "0123456789abcdfghijklmnpqrsvwxyz";
+    if let Some(base64) = text.strip_prefix("sha256-") {
+        return base64.len() == 44 && base64.ends_with('=');
+    }
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    match digits.len() {
+        52 => digits.chars().all(|digit| NIX32.contains(digit)),
+        64 => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "/nix/store/b\nsha256:1\n120\n/nix/store/b.drv\n2\n/nix/store/b\n/nix/store/a\n\
+        /nix/store/a\nsha256:2\n80\n\n0\n";
+
+    #[test]
+    fn registrations_lose_their_derivers_and_nothing_else() {
+        let paths = parse(DUMP).unwrap();
+        assert_eq!(paths[0].references, ["/nix/store/a", "/nix/store/b"]);
+        assert_eq!(
+            write(&paths),
+            "/nix/store/b\nsha256:1\n120\n\n2\n/nix/store/a\n/nix/store/b\n/nix/store/a\nsha256:2\n80\n\n0\n"
+        );
+        assert_eq!(parse(&write(&paths)).unwrap(), paths);
+    }
+
+    #[test]
+    fn hashes() {
+        for (text, expected) in [
+            ("sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s", true),
+            ("sha256:e8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s1", false),
+            ("sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", true),
+            ("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", true),
+            ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", true),
+            ("sha256:", false),
+            ("md5:900150983cd24fb0d6963f7d28e17f72", false),
+        ] {
+            assert_eq!(is_nar_hash(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_registration_that_is_cut_short_is_an_error() {
+        for cut in 1..DUMP.lines().count() {
+            let text: Vec<_> = DUMP.lines().take(cut).collect();
+            assert_eq!(parse(&text.join("\n")).is_err(), cut != 7, "{cut}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        for (text, expected) in [
+            ("/nix/store/b\nsha256:1\n", "cut short"),
+            ("/nix/store/b\nsha256:1\nx\n\n0\n", "the NAR size of /nix/store/b"),
+            ("/nix/store/b\nsha256:1\n1\n\nx\n", "the number of references of /nix/store/b"),
+            ("/nix/store/b\nsha256:1\n1\n\n99999999999\n", "cut short"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
