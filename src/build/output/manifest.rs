@@ -1,4 +1,4 @@
-//! What was made, for machines to read.
+//! The manifest: a description of the output directory for programs.
 
 use crate::build::output::directory::Entry;
 use crate::build::system::nix::Registered;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Manifest {
     /// The version of firn that made it.
     pub firn: String,
-    /// For people, such as `NixOS 25.11 (Linux 6.12)`.
+    /// The label for people, such as `NixOS 25.11 (Linux 6.12)`.
     pub label: String,
     /// Such as `x86_64-linux`.
     pub system: String,
@@ -21,21 +21,21 @@ pub struct Manifest {
     pub toplevel: String,
     /// The system's init.
     pub init: String,
-    /// What the system expects of stage 1 before its init.
+    /// The work that the system expects from stage 1 before its init starts.
     pub hand_over: Kind,
-    /// What the boot loader gives to the kernel, apart from words of its own such as `initrd=`.
+    /// The kernel command line, without the parameters that a boot loader adds, such as `initrd=`.
     pub cmdline: String,
     /// `uname -r`.
     pub kernel_release: String,
     /// The modules that every boot loads, in this order.
     pub modules: Vec<String>,
-    /// How many store paths the image holds.
+    /// The number of store paths in the store images.
     pub store_paths: usize,
     /// The size of these paths, bytes, as NARs.
     pub store_bytes: u64,
     /// The store images, the lowest layer first.
     pub images: Vec<StoreImage>,
-    /// How much of `initrd` comes before the store images, bytes: a ramdisk without them.
+    /// The size of the beginning of `initrd`, up to the store images, bytes: a complete ramdisk without them.
     pub before_images: u64,
     /// Every other file of the directory, by name.
     pub files: Vec<Entry>,
@@ -51,7 +51,7 @@ pub struct StoreImage {
 }
 
 impl Manifest {
-    /// The manifest as it stands in the file.
+    /// The text of `manifest.json`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Manifest {
     }
 }
 
-/// Describes a build of which `files` were made.
+/// Describes a build with these output files.
 #[must_use]
 pub fn describe(
     system: &System,
