@@ -114,8 +114,8 @@ pub struct RamdiskArguments {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     database: DatabaseMode,
 
-    /// Whether the store image stays in memory where the boot loader put it. The machine then needs about half as much memory to
-    /// boot
+    /// Whether the store image stays in memory where the boot loader put it (zero-copy), so the machine needs about half as much
+    /// memory to boot
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     image_placement: Placement,
 

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use zstd::zstd_safe::CParameter;
 
 /// The window of zstd and xz and the size of their tables, as a power of two. A larger one saves next to nothing, and needs 100 MB
-/// of memory in the build and memory of its own size in the booting machine.
+/// of memory in the build, and memory for the window in the booting machine.
 const WINDOW: u32 = 22;
 
 /// A compressor.

@@ -16,7 +16,7 @@ pub enum Placement {
     Auto,
     /// The kernel copies the images into the initramfs
     Copy,
-    /// The images stay where the boot loader put them; needs Linux 6.8 or newer, and about half as much memory
+    /// The images stay where the boot loader put them; needs Linux 6.8 or newer
     ZeroCopy,
 }
 

@@ -111,8 +111,8 @@ impl LayerCache {
         Ok((layers, changing))
     }
 
-    /// Looks for a layer. Its image is read whole and compared with the description: a file of the cache can be cut off by a
-    /// full disk, and it shares its data with the outputs of earlier builds, to which somebody may have written.
+    /// Looks for a layer. Its whole image is compared with the description: a file of the cache may be truncated, and it shares its
+    /// data with the outputs of earlier builds, which other programs may change.
     #[must_use]
     pub fn get(&self, layer: &Layer, suffix: &str, progress: Progress) -> Cached {
         let path = self.description(layer);
@@ -128,7 +128,7 @@ impl LayerCache {
             return Cached::Damaged(path, "it describes other store paths".into());
         }
         let image = self.directory.join(format!("{}{suffix}", layer.key));
-        // The size first: a file that is cut off is not worth reading.
+        // The size first: it costs nothing.
         let entry = match fs::metadata(&image) {
             Ok(metadata) if metadata.len() != description.bytes => {
                 let reason = format!("it has {} bytes instead of {}", metadata.len(), description.bytes);
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(build(&layers, &second, &packing), ["+a b", "+c d", "etc2 top"]);
         let third = [a, path("b2", 100), c, d, path("etc2", 2), top];
         assert_eq!(build(&layers, &third, &packing), ["a b2", "+c d", "etc2 top"]);
-        // With another hash a path is another one. Another packing has layers of its own.
+        // A path with another hash is another path, and each packing has its own layers.
         let mut fourth = third.clone();
         fourth[3].nar_hash = "sha256:other".into();
         assert_eq!(build(&layers, &fourth, &packing), ["+a b2", "c d", "etc2 top"]);

@@ -47,15 +47,15 @@ impl System {
     /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
     #[must_use]
     pub fn cmdline(&self, retain: bool) -> String {
-        let mut words = vec![format!("init={}", self.init)];
-        words.extend(self.kernel_params.iter().cloned());
-        if !self.kernel_params.iter().any(|word| word.starts_with("rootfstype=")) {
-            words.push(RAMFS_WORD.into());
+        let mut parameters = vec![format!("init={}", self.init)];
+        parameters.extend(self.kernel_params.iter().cloned());
+        if !self.kernel_params.iter().any(|parameter| parameter.starts_with("rootfstype=")) {
+            parameters.push(RAMFS_WORD.into());
         }
-        if retain && !self.kernel_params.iter().any(|word| word == RETAIN_WORD) {
-            words.push(RETAIN_WORD.into());
+        if retain && !self.kernel_params.iter().any(|parameter| parameter == RETAIN_WORD) {
+            parameters.push(RETAIN_WORD.into());
         }
-        words.join(" ")
+        parameters.join(" ")
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
             init: "/nix/store/x/init".into(),
             kernel: "/nix/store/k/bzImage".into(),
             kernel_release: "6.1".into(),
-            kernel_params: params.iter().map(|word| (*word).into()).collect(),
+            kernel_params: params.iter().map(|parameter| (*parameter).into()).collect(),
             modules: None,
             label: String::new(),
             platform: String::new(),

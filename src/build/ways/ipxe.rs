@@ -13,7 +13,7 @@ use std::path::Path;
 pub enum Form {
     /// It is part of the file `initrd`.
     Combined,
-    /// iPXE adds it, from a file of its own.
+    /// iPXE adds it, from a separate file.
     Split,
 }
 
