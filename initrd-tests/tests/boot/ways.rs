@@ -261,7 +261,10 @@ fn kexec_needs_memory_and_a_signature() {
     assert!(small.stderr.contains("MiB of memory are available, and the boot needs"), "{small:#?}");
     assert_succeeded(empty);
     assert_eq!(locked.status, Some(1), "{locked:#?}");
-    assert!(locked.stderr.contains("it is locked down and takes kernels with a signature"), "{locked:#?}");
+    assert!(
+        locked.stderr.contains("it is locked down, and loads only kernels with a trusted signature"),
+        "{locked:#?}"
+    );
 }
 
 #[test]

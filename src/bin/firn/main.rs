@@ -47,7 +47,7 @@ enum Command {
     Tarball(tarball::Tarball),
     /// Make a unified kernel image (UKI) from a build: one program for UEFI with kernel, ramdisk and command line
     Uki(uki::Uki),
-    /// Summarize a build, a ramdisk, a store image or a kernel
+    /// Summarise a build, a ramdisk, a store image or a kernel
     Inspect(inspect::Inspect),
     /// List the files of a ramdisk
     Ls(ls::Ls),
