@@ -177,7 +177,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Copies a file without its mode: files of the store are read-only. Inside the store it makes a [symlink](store_link_target).
+    /// Copies a file without its mode: files of the store are read-only. Inside the store it makes a symlink (`store_link_target`).
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl Directory {
         })
     }
 
-    /// Adds a file that exists already, as a hard link, a [symlink](store_link_target) or a copy. `entry` describes it, with the name
+    /// Adds a file that exists already, as a hard link, a symlink (`store_link_target`) or a copy. `entry` describes it, with the name
     /// that it gets here.
     ///
     /// # Errors
