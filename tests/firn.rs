@@ -114,8 +114,8 @@ fn whoever_is_not_root_unpacks_what_is_no_device() {
     );
     assert_eq!(
         output,
-        "firn: left out null: only root makes device nodes\n\
-         firn: left out socket: it is no kind of file that can be unpacked\n\
+        "firn: left out null: only root can make device nodes\n\
+         firn: left out socket: files of this type are not unpacked\n\
          file 755\n"
     );
 }
@@ -162,7 +162,7 @@ fn what_cannot_be_looked_at() {
         ("verify initrd", &["initrd is a file; verify needs a directory made by `firn build`"]),
         ("verify empty", &["empty/manifest.json"]),
         ("boot empty", &["empty/manifest.json"]),
-        ("man text/x", &["writing man pages to text/x", "give a directory"]),
+        ("man text/x", &["writing man pages to text/x", "give a writable directory"]),
     ] {
         refused(directory.path(), &format!("$firn {command}"), words);
     }

@@ -5,13 +5,14 @@
 mod fake;
 
 use fake::Fake;
+use firn::build::options::BuildOptions;
 use firn::build::ramdisk::placement::Placement;
-use firn::build::ramdisk::segments::Segments;
+use firn::build::ramdisk::segments::SegmentOptions;
 use firn::build::store::packing::{Format, Packing};
-use firn::build::system::closure::Contents;
-use firn::build::ways::built::Built;
+use firn::build::system::closure::StoreSelection;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::{kexec, uki};
-use firn::build::{Options, build, ramdisk, store_image};
+use firn::build::{build, ramdisk, store_image};
 use firn::host::progress::Progress;
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -28,9 +29,9 @@ fn without<'a>(fake: &'a Fake, name: &str) -> &'a Fake {
     fake
 }
 
-fn options(toplevel: &Path, out: &Path) -> Options {
+fn options(toplevel: &Path, out: &Path) -> BuildOptions {
     let firn_init = env::var_os("FIRN_INIT").expect("start the tests with ./initrd-tests/run");
-    Options { packing: packing("none"), ..Options::new(toplevel, out, firn_init) }
+    BuildOptions { packing: packing("none"), ..BuildOptions::new(toplevel, out, firn_init) }
 }
 
 fn packing(compression: &str) -> Packing {
@@ -38,7 +39,7 @@ fn packing(compression: &str) -> Packing {
 }
 
 /// Builds in vain: checks that the error has these words and that the output directory is as empty as before.
-fn refused(options: &Options, words: &[&str]) {
+fn refused(options: &BuildOptions, words: &[&str]) {
     let error = format!("{:#}", build(options, Progress::Quiet).expect_err("the build should have failed"));
     for word in words {
         assert!(error.contains(word), "no {word:?} in: {error}");
@@ -71,7 +72,7 @@ fn the_same_system_is_the_same_bytes() {
         [Format::Squashfs, Format::Erofs].map(|format| {
             let out = tempfile::tempdir().unwrap();
             let packing = Packing { format, ..packing("none") };
-            let options = Options { packing, ..options(&system, out.path()) };
+            let options = BuildOptions { packing, ..options(&system, out.path()) };
             let manifest = build(&options, Progress::Quiet).unwrap().to_json().unwrap();
             if format == Format::Erofs {
                 let check = Command::new("fsck.erofs").arg(out.path().join("nix-store.erofs")).output().unwrap();
@@ -109,16 +110,16 @@ fn what_is_asked_for_is_in_the_store_image() {
     fs::write(fake.path("more"), "").unwrap();
     let more = fake.in_store();
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let build = |contents: Contents| {
+    let build = |selection: StoreSelection| {
         let out = tempfile::tempdir().unwrap();
-        let manifest = build(&Options { contents, ..options(&system, out.path()) }, Progress::Quiet).unwrap();
+        let manifest = build(&BuildOptions { selection, ..options(&system, out.path()) }, Progress::Quiet).unwrap();
         let (names, registration) = image(out.path());
         (manifest.store_paths, names, registration)
     };
 
     let mut both = vec![name(&system), name(&more), "nix-path-registration".into()];
     both.sort();
-    let (count, names, registration) = build(Contents { added: vec![more.clone()], ..Contents::default() });
+    let (count, names, registration) = build(StoreSelection { added: vec![more.clone()], ..StoreSelection::default() });
     assert_eq!((count, names), (2, both));
     assert!(registration.contains(&format!("{}\n", more.display())), "{registration}");
 
@@ -127,17 +128,17 @@ fn what_is_asked_for_is_in_the_store_image() {
     fs::write(info.path().join("registration"), &registration).unwrap();
     fs::write(info.path().join("store-paths"), format!("{}\n{}\n", system.display(), more.display())).unwrap();
     let info = Some(info.path().to_path_buf());
-    let contents = Contents { closure_info: info.clone(), ..Contents::default() };
-    assert_eq!(build(contents).2, registration);
-    let contents = Contents { closure_info: info, excluded: vec![more.clone()], ..Contents::default() };
-    let (count, names, registration) = build(contents);
+    let selection = StoreSelection { closure_info: info.clone(), ..StoreSelection::default() };
+    assert_eq!(build(selection).2, registration);
+    let selection = StoreSelection { closure_info: info, excluded: vec![more.clone()], ..StoreSelection::default() };
+    let (count, names, registration) = build(selection);
     assert_eq!((count, names.contains(&name(&more)), registration.contains(&name(&more))), (1, false, false));
 }
 
 #[test]
 fn each_part_can_be_made_alone() {
     // Images that are not to be copied begin on a page, whatever is before them.
-    let copied = |system: &Path, out: &Path| Options { placement: Placement::Copy, ..options(system, out) };
+    let copied = |system: &Path, out: &Path| BuildOptions { placement: Placement::Copy, ..options(system, out) };
     let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     build(&copied(&system, whole.path()), Progress::Quiet).unwrap();
     let read = |path: PathBuf| fs::read(path).unwrap();
@@ -160,17 +161,25 @@ fn each_part_can_be_made_alone() {
     let archive = parts.path().join("archive");
     fs::write(&archive, b"0707not looked into").unwrap();
     let with = |file: &Path| {
-        let segments =
-            Segments { before: vec![file.into()], after: vec![file.into(), file.into()], ..Segments::default() };
+        let segments = SegmentOptions {
+            before: vec![file.into()],
+            after: vec![file.into(), file.into()],
+            ..SegmentOptions::default()
+        };
         let out = parts.path().join("more");
-        ramdisk(&Options { segments, ..copied(&system, &out) }, std::slice::from_ref(&image), false, Progress::Quiet)
-            .map(|_| read(out))
+        ramdisk(
+            &BuildOptions { segments, ..copied(&system, &out) },
+            std::slice::from_ref(&image),
+            false,
+            Progress::Quiet,
+        )
+        .map(|_| read(out))
     };
     let padded = b"0707not looked into\0";
     let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
     assert!(with(&archive).unwrap() == [padded, &*split, padded, padded, own].concat());
     let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
-    assert!(error.contains("adding /etc/passwd to the ramdisk: it is no part of a ramdisk"), "{error}");
+    assert!(error.contains("adding /etc/passwd to the ramdisk: it is no segment of a ramdisk"), "{error}");
 
     let error = ramdisk(&copied(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
@@ -180,7 +189,9 @@ fn each_part_can_be_made_alone() {
     File::options().write(true).open(&large).unwrap().set_len(1 << 31).unwrap();
     let error = ramdisk(&copied(&system, parts.path()), &[large], false, Progress::Quiet).unwrap_err().to_string();
     assert!(
-        error.contains("the kernel unpacks 2147483647: pack the store again with a smaller --max-image"),
+        error.contains(
+            "the kernel unpacks at most 2147483647 bytes of one file: pack the store again with a smaller --max-image"
+        ),
         "{error}"
     );
 }
@@ -188,27 +199,27 @@ fn each_part_can_be_made_alone() {
 #[test]
 fn what_cannot_be_in_the_store_image() {
     let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
-    let with = |contents: Contents| Options { contents, ..options(&system, out.path()) };
+    let with = |selection: StoreSelection| BuildOptions { selection, ..options(&system, out.path()) };
     let excluded = vec![PathBuf::from("/nix/store/no-such-path")];
-    refused(&with(Contents { excluded, ..Contents::default() }), &["cannot find /nix/store/no-such-path"]);
+    refused(&with(StoreSelection { excluded, ..StoreSelection::default() }), &["cannot find /nix/store/no-such-path"]);
     let fake = Fake::new();
     fs::write(fake.path("other"), "").unwrap();
     let excluded = vec![fake.in_store()];
     refused(
-        &with(Contents { excluded, ..Contents::default() }),
-        &["cannot be left out", "is not among what would be packed"],
+        &with(StoreSelection { excluded, ..StoreSelection::default() }),
+        &["cannot be excluded: it is not in the closure"],
     );
 
     let info = tempfile::tempdir().unwrap();
-    let closure_info = || Contents { closure_info: Some(info.path().into()), ..Contents::default() };
-    refused(&with(closure_info()), &["registration; --closure-info takes the directory", "No such file"]);
+    let closure_info = || StoreSelection { closure_info: Some(info.path().into()), ..StoreSelection::default() };
+    refused(&with(closure_info()), &["registration; --closure-info needs the directory", "No such file"]);
     let path = fake.in_store();
     fs::write(info.path().join("store-paths"), "").unwrap();
-    let bad_hash = format!("the hash \"sha256:{}\", which is none", "e".repeat(52));
+    let bad_hash = format!("the hash \"sha256:{}\", which is not a SHA-256", "e".repeat(52));
     for (registration, words) in [
-        (format!("{}\nsha256:{}\n1\n\n0\n", system.display(), "e".repeat(52)), ["make it anew", &bad_hash]),
+        (format!("{}\nsha256:{}\n1\n\n0\n", system.display(), "e".repeat(52)), ["make it again", &bad_hash]),
         (format!("{}\nsha256:", path.display()), ["reading ", "is cut short"]),
-        (String::new(), ["make it anew", "it is for another system"]),
+        (String::new(), ["make it again", "it is for another system"]),
     ] {
         fs::write(info.path().join("registration"), registration).unwrap();
         refused(&with(closure_info()), &words);
@@ -242,8 +253,8 @@ fn what_is_in_the_toplevel() {
     let out = tempfile::tempdir().unwrap();
     let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
     built(without(&Fake::new(), "init"), &["has no init: it is no NixOS system"]);
-    built(without(&Fake::new(), "bzImage"), &["no boot.json", "kernel"]);
-    built(Fake::new().file("boot.json", "{"), &["no bootspec of version 1"]);
+    built(without(&Fake::new(), "bzImage"), &["neither a boot.json", "kernel"]);
+    built(Fake::new().file("boot.json", "{"), &["not a bootspec of version 1"]);
     let release = "kernel-modules/lib/modules/6.9";
     built(
         Fake::new().file(&format!("{release}/modules.dep"), "overlay.ko:\n"),
@@ -260,7 +271,7 @@ fn what_is_in_the_toplevel() {
         )
     };
     built(Fake::new().file("boot.json", &spec("/x/bzImage")), &["has no kernel: reading /x/bzImage"]);
-    built(Fake::new().file("boot.json", &spec("/etc/passwd")), &["names the init /x/init and not its own"]);
+    built(Fake::new().file("boot.json", &spec("/etc/passwd")), &["names the init /x/init, which is not its own"]);
 }
 
 #[test]
@@ -285,7 +296,7 @@ fn how_a_system_wants_to_be_started() {
     let overlay = spec(r#"{"etc_metadata_image": "/nix/store/x", "etc_basedir": "/nix/store/y"}"#);
     fs::rename(program.path("kernel-modules/lib/modules/6.9"), program.path("kernel-modules/lib/modules/6.5")).unwrap();
     let too_old =
-        ["an overlay for /etc, which takes Linux 6.6 or newer, and its kernel is 6.5", "overlay.enable = false"];
+        ["an overlay for /etc, which needs Linux 6.6 or newer, and its kernel is 6.5", "overlay.enable = false"];
     built(program.file("boot.json", &overlay), &too_old);
     built(program.file("prepare-root", ""), &too_old);
 }
@@ -294,29 +305,31 @@ fn how_a_system_wants_to_be_started() {
 fn firn_init() {
     let out = tempfile::tempdir().unwrap();
     let system = Fake::new().in_store();
-    let with = |firn_init: &str| Options { firn_init: firn_init.into(), ..options(&system, out.path()) };
+    let with = |firn_init: &str| BuildOptions { firn_init: firn_init.into(), ..options(&system, out.path()) };
     refused(
         &with("/nonexistent/firn-init"),
         &["reading firn-init at /nonexistent/firn-init", "cargo build", "No such file"],
     );
     refused(&with("/bin/bash"), &["/bin/bash cannot be PID 1", "linked dynamically", "crt-static"]);
-    refused(&with("/etc/passwd"), &["/etc/passwd cannot be PID 1", "no 64-bit ELF"]);
+    refused(&with("/etc/passwd"), &["/etc/passwd cannot be PID 1", "not a 64-bit ELF"]);
 }
 
 #[test]
 fn mksquashfs_that_fails() {
     let out = tempfile::tempdir().unwrap();
     let system = Fake::new().in_store();
-    let bad = Options { packing: packing("zstd -Xcompression-level 99"), ..options(&system, out.path()) };
+    let bad = BuildOptions { packing: packing("zstd -Xcompression-level 99"), ..options(&system, out.path()) };
     refused(&bad, &["mksquashfs failed", "-Xcompression-level invalid, it should be 1 <= n <= 22"]);
-    let bad =
-        Options { packing: Packing { block_size: Some(12345), ..packing("none") }, ..options(&system, out.path()) };
+    let bad = BuildOptions {
+        packing: Packing { block_size: Some(12345), ..packing("none") },
+        ..options(&system, out.path())
+    };
     refused(&bad, &["mksquashfs failed", "block size not power of two"]);
-    let missing = Options { modules: vec!["squash".into()], ..options(&system, out.path()) };
+    let missing = BuildOptions { modules: vec!["squash".into()], ..options(&system, out.path()) };
     refused(&missing, &["the kernel 6.9 has no module squash", "did you mean squashfs?"]);
     let erofs = Packing { format: Format::Erofs, ..packing("none") };
     let words = ["the kernel 6.9 has no erofs, neither as a module nor built in"];
-    refused(&Options { packing: erofs, ..options(&system, out.path()) }, &words);
+    refused(&BuildOptions { packing: erofs, ..options(&system, out.path()) }, &words);
 }
 
 #[test]
@@ -364,7 +377,7 @@ fn an_output_that_cannot_be_written() {
     assert!(
         Command::new("mount").args(["-t", "tmpfs", "-o", "ro", "tmpfs"]).arg(&read_only).status().unwrap().success()
     );
-    refused(&options(&system, &read_only), &["read-only; give another one with --out", "Read-only file system"]);
+    refused(&options(&system, &read_only), &["read-only; give another directory with --out", "Read-only file system"]);
     assert!(Command::new("umount").arg(&read_only).status().unwrap().success());
 
     // 8 MiB hold the image and not the ramdisk, 1 MiB not even the image.
@@ -387,29 +400,26 @@ fn an_output_on_the_name_of_an_input() {
     let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
     build(&options(&system, out.path()), Progress::Quiet).unwrap();
     let (initrd, image) = (out.path().join("initrd"), out.path().join("nix-store.squashfs"));
-    let of_build = Built::open(out.path()).unwrap();
-    let uki = uki::Options::default();
-    let segments = || Segments { before: vec![initrd.clone()], ..Segments::default() };
+    let of_build = BuildDirectory::open(out.path()).unwrap();
+    let uki = uki::UkiOptions::default();
+    let segments = || SegmentOptions { before: vec![initrd.clone()], ..SegmentOptions::default() };
     for (result, expected) in [
         (
             build(&options(&system, &system.join("boot")), Progress::Quiet).err(),
-            "is in the system itself; give another",
+            "lies inside of the system to build; give another",
         ),
         (
-            build(&Options { segments: segments(), ..options(&system, out.path()) }, Progress::Quiet).err(),
-            "initrd would take the place of",
+            build(&BuildOptions { segments: segments(), ..options(&system, out.path()) }, Progress::Quiet).err(),
+            "initrd would overwrite",
         ),
         (
             ramdisk(&options(&system, &image), std::slice::from_ref(&image), false, Progress::Quiet).err(),
-            "nix-store.squashfs would take the place of",
+            "nix-store.squashfs would overwrite",
         ),
-        (
-            kexec::tarball(&of_build, &initrd, "", Progress::Quiet).err(),
-            "initrd, which it is made of; give another name",
-        ),
+        (kexec::tarball(&of_build, &initrd, "", Progress::Quiet).err(), "initrd, which is an input; give another name"),
         (
             uki::image(&of_build, &out.path().join("manifest.json"), &uki, Progress::Quiet).err(),
-            "manifest.json would take",
+            "manifest.json would overwrite",
         ),
         (kexec::tree(&of_build, out.path(), Progress::Quiet).err(), "give another directory with --out"),
     ] {
@@ -433,9 +443,9 @@ fn store_paths_that_are_not_what_nix_says() {
     let mut nix_store = Command::new("nix-store").arg("--load-db").stdin(Stdio::piped()).spawn().unwrap();
     nix_store.stdin.take().unwrap().write_all(registration.as_bytes()).unwrap();
     assert!(nix_store.wait().unwrap().success());
-    let contents = Contents { added: vec![more.clone()], ..Contents::default() };
+    let selection = StoreSelection { added: vec![more.clone()], ..StoreSelection::default() };
     refused(
-        &Options { contents, ..options(&system, out.path()) },
+        &BuildOptions { selection, ..options(&system, out.path()) },
         &[&format!("{gone} is not in the store of this machine"), "nix-store --verify --check-contents --repair"],
     );
     assert!(Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap().status.success());

@@ -1,11 +1,12 @@
 //! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
 
 use anyhow::{Context, Result};
+use firn::build::build;
+use firn::build::options::BuildOptions;
 use firn::build::store::packing::Packing;
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::kexec;
-use firn::build::{Options, build};
 use firn::contract::manifest::Manifest;
 use firn::contract::plan;
 use firn::host::progress::Progress;
@@ -45,10 +46,10 @@ fn demo() -> &'static Demo {
 fn pack(toplevel: &str, directory: &Path, modules: &[&str]) -> Result<Manifest> {
     let firn_init =
         env::var_os("FIRN_INIT").context("FIRN_INIT is not set; start the tests with ./initrd-tests/run")?;
-    let options = Options {
+    let options = BuildOptions {
         packing: Packing { compression: Some("zstd -Xcompression-level 1".parse()?), ..Packing::default() },
         modules: modules.iter().map(ToString::to_string).collect(),
-        ..Options::new(toplevel, directory, firn_init)
+        ..BuildOptions::new(toplevel, directory, firn_init)
     };
     build(&options, Progress::Quiet)
 }
@@ -262,7 +263,7 @@ fn damage() {
 #[test]
 fn what_is_made_of_a_build_can_be_looked_at_too() {
     let work = TempDir::new().unwrap();
-    let built = Built::open(&demo().directory).unwrap();
+    let built = BuildDirectory::open(&demo().directory).unwrap();
     let (split, kexec_tree) = (work.path().join("split"), work.path().join("kexec"));
     ipxe::tree(&built, &split, Form::Split, None, Progress::Quiet).unwrap();
     kexec::tree(&built, &kexec_tree, Progress::Quiet).unwrap();

@@ -139,6 +139,27 @@ fn programs_can_follow_it() {
 }
 
 #[test]
+fn references_to_excluded_paths_are_named() {
+    let work = TempDir::new().unwrap();
+    // A system that refers to another path: what `nix-store --add` makes has no references.
+    let script = "
+        echo other > other
+        other=$(nix-store --add other)
+        mkdir info
+        { nix-store --dump-db $system | sed '$d'; printf '1\\n%s\\n' $other; nix-store --dump-db $other; } > info/registration
+        printf '%s\\n' $system $other > info/store-paths
+        firn image $system --closure-info info --out whole --json
+        firn image $system --closure-info info --out without --json --exclude $other
+        echo $other >&2";
+    let said = text(succeeds(bash(work.path(), system(), script)).stderr);
+    let other = said.lines().last().unwrap();
+    let notes: Vec<_> = said.lines().filter(|line| line.contains("\"note\"")).collect();
+    let expected =
+        format!("1 reference from packed store paths to excluded ones: {} refers to {other}. ", system().display());
+    assert!(notes.len() == 1 && notes[0].contains(&expected), "no {expected:?} in {said}");
+}
+
+#[test]
 fn a_build_of_a_ready_image_is_no_other() {
     let work = TempDir::new().unwrap();
     // As much as makes it two images.

@@ -27,7 +27,7 @@ pub struct Found {
 /// No image, one that is not whole, or another one than the plan's.
 pub fn find<'f>(images: &[Image], verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
     ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
-    let sizes: Option<Vec<_>> = images.iter().map(|image| image.bytes).collect();
+    let sizes: Option<Vec<_>> = images.iter().map(|image| Some((&image.place, image.bytes?))).collect();
     let archive = sizes.map(archive_bytes);
     let mut before = std::mem::take(found);
     for image in images {

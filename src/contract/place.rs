@@ -48,11 +48,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// The size of the archive of retained images of these sizes, bytes: each begins on a page, its header fills a page before it, and the
-/// trailer ends the archive. The builder makes it so, as the last part of the ramdisk; stage 1 looks there first.
-pub fn archive_bytes(images: impl IntoIterator<Item = u64>) -> u64 {
-    let members: u64 = images.into_iter().map(|bytes| PAGE + bytes.next_multiple_of(PAGE)).sum();
-    members + (HEADER + TRAILER.len() + 1).next_multiple_of(4) as u64
+/// The size of the archive of images at these places and of these sizes, bytes, that the builder makes as the last part of the ramdisk;
+/// stage 1 looks there first. The contents of each image begin on a page, and the header before them ends there.
+pub fn archive_bytes<'a>(images: impl IntoIterator<Item = (&'a Place, u64)>) -> u64 {
+    let four = |position: u64| position.next_multiple_of(4);
+    let position = images.into_iter().fold(0, |position, (place, bytes)| {
+        // The path without its slash, and a NUL.
+        let name = place.path().len() as u64;
+        (position + HEADER as u64 + name).next_multiple_of(PAGE) + four(bytes)
+    });
+    position + four((HEADER + TRAILER.len() + 1) as u64)
 }
 
 #[cfg(test)]
@@ -63,14 +68,16 @@ mod tests {
     #[test]
     fn the_archive_that_is_built_has_the_size_that_stage_1_expects() {
         for sizes in [&[0][..], &[1], &[4096], &[4097, 5], &[10_000, 4095, 1]] {
+            let places = (0..).map(|number| Place::Retained(format!("nix-store-{number}.squashfs")));
+            let images: Vec<_> = places.zip(sizes.iter().copied()).collect();
             let mut bytes = Vec::new();
             let mut archive = crate::formats::cpio::Archive::new(&mut bytes);
-            for (number, size) in sizes.iter().enumerate() {
-                let place = Place::Retained(format!("nix-store-{number}.squashfs"));
+            for (place, size) in &images {
                 archive.file(&place.path(), 0o444, Some(PAGE), *size, std::io::repeat(7)).unwrap();
             }
             archive.finish().unwrap();
-            assert_eq!(archive_bytes(sizes.iter().copied()), bytes.len() as u64, "{sizes:?}");
+            let computed = archive_bytes(images.iter().map(|(place, size)| (place, *size)));
+            assert_eq!(computed, bytes.len() as u64, "{sizes:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: a build that is broken off ends as one that failed does, and takes its temporary files with it.
+//! Ctrl-C and SIGTERM: an interrupted build ends like a failed one, and deletes its temporary files.
 
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Takes notice of signals that ask this process to end. A second one ends it at once.
+/// Catches the signals that ask this process to end. A second signal ends it at once.
 ///
 /// # Errors
 ///
@@ -21,14 +21,16 @@ pub fn listen() -> io::Result<()> {
     Ok(())
 }
 
+/// Returns an error if this process was asked to end.
+///
 /// # Errors
 ///
-/// That of a process which was asked to end.
+/// "interrupted".
 pub fn check() -> io::Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(io::Error::other("interrupted")) } else { Ok(()) }
 }
 
-/// A reader that ends with an error when this process was asked to end.
+/// A reader that fails as soon as this process was asked to end.
 pub struct Interruptible<R>(pub R);
 
 impl<R: Read> Read for Interruptible<R> {

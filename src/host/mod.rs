@@ -1,4 +1,4 @@
-//! The build machine, as the builder and the inspection use it: signals, progress, tools.
+//! The build machine, for the builder and the inspection: signals, progress, other programs.
 
 pub mod interrupt;
 pub mod progress;

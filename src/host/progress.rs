@@ -1,4 +1,4 @@
-//! How far a long step is: a bar on a terminal, plain lines elsewhere, JSON for programs, or nothing.
+//! Progress of long steps: a bar on a terminal, plain lines elsewhere, JSON for programs, or nothing.
 
 use crate::host::interrupt::Interruptible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,38 +8,38 @@ use std::io::{self, IsTerminal, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where to show progress. All of it goes to standard error.
+/// The form of progress. All of it goes to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// A bar that moves.
+    /// A moving bar.
     Bar,
-    /// A line when a step starts and one when it is done.
+    /// A line at the start of a step and one at its end.
     Lines,
-    /// A JSON object on a line of its own, when a step starts, when it is done, and four times a second at most in between.
+    /// A JSON object per line: at the start of a step, at its end, and at most four times a second in between.
     Json,
     /// Nothing.
     Quiet,
 }
 
-/// A step that is under way.
+/// A running step.
 #[derive(Debug)]
 pub struct Step {
     mode: Progress,
     name: &'static str,
     start: Instant,
     bar: ProgressBar,
-    /// In which quarter of a second something was last said.
-    said: AtomicU64,
+    /// The quarter of a second of the last line.
+    last_quarter: AtomicU64,
 }
 
-/// What programs get to read of a step.
+/// The state of a step, as JSON.
 #[derive(Debug, Serialize)]
-struct News {
+struct StepState {
     step: &'static str,
     bytes: u64,
     total: u64,
     seconds: f64,
-    /// None as long as less than a hundredth is done.
+    /// None while less than a hundredth is done.
     seconds_left: Option<u128>,
     done: bool,
 }
@@ -51,7 +51,7 @@ impl Progress {
         if io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
 
-    /// Says a sentence.
+    /// Prints a sentence.
     pub fn say(self, sentence: &str) {
         match self {
             Self::Quiet => {}
@@ -70,7 +70,7 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(name);
-        let step = Step { mode: self, name, start: Instant::now(), bar, said: AtomicU64::new(0) };
+        let step = Step { mode: self, name, start: Instant::now(), bar, last_quarter: AtomicU64::new(0) };
         match self {
             Self::Lines => eprintln!("{name} …"),
             Self::Json => step.tell(false),
@@ -81,21 +81,21 @@ impl Progress {
 }
 
 impl Step {
-    /// Says that so many bytes more are done.
+    /// Counts more bytes as done.
     pub fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
         let quarter = self.quarter();
-        if self.mode == Progress::Json && self.said.swap(quarter, Ordering::Relaxed) != quarter {
+        if self.mode == Progress::Json && self.last_quarter.swap(quarter, Ordering::Relaxed) != quarter {
             self.tell(false);
         }
     }
 
-    /// Counts what is read from `reader` as done. It ends with an error when the build is interrupted.
+    /// Counts the bytes that are read from `reader` as done. The reader fails when the build is interrupted.
     pub fn reading<R: Read>(&self, reader: R) -> impl Read {
         Counted { reader: Interruptible(reader), step: self }
     }
 
-    /// Ends the step. One that is dropped instead has failed; its bar goes away.
+    /// Ends the step. A step that is dropped instead has failed; its bar disappears.
     pub fn done(self) {
         let seconds = self.start.elapsed().as_secs_f64();
         match self.mode {
@@ -116,12 +116,12 @@ impl Step {
     fn tell(&self, done: bool) {
         let total = self.bar.length().unwrap_or_default();
         let bytes = if done { total } else { self.bar.position().min(total) };
-        let news = News::new(self.name, bytes, total, self.start.elapsed(), done);
-        eprintln!("{}", serde_json::to_string(&news).unwrap_or_default());
+        let state = StepState::new(self.name, bytes, total, self.start.elapsed(), done);
+        eprintln!("{}", serde_json::to_string(&state).unwrap_or_default());
     }
 }
 
-impl News {
+impl StepState {
     fn new(step: &'static str, bytes: u64, total: u64, elapsed: Duration, done: bool) -> Self {
         let known = bytes > 0 && bytes >= total / 100;
         let left = known.then(|| elapsed.as_millis() * u128::from(total - bytes) / u128::from(bytes));
@@ -130,7 +130,7 @@ impl News {
     }
 }
 
-/// A reader that counts for a step.
+/// A reader that counts its bytes for a step.
 struct Counted<'a, R> {
     reader: R,
     step: &'a Step,
@@ -149,15 +149,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_programs_read() {
+    fn the_json_of_a_step() {
         for (bytes, milliseconds, done, expected) in [
             (0, 2000, false, r#"{"step":"x","bytes":0,"total":400,"seconds":2.0,"seconds_left":null,"done":false}"#),
             (3, 2000, false, r#"{"step":"x","bytes":3,"total":400,"seconds":2.0,"seconds_left":null,"done":false}"#),
             (100, 2500, false, r#"{"step":"x","bytes":100,"total":400,"seconds":2.5,"seconds_left":8,"done":false}"#),
             (400, 3340, true, r#"{"step":"x","bytes":400,"total":400,"seconds":3.3,"seconds_left":0,"done":true}"#),
         ] {
-            let news = News::new("x", bytes, 400, Duration::from_millis(milliseconds), done);
-            assert_eq!(serde_json::to_string(&news).unwrap(), expected);
+            let state = StepState::new("x", bytes, 400, Duration::from_millis(milliseconds), done);
+            assert_eq!(serde_json::to_string(&state).unwrap(), expected);
         }
     }
 }

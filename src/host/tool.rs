@@ -1,4 +1,4 @@
-//! Tools of the build machine that take their time: run so that their last words are in the error, and Ctrl-C ends them.
+//! Long-running tools of the build machine: their last lines go into the error, and Ctrl-C ends them.
 
 use crate::host::interrupt;
 use anyhow::{Context, Error, Result};
@@ -7,12 +7,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Runs a tool, with each line of its standard output going to `line`, and how many bytes it has read so far to `read`. `advice` says
-/// how to come by it.
+/// Runs a tool. Each line of its standard output goes to `line`, and the number of bytes that it has read so far to `read`. `advice`
+/// says how to install it.
 ///
 /// # Errors
 ///
-/// A tool that is not there, that fails, or that was interrupted.
+/// A tool that is missing, that fails, or that was interrupted.
 pub fn run(
     command: &mut Command,
     advice: &str,
@@ -23,12 +23,12 @@ pub fn run(
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::Error::new(error)
-            .context(format!("there is no {name} on the PATH, which makes the store image; {advice}")),
+            .context(format!("{name}, which makes the store image, is not on the PATH; {advice}")),
         _ => anyhow::Error::new(error).context(format!("running {name}")),
     })?;
     let stdout = child.stdout.take().context("a child without standard output")?;
     let mut stderr = child.stderr.take().context("a child without standard error")?;
-    // Both pipes are read at the same time: a tool stops when one is full.
+    // Both pipes are read at the same time: a tool blocks when one is full.
     let (status, complaints) = std::thread::scope(|scope| {
         scope.spawn(|| {
             let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
@@ -36,7 +36,7 @@ pub fn run(
         });
         let complaints = scope.spawn(move || {
             let mut text = Vec::new();
-            // What was read before an error is better than nothing.
+            // The text before an error is better than nothing.
             drop(stderr.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
@@ -44,22 +44,22 @@ pub fn run(
     });
     let status = status.with_context(|| format!("waiting for {name}"))?;
     if !status.success() {
-        return Err(failure(format!("{name} failed ({status}): {}", last_words(&complaints))));
+        return Err(failure(format!("{name} failed ({status}): {}", last_lines(&complaints))));
     }
     Ok(())
 }
 
-/// The failure of a tool, with lack of room as its cause if that is in what the tool says.
+/// The error for a failed tool; its cause is a full file system if the message of the tool says so.
 #[must_use]
-pub fn failure(said: String) -> Error {
-    let full = ["No space left", "disk is full"].iter().any(|words| said.contains(words));
-    if full { Error::new(io::Error::from(ErrorKind::StorageFull)).context(said) } else { Error::msg(said) }
+pub fn failure(message: String) -> Error {
+    let full = ["No space left", "disk is full"].iter().any(|text| message.contains(text));
+    if full { Error::new(io::Error::from(ErrorKind::StorageFull)).context(message) } else { Error::msg(message) }
 }
 
-/// Waits for the end of a child, and brings it about when this process is asked to end.
+/// Waits for the end of a child, and kills it when this process is asked to end.
 fn wait(child: &mut Child, mut read: impl FnMut(u64)) -> io::Result<ExitStatus> {
     loop {
-        // The kernel may be configured without these counters; nobody is told then.
+        // A kernel without these counters (CONFIG_TASK_IO_ACCOUNTING) reports no progress.
         let counters = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
         let bytes = counters.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
         bytes.into_iter().for_each(&mut read);
@@ -77,8 +77,8 @@ fn wait(child: &mut Child, mut read: impl FnMut(u64)) -> io::Result<ExitStatus> 
     }
 }
 
-/// The end of what a tool has to say, as one line, without the manual that it adds when an option is wrong.
-fn last_words(complaints: &str) -> String {
+/// The last lines of a tool's errors, as one line, without the usage text that it prints after a wrong option.
+fn last_lines(complaints: &str) -> String {
     let reason =
         ["SYNTAX:", "usage:"].into_iter().fold(complaints, |text, manual| text.split(manual).next().unwrap_or(text));
     let lines: Vec<_> = reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -90,13 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tool_that_is_not_there() {
+    fn a_missing_tool() {
         let error = run(&mut Command::new("no-such-tool"), "install it", |_| {}, |_| {}).unwrap_err().to_string();
-        assert_eq!(error, "there is no no-such-tool on the PATH, which makes the store image; install it");
+        assert_eq!(error, "no-such-tool, which makes the store image, is not on the PATH; install it");
     }
 
     #[test]
-    fn the_manual_is_no_reason() {
+    fn the_usage_text_is_left_out() {
         for (complaints, expected) in [
             ("mksquashfs: invalid option\n\nSYNTAX:mksquashfs source1\nmore\n", "mksquashfs: invalid option"),
             ("mkfs.erofs: invalid option -- 'Q'\nusage: [options] FILE\nmore\n", "mkfs.erofs: invalid option -- 'Q'"),
@@ -107,7 +107,7 @@ mod tests {
             ("1\n2\n3\n4\n5\n6\n7\n8\n9\n", "2; 3; 4; 5; 6; 7; 8; 9"),
             ("", ""),
         ] {
-            assert_eq!(last_words(complaints), expected);
+            assert_eq!(last_lines(complaints), expected);
         }
     }
 }

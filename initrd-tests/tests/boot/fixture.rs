@@ -111,7 +111,7 @@ fn build(kind: &str, kernel: &str) -> Result<Build> {
 /// Those of the builder.
 pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> Result<Build> {
     let available_modules = available_modules.iter().map(ToString::to_string).collect();
-    pack_with(toplevel, directory, |options| build::Options { available_modules, ..options })
+    pack_with(toplevel, directory, |options| build::options::BuildOptions { available_modules, ..options })
 }
 
 /// Packs a system into a directory, with other options than those of the fixtures.
@@ -122,11 +122,11 @@ pub fn pack(toplevel: &str, directory: PathBuf, available_modules: &[&str]) -> R
 pub fn pack_with(
     toplevel: &str,
     directory: PathBuf,
-    change: impl FnOnce(build::Options) -> build::Options,
+    change: impl FnOnce(build::options::BuildOptions) -> build::options::BuildOptions,
 ) -> Result<Build> {
     let firn_init = env::var_os("FIRN_INIT")
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
-    let options = change(build::Options {
+    let options = change(build::options::BuildOptions {
         rescue_shell: Some("/bin/busybox".into()),
         // The image is read once or twice, on this machine: time is all that counts.
         packing: Packing {
@@ -134,7 +134,7 @@ pub fn pack_with(
             block_size: Some(128 << 10),
             ..Packing::default()
         },
-        ..build::Options::new(toplevel, &directory, firn_init)
+        ..build::options::BuildOptions::new(toplevel, &directory, firn_init)
     });
     let manifest = build::build(&options, Progress::Quiet)?;
     let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", toplevel]))?);

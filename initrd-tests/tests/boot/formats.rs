@@ -2,13 +2,13 @@
 
 use super::fixture::{Build, Fixture, boot, pack_with, run};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
-use firn::build::Options;
+use firn::build::options::BuildOptions;
 use firn::build::ramdisk::compressor::Compressor;
 use firn::build::ramdisk::placement::Placement;
-use firn::build::ramdisk::segments::Segments;
-use firn::build::store::layers::Layers;
+use firn::build::ramdisk::segments::SegmentOptions;
+use firn::build::store::layers::LayerCache;
 use firn::build::store::packing::{Format, Packing, Profile};
-use firn::build::system::closure::Contents;
+use firn::build::system::closure::StoreSelection;
 use firn::inspect::difference;
 use firn::inspect::summary;
 use qemu::Machine;
@@ -22,7 +22,7 @@ fn erofs(fixture: &Fixture, placement: Placement) -> Build {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-erofs-{}-{placement:?}", fixture.kernel));
     let packing = Packing { format: Format::Erofs, profile: Profile::Dev, ..Packing::default() };
     let toplevel = &fixture.build().manifest.toplevel;
-    pack_with(toplevel, directory, |options| Options { packing, placement, ..options }).unwrap()
+    pack_with(toplevel, directory, |options| BuildOptions { packing, placement, ..options }).unwrap()
 }
 
 /// The same with Linux 6.12, packed once; it stays where the boot loader puts it.
@@ -65,7 +65,7 @@ fn layers(fixture: &Fixture) {
     let toplevel = &fixture.build().manifest.toplevel;
     let build = pack_with(toplevel, directory, |options| {
         let packing = Packing { max_image: 24 << 20, ..options.packing.clone() };
-        Options { packing, verify: true, ..options }
+        BuildOptions { packing, verify: true, ..options }
     })
     .unwrap();
     let images = &build.manifest.images;
@@ -101,9 +101,9 @@ fn layers_of_the_build_before() {
     let work = tempfile::tempdir().unwrap();
     let toplevel = &LINUX_6_12.build().manifest.toplevel;
     let build = |name: &str, added: &[PathBuf]| {
-        let layers = Some(Layers { cache: work.path().join("cache"), count: 4 });
-        let contents = Contents { added: added.to_vec(), ..Contents::default() };
-        pack_with(toplevel, work.path().join(name), |options| Options { contents, layers, ..options }).unwrap()
+        let layers = Some(LayerCache { directory: work.path().join("cache"), max_images: 4 });
+        let selection = StoreSelection { added: added.to_vec(), ..StoreSelection::default() };
+        pack_with(toplevel, work.path().join(name), |options| BuildOptions { selection, layers, ..options }).unwrap()
     };
     let hashes = |build: &Build| {
         let of = |file: &str| build.manifest.files.iter().find(|entry| entry.name == file).unwrap().sha256.clone();
@@ -144,9 +144,9 @@ fn several_images_that_stay_where_the_boot_loader_put_them() {
 fn ramdisks_of_every_compressor() {
     for compressor in [Compressor::Xz, Compressor::Gzip, Compressor::Lz4, Compressor::None] {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-compressor");
-        let segments = Segments { compressor: Some(compressor), ..Segments::default() };
+        let segments = SegmentOptions { compressor: Some(compressor), ..SegmentOptions::default() };
         let toplevel = &LINUX_6_1.build().manifest.toplevel;
-        let build = pack_with(toplevel, directory, |options| Options { segments, ..options }).unwrap();
+        let build = pack_with(toplevel, directory, |options| BuildOptions { segments, ..options }).unwrap();
         let mut machine = Machine::of_build(&build.directory).unwrap();
         machine.append("firn.register=none probe=facts");
         let report = boot(&machine).unwrap_or_else(|error| panic!("{compressor:?}: {error:#}"));

@@ -4,7 +4,7 @@ use crate::fixture::{Build, boot, run, sorted_lines, with_appended};
 use crate::ways::{Server, ovmf, runs, store};
 use crate::{LINUX_6_1, assert_succeeded, command};
 use anyhow::{Context, Result};
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use initrd_tests::Report;
 use qemu::{Loader, Machine};
 use std::env;
@@ -69,7 +69,7 @@ fn build(way: &str) -> Result<(PathBuf, Build)> {
         .arg(kexec))?;
     let outputs = PathBuf::from(output.lines().last().context("system/build printed no store path")?);
     let directory = outputs.join("netbootBuild");
-    let manifest = Built::open(&directory)?.manifest;
+    let manifest = BuildDirectory::open(&directory)?.manifest;
     let closure = sorted_lines(&run(Command::new("nix-store").args(["--query", "--requisites", &manifest.toplevel]))?);
     Ok((outputs, Build { directory, manifest, closure }))
 }

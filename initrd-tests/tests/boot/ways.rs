@@ -4,7 +4,7 @@ use crate::fixture::{Build, Fixture, boot, report, run, with_appended};
 use crate::formats::erofs_6_12;
 use crate::systemd::PREPARE_ROOT_6_12;
 use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::{kexec, uki};
 use firn::contract::place;
@@ -73,8 +73,8 @@ fn build() -> &'static Build {
     LINUX_6_12.build()
 }
 
-fn built() -> Built {
-    Built::open(&build().directory).unwrap()
+fn built() -> BuildDirectory {
+    BuildDirectory::open(&build().directory).unwrap()
 }
 
 fn machine(loader: Loader) -> Machine {
@@ -99,7 +99,7 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
 
 #[test]
 fn ipxe_in_a_bios_boots_the_fat_form() {
-    by_ipxe(Form::Fat, None);
+    by_ipxe(Form::Combined, None);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn ipxe_in_a_bios_boots_the_split_form() {
 #[test]
 fn ipxe_in_uefi_boots_the_fat_form() {
     // Not the split one: QEMU's own iPXE is of 2019 and hands UEFI kernels one file only.
-    by_ipxe(Form::Fat, Some(ovmf()));
+    by_ipxe(Form::Combined, Some(ovmf()));
 }
 
 /// A machine that starts the newest iPXE from a disk, which runs this script.
@@ -128,7 +128,7 @@ fn with_new_ipxe(work: &Path, script: &str) -> Machine {
 fn ipxe_in_uefi_boots_the_split_form() {
     let (work, build) = (tempfile::tempdir().unwrap(), erofs_6_12());
     let tree = work.path().join("tree");
-    ipxe::tree(&Built::open(&build.directory).unwrap(), &tree, Form::Split, None, Progress::Quiet).unwrap();
+    ipxe::tree(&BuildDirectory::open(&build.directory).unwrap(), &tree, Form::Split, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let script = format!("set cmdline {WORDS}\nchain http://10.0.2.2:{}/netboot.ipxe\n", server.port);
     let report = boot(&with_new_ipxe(work.path(), &script)).unwrap();
@@ -168,7 +168,7 @@ fn uefi_boots_a_unified_kernel_image() {
     let disk = tempfile::tempdir().unwrap();
     let directory = disk.path().join("EFI/BOOT");
     fs::create_dir_all(&directory).unwrap();
-    let options = uki::Options { append: format!("{WORDS} way=uki"), ..uki::Options::default() };
+    let options = uki::UkiOptions { append: format!("{WORDS} way=uki"), ..uki::UkiOptions::default() };
     uki::image(&built(), &directory.join("BOOTX64.EFI"), &options, Progress::Quiet).unwrap();
     let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
     let report = boot(&machine(loader)).unwrap();
@@ -179,7 +179,7 @@ fn uefi_boots_a_unified_kernel_image() {
 #[test]
 fn uefi_fetches_a_unified_kernel_image() {
     let work = tempfile::tempdir().unwrap();
-    let options = uki::Options { append: format!("{WORDS} way=http"), ..uki::Options::default() };
+    let options = uki::UkiOptions { append: format!("{WORDS} way=http"), ..uki::UkiOptions::default() };
     uki::image(&built(), &work.path().join("nixos.efi"), &options, Progress::Quiet).unwrap();
     let server = Server::new(work.path());
     let empty = installed("FIRN_OVMF_VARS", "/usr/share/OVMF/OVMF_VARS.fd");
@@ -196,7 +196,7 @@ fn uefi_fetches_a_unified_kernel_image() {
 fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
     let (work, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stub = unpacked(work.path(), "systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub");
-    let options = uki::Options { stub: Some(stub), without_image: true, ..uki::Options::default() };
+    let options = uki::UkiOptions { stub: Some(stub), without_image: true, ..uki::UkiOptions::default() };
     uki::image(&built(), tree.path(), &options, Progress::Quiet).unwrap();
     let manifest = &build().manifest;
     let [image] = &*manifest.images else { panic!("{manifest:#?}") };
@@ -213,7 +213,7 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
 /// The machine of a fixture with a kexec tree of another system in `/kexec`, and a kexec beside it.
 fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
     let tree = work.join("tree-of-kexec");
-    kexec::tree(&Built::open(other).unwrap(), &tree, Progress::Quiet).unwrap();
+    kexec::tree(&BuildDirectory::open(other).unwrap(), &tree, Progress::Quiet).unwrap();
     run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kexec-tools")).arg(&tree)).unwrap();
     with_appended(fixture, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
 }
@@ -258,16 +258,19 @@ fn kexec_needs_memory_and_a_signature() {
     let [fill, small, empty, locked] = &*report.commands else { panic!("{:#?}", report.commands) };
     assert_succeeded(fill);
     assert_eq!(small.status, Some(1), "{small:#?}");
-    assert!(small.stderr.contains("MiB of memory are available and this takes"), "{small:#?}");
+    assert!(small.stderr.contains("MiB of memory are available, and the boot needs"), "{small:#?}");
     assert_succeeded(empty);
     assert_eq!(locked.status, Some(1), "{locked:#?}");
-    assert!(locked.stderr.contains("it is locked down and takes kernels with a signature"), "{locked:#?}");
+    assert!(
+        locked.stderr.contains("it is locked down, and loads only kernels with a trusted signature"),
+        "{locked:#?}"
+    );
 }
 
 #[test]
 fn a_foreign_reader_finds_what_a_unified_kernel_image_is_made_of() {
     let directory = tempfile::tempdir().unwrap();
-    uki::image(&built(), directory.path(), &uki::Options::default(), Progress::Quiet).unwrap();
+    uki::image(&built(), directory.path(), &uki::UkiOptions::default(), Progress::Quiet).unwrap();
     let headers = run(Command::new("objdump").arg("-h").arg(directory.path().join("nixos.efi"))).unwrap();
     for section in [".text", ".sbat", ".osrel", ".uname", ".cmdline", ".linux", ".initrd"] {
         assert!(headers.contains(&format!(" {section} ")), "no {section} in {headers}");

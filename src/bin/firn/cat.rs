@@ -1,4 +1,4 @@
-//! `firn cat`: a file of a ramdisk.
+//! `firn cat`: the contents of a file in a ramdisk.
 
 use crate::text;
 use anyhow::Result;
@@ -7,13 +7,13 @@ use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
 
-/// The words of `firn cat`.
+/// The arguments of `firn cat`.
 #[derive(Args)]
 pub struct Cat {
-    /// A ramdisk, or a directory that firn build made
+    /// Ramdisk, or a directory made by firn build
     file: PathBuf,
 
-    /// The path of a file in it, as firn ls shows it
+    /// Path of a file in the ramdisk, as firn ls prints it
     path: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! `firn diff`: what changed from one build to another.
+//! `firn diff`: the differences between two builds.
 
 use crate::text::{self, size};
 use anyhow::Result;
@@ -7,13 +7,13 @@ use firn::inspect::difference::{self, Change, Difference};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// The words of `firn diff`.
+/// The arguments of `firn diff`.
 #[derive(Args)]
 pub struct Diff {
-    /// The build, ramdisk or store image before
+    /// Old build, ramdisk or store image
     before: PathBuf,
 
-    /// The one after
+    /// New build, ramdisk or store image
     after: PathBuf,
 
     /// Print JSON
@@ -22,7 +22,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Prints what changed; nothing but the sizes if nothing did.
+    /// Prints the differences; without any, only the sizes.
     pub fn run(self) -> Result<()> {
         let difference = difference::between(&self.before, &self.after)?;
         if self.json {

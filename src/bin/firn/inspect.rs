@@ -1,4 +1,4 @@
-//! `firn inspect`: what something is, and what is in it.
+//! `firn inspect`: a summary of a build, a ramdisk, a store image or a kernel.
 
 use crate::text::{self, size};
 use anyhow::Result;
@@ -9,13 +9,13 @@ use firn::inspect::summary::{Kernel, RamdiskSummary, Summary};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// How many store paths are shown.
+/// How many store paths are printed.
 const LARGEST: usize = 10;
 
-/// The words of `firn inspect`.
+/// The arguments of `firn inspect`.
 #[derive(Args)]
 pub struct Inspect {
-    /// A directory that firn build, ipxe or kexec made; or a ramdisk, by whatever made; or a store image, or a kernel
+    /// Directory made by firn build, ipxe or kexec; or any ramdisk, a store image, or a kernel
     path: PathBuf,
 
     /// Print JSON, with all store paths
@@ -24,7 +24,7 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    /// Prints it.
+    /// Prints the summary.
     pub fn run(self) -> Result<()> {
         let summary = Summary::of(&self.path)?;
         if self.json {
@@ -75,12 +75,12 @@ fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.place, size(image.bytes), image.sha256)?;
             }
         }
-        (None, Some(reason)) => writeln!(out, "  a plan that cannot be read: {reason}")?,
+        (None, Some(reason)) => writeln!(out, "  the plan is unreadable: {reason}")?,
         (None, None) => writeln!(out, "  no plan: not made by firn")?,
     }
     writeln!(out, "  kernel modules: {}", ramdisk.modules.len())?;
     if ramdisk.images.is_empty() && ramdisk.plan.is_some() {
-        writeln!(out, "  store image: not in it, the boot loader has to bring it")?;
+        writeln!(out, "  store image: not in this ramdisk; the boot loader has to add it")?;
     }
     ramdisk.images.iter().try_for_each(|found| image(found, out))
 }
@@ -102,7 +102,7 @@ fn image(image: &StoreImage, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "  store paths unknown: {reason}");
     }
     if image.store_paths.is_empty() {
-        return writeln!(out, "  store paths: among those of the last image");
+        return writeln!(out, "  store paths: listed in the last image");
     }
     writeln!(out, "  store paths: {}, {}; the largest:", image.store_paths.len(), size(image.unpacked()))?;
     let mut paths: Vec<_> = image.store_paths.iter().collect();

@@ -1,27 +1,35 @@
-//! `firn ipxe`: what machines with iPXE boot from.
+//! `firn ipxe`: a directory that machines with iPXE boot from.
 
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::ipxe::{self, Form};
 use std::path::PathBuf;
 
-/// The words of `firn ipxe`.
+const EXAMPLES: &str = "\
+Examples:
+  firn ipxe boot --out /srv/http/boot
+  firn ipxe boot --out /srv/http/boot --split --base-url http://server/boot
+
+Needs no other programs. In iPXE: chain http://server/boot/netboot.ipxe";
+
+/// The arguments of `firn ipxe`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Ipxe {
-    /// Directory that firn build made
+    /// Directory made by firn build
     build: PathBuf,
 
-    /// Directory for what is made
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Leave the store image out of the ramdisk, and have iPXE put it there
+    /// Serve the store image as a separate file, which iPXE adds to the ramdisk
     #[arg(long)]
     split: bool,
 
-    /// Where the files will be, if that is not beside the script
+    /// URL of the directory with the files. Default: the one with netboot.ipxe
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 
@@ -30,12 +38,12 @@ pub struct Ipxe {
 }
 
 impl Ipxe {
-    /// Makes the directory, and says what there is then.
+    /// Makes the directory, and prints its files.
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
-        let built = Built::open(&self.build)?;
-        let form = if self.split { Form::Split } else { Form::Fat };
-        let files = ipxe::tree(&built, &self.out, form, self.base_url.as_deref(), progress)?;
-        self.report.made(&built.manifest.label, &self.out, &files)
+        let build = BuildDirectory::open(&self.build)?;
+        let form = if self.split { Form::Split } else { Form::Combined };
+        let files = ipxe::tree(&build, &self.out, form, self.base_url.as_deref(), progress)?;
+        self.report.made(&build.manifest.label, &self.out, &files)
     }
 }

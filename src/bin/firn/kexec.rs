@@ -1,19 +1,27 @@
-//! `firn kexec`: what a running Linux boots a system from.
+//! `firn kexec`: a directory from which a running Linux boots a system by kexec.
 
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::kexec;
 use std::path::PathBuf;
 
-/// The words of `firn kexec`.
+const EXAMPLES: &str = "\
+Example:
+  firn kexec boot --out tree
+  rsync --archive tree/ root@host:nixos/ && ssh root@host nixos/kexec-boot
+
+Needs no other programs here; kexec-boot needs kexec (kexec-tools) on the machine that it boots.";
+
+/// The arguments of `firn kexec`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Kexec {
-    /// Directory that firn build made
+    /// Directory made by firn build
     build: PathBuf,
 
-    /// Directory for what is made
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
@@ -22,11 +30,11 @@ pub struct Kexec {
 }
 
 impl Kexec {
-    /// Makes the directory, and says what there is then.
+    /// Makes the directory, and prints its files.
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
-        let built = Built::open(&self.build)?;
-        let files = kexec::tree(&built, &self.out, progress)?;
-        self.report.made(&built.manifest.label, &self.out, &files)
+        let build = BuildDirectory::open(&self.build)?;
+        let files = kexec::tree(&build, &self.out, progress)?;
+        self.report.made(&build.manifest.label, &self.out, &files)
     }
 }

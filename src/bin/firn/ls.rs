@@ -1,4 +1,4 @@
-//! `firn ls`: the members of a ramdisk.
+//! `firn ls`: the files of a ramdisk.
 
 use crate::text::{self, printable};
 use anyhow::Result;
@@ -7,19 +7,19 @@ use firn::formats::newc::{Member, MemberKind};
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 
-/// The words of `firn ls`.
+/// The arguments of `firn ls`.
 #[derive(Args)]
 pub struct Ls {
-    /// A ramdisk, or a directory that firn build made
+    /// Ramdisk, or a directory made by firn build
     file: PathBuf,
 
-    /// Print a JSON object for each file, with its segment and its place in the ramdisk
+    /// Print a JSON object for each file, with its segment and its offset in the ramdisk
     #[arg(long)]
     json: bool,
 }
 
 impl Ls {
-    /// Prints a line for each member, as it is read.
+    /// Prints a line for each file, as soon as it is read.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
         text::print(|out| {
@@ -32,7 +32,7 @@ impl Ls {
     }
 }
 
-/// A member as `ls -ln` shows it, without the time.
+/// A file as `ls -ln` prints it, without the time.
 fn line(member: &Member) -> String {
     let size = match member.kind {
         MemberKind::CharacterDevice | MemberKind::BlockDevice => format!("{}, {}", member.device.0, member.device.1),

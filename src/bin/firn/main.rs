@@ -1,5 +1,6 @@
-//! The builder's command line: parse, call, print an error once. A file for each subcommand.
+//! The command line of the builder: parses it, calls a subcommand, prints an error once. Each subcommand has a file.
 
+mod arguments;
 mod boot;
 mod build;
 mod cat;
@@ -18,12 +19,11 @@ mod text;
 mod uki;
 mod unpack;
 mod verify;
-mod words;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Packs NixOS systems that run from memory, with a stage 1 that boots them; and looks into what was packed.
+/// Build and inspect network-bootable NixOS images
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -33,23 +33,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make all that a machine needs to boot a system: initrd, bzImage, netboot.ipxe; and nix-store.squashfs, manifest.json
+    /// Build a directory that boots a system from memory: initrd, bzImage, netboot.ipxe, nix-store.squashfs, manifest.json
     Build(build::Build),
-    /// Make the store image alone
+    /// Make only the store image
     Image(image::Image),
-    /// Make the ramdisk alone, for a store image that was made before
+    /// Make only the ramdisk, for a store image made by firn image
     Ramdisk(ramdisk::Ramdisk),
-    /// Make a directory that machines with iPXE boot from: netboot.ipxe and all that it fetches
+    /// Make a directory for iPXE from a build: netboot.ipxe and the files that it fetches
     Ipxe(ipxe::Ipxe),
-    /// Make a directory that a running Linux boots a system from by kexec: bzImage, initrd.gz, kexec-boot
+    /// Make a directory for kexec from a build: bzImage, initrd.gz and kexec-boot, a script that boots them from a running Linux
     Kexec(kexec::Kexec),
-    /// Make a tarball of the same
+    /// Pack the directory for kexec (bzImage, initrd.gz, kexec-boot) into one .tar.zst
     Tarball(tarball::Tarball),
-    /// Make one program for UEFI of the kernel, the ramdisk and the command line
+    /// Make a unified kernel image (UKI) from a build: one program for UEFI with kernel, ramdisk and command line
     Uki(uki::Uki),
-    /// Say what a build, a ramdisk, a store image or a kernel is, and what is in it
+    /// Summarise a build, a ramdisk, a store image or a kernel
     Inspect(inspect::Inspect),
-    /// List the files of a ramdisk, of all of its segments
+    /// List the files of a ramdisk
     Ls(ls::Ls),
     /// Print a file of a ramdisk
     Cat(cat::Cat),
@@ -57,11 +57,11 @@ enum Command {
     Unpack(unpack::Unpack),
     /// Compare two builds, ramdisks or store images: store paths, kernel, modules, command line
     Diff(diff::Diff),
-    /// Compare every file of a build with its manifest, and the store image with the ramdisk's plan
+    /// Compare the files of a build with its manifest, and the store image with the plan in the ramdisk
     Verify(verify::Verify),
     /// Boot a build under QEMU, with this terminal as its console
     Boot(boot::Boot),
-    /// Print the completions of a shell for firn
+    /// Print completions of firn for a shell
     Completions(completions::Completions),
     /// Write the man pages of firn into a directory
     Man(man::Man),

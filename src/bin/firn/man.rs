@@ -6,10 +6,10 @@ use clap::{Args, CommandFactory};
 use std::fs;
 use std::path::PathBuf;
 
-/// The words of `firn man`.
+/// The arguments of `firn man`.
 #[derive(Args)]
 pub struct Man {
-    /// Where to; made if it is not there
+    /// Output directory
     directory: PathBuf,
 }
 
@@ -18,8 +18,6 @@ impl Man {
     pub fn run(self) -> Result<()> {
         fs::create_dir_all(&self.directory)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), &self.directory))
-            .with_context(|| {
-                format!("writing man pages to {}; give a directory that can be written to", self.directory.display())
-            })
+            .with_context(|| format!("writing man pages to {}; give a writable directory", self.directory.display()))
     }
 }

@@ -1,4 +1,4 @@
-//! What the subcommands that make something say: how far they are, and at the end what there is.
+//! The output of the subcommands that make files: progress, and the list of files at the end.
 
 use crate::text;
 use anyhow::{Context, Result};
@@ -9,19 +9,19 @@ use firn::host::progress::Progress;
 use serde::Serialize;
 use std::path::Path;
 
-/// For whom it is said.
+/// The form of the output.
 #[derive(Args)]
 pub struct Report {
-    /// Print nothing but errors, and what --json asks for on standard output
+    /// Print only errors, and with --json the result
     #[arg(long, short)]
     quiet: bool,
 
-    /// Print JSON for programs: what was made, and on standard error a line for each bit of progress
+    /// Print the result as JSON, and progress as lines of JSON on standard error
     #[arg(long)]
     json: bool,
 }
 
-/// What was made, for programs.
+/// The output files, as JSON.
 #[derive(Serialize)]
 struct Made<'a> {
     label: &'a str,
@@ -30,7 +30,7 @@ struct Made<'a> {
 }
 
 impl Report {
-    /// How progress is shown, for what takes long and is not to leave anything behind when it is interrupted.
+    /// The form of progress. From here on an interrupted step ends with an error, so that its temporary files are deleted.
     pub fn progress(&self) -> Result<Progress> {
         interrupt::listen().context("catching the signals that interrupt")?;
         Ok(match (self.quiet, self.json) {
@@ -40,7 +40,7 @@ impl Report {
         })
     }
 
-    /// Prints the label of a system, and the files that were made of it in `out`, or as `out`.
+    /// Prints the label of a system and its output files, which are in the directory `out` or are the file `out`.
     pub fn made(&self, label: &str, out: &Path, files: &[FileEntry]) -> Result<()> {
         let directory = if out.is_dir() { out } else { out.parent().unwrap_or(out) };
         let printed = match (self.json, self.quiet) {
@@ -54,6 +54,6 @@ impl Report {
                 Ok(())
             }),
         };
-        printed.context("everything is made")
+        printed.context("all files are complete, but they cannot be listed")
     }
 }

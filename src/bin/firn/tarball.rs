@@ -1,23 +1,31 @@
-//! `firn tarball`: what `firn kexec` makes, in one file.
+//! `firn tarball`: the directory of `firn kexec`, as one file.
 
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::build::ways::built::Built;
+use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::kexec;
 use std::path::PathBuf;
 
-/// The words of `firn tarball`.
+const EXAMPLES: &str = "\
+Example:
+  firn tarball boot --out nixos.tar.zst --prefix nixos
+  ssh root@host 'tar --extract --zstd && nixos/kexec-boot' < nixos.tar.zst
+
+Needs no other programs here; kexec-boot needs kexec (kexec-tools) on the machine that it boots.";
+
+/// The arguments of `firn tarball`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Tarball {
-    /// Directory that firn build made
+    /// Directory made by firn build
     build: PathBuf,
 
-    /// The tarball, or a directory where it is called nixos-kexec-LABEL-SYSTEM.tar.zst
+    /// Output file, or a directory in which it is called nixos-kexec-LABEL-SYSTEM.tar.zst
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Put the files into a directory of this name in it
+    /// Name of a directory in the tarball for the files. Default: none
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     prefix: String,
 
@@ -26,11 +34,11 @@ pub struct Tarball {
 }
 
 impl Tarball {
-    /// Makes the tarball, and says what it is.
+    /// Makes the tarball, and prints its name and size.
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
-        let built = Built::open(&self.build)?;
-        let files = kexec::tarball(&built, &self.out, &self.prefix, progress)?;
-        self.report.made(&built.manifest.label, &self.out, &files)
+        let build = BuildDirectory::open(&self.build)?;
+        let files = kexec::tarball(&build, &self.out, &self.prefix, progress)?;
+        self.report.made(&build.manifest.label, &self.out, &files)
     }
 }

@@ -1,11 +1,11 @@
-//! What the subcommands print, and how they write numbers.
+//! Printing: standard output, JSON, paths and sizes.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
-/// Has `write` write to standard output. A reader that goes away has read enough: that is no error.
+/// Runs `write` with standard output. If the reader goes away, that is no error: it has read enough.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = write(&mut out).and_then(|()| out.flush().context("writing to standard output"));
@@ -25,13 +25,13 @@ fn went_away(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-/// A path on one line: control characters, which a terminal would obey, are escaped.
+/// A path on one line. Control characters, which would change the terminal, are escaped.
 pub fn printable(path: &Path) -> String {
     let escaped = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
     path.to_string_lossy().chars().map(escaped).collect::<Vec<_>>().concat()
 }
 
-/// A size as people read it: bytes below 1 KiB, else with one decimal.
+/// A size for people: in bytes below 1 KiB, else with one decimal.
 pub fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     // Tenths of the unit, rounded; 1023.95 of one is 1.0 of the next.

@@ -1,31 +1,40 @@
-//! `firn uki`: what UEFI boots from, in one file.
+//! `firn uki`: a unified kernel image, one file that UEFI boots.
 
 use crate::report::Report;
 use anyhow::Result;
 use clap::Args;
-use firn::build::ways::built::Built;
-use firn::build::ways::uki::{self, Options};
+use firn::build::ways::build_directory::BuildDirectory;
+use firn::build::ways::uki::{self, UkiOptions};
 use std::path::PathBuf;
 
-/// The words of `firn uki`.
+const EXAMPLES: &str = "\
+Examples:
+  firn uki boot --out /media/usb/EFI/BOOT/BOOTX64.EFI
+  firn uki boot --out nixos.efi --append \"console=ttyS0 quiet\"
+
+Needs the EFI stub of systemd (Debian package systemd-boot-efi).";
+
+/// The arguments of `firn uki`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Uki {
-    /// Directory that firn build made
+    /// Directory made by firn build
     build: PathBuf,
 
-    /// The program, or a directory where it is called nixos.efi
+    /// Output file, or a directory in which it is called nixos.efi
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// systemd's stub; without this the one that `FIRN_STUB` names, or that the package systemd-boot-efi has installed
+    /// EFI stub of systemd. Default: the path in the environment variable `FIRN_STUB`, or that of the Debian package
+    /// systemd-boot-efi
     #[arg(long, value_name = "FILE")]
     stub: Option<PathBuf>,
 
-    /// More words for the kernel command line
-    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    /// Kernel parameters to append to those of the build
+    #[arg(long, value_name = "PARAMS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     append: String,
 
-    /// Leave the store image out, for a boot loader that brings it as a ramdisk of its own; takes the stub of systemd 261 or newer
+    /// Leave out the store image: the boot loader has to add it, as a further ramdisk. Needs the stub of systemd 261 or newer
     #[arg(long)]
     without_image: bool,
 
@@ -34,12 +43,12 @@ pub struct Uki {
 }
 
 impl Uki {
-    /// Makes the program, and says what it is.
+    /// Makes the image, and prints its name and size.
     pub fn run(self) -> Result<()> {
         let progress = self.report.progress()?;
-        let built = Built::open(&self.build)?;
-        let options = Options { stub: self.stub, append: self.append, without_image: self.without_image };
-        let files = uki::image(&built, &self.out, &options, progress)?;
-        self.report.made(&built.manifest.label, &self.out, &files)
+        let build = BuildDirectory::open(&self.build)?;
+        let options = UkiOptions { stub: self.stub, append: self.append, without_image: self.without_image };
+        let files = uki::image(&build, &self.out, &options, progress)?;
+        self.report.made(&build.manifest.label, &self.out, &files)
     }
 }

@@ -1,4 +1,4 @@
-//! `firn unpack`: all that is in a ramdisk.
+//! `firn unpack`: all files of a ramdisk.
 
 use crate::text::printable;
 use anyhow::Result;
@@ -8,24 +8,24 @@ use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
 
-/// The words of `firn unpack`.
+/// The arguments of `firn unpack`.
 #[derive(Args)]
 pub struct Unpack {
-    /// A ramdisk, or a directory that firn build made
+    /// Ramdisk, or a directory made by firn build
     file: PathBuf,
 
-    /// Where to: a directory that is empty or not there yet
+    /// Output directory, which must be empty or missing
     directory: PathBuf,
 }
 
 impl Unpack {
-    /// Unpacks, and names what is left out.
+    /// Unpacks, and names the files that are left out.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
         unpack::unpack(&ramdisk, &self.directory, &mut |member| {
             let reason = match member.kind {
-                MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root makes device nodes",
-                _ => "it is no kind of file that can be unpacked",
+                MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root can make device nodes",
+                _ => "files of this type are not unpacked",
             };
             eprintln!("firn: left out {}: {reason}", printable(&member.path));
         })

@@ -1,4 +1,4 @@
-//! `firn verify`: whether a build is still what it was.
+//! `firn verify`: compares the files of a build with its manifest.
 
 use crate::text;
 use anyhow::{Result, ensure};
@@ -8,28 +8,28 @@ use firn::inspect::verify::{self, Finding};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// The words of `firn verify`.
+/// The arguments of `firn verify`.
 #[derive(Args)]
 pub struct Verify {
-    /// A directory that firn build made
+    /// Directory made by firn build
     directory: PathBuf,
 
-    /// Print nothing but what is wrong
+    /// Print only faults
     #[arg(long, short)]
     quiet: bool,
 
-    /// Print JSON for programs: what was compared, and on standard error a line for each bit of progress
+    /// Print the result as JSON, and progress as lines of JSON on standard error
     #[arg(long)]
     json: bool,
 }
 
 impl Verify {
-    /// Prints a line for everything that was compared. An error if something is wrong.
+    /// Prints a line for each comparison. Fails if one finds a fault.
     pub fn run(self) -> Result<()> {
         let progress = match Progress::for_stderr() {
             _ if self.quiet => Progress::Quiet,
             _ if self.json => Progress::Json,
-            // Without a terminal the findings say enough.
+            // Without a terminal the findings are enough.
             Progress::Lines => Progress::Quiet,
             bar => bar,
         };
@@ -42,19 +42,20 @@ impl Verify {
         let faults = findings.iter().filter(|finding| finding.fault.is_some()).count();
         ensure!(
             faults == 0,
-            "{} is not what was built ({faults} of {} comparisons failed); copy it again, or build it again",
+            "{} differs from its build ({faults} of {} comparisons failed); copy it again, or build it again",
             self.directory.display(),
             findings.len()
         );
         Ok(())
     }
+
     fn show(&self, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         for finding in findings {
             match (&finding.fault, &finding.note) {
                 (Some(fault), _) => writeln!(out, "{}: {fault}", finding.what)?,
                 _ if self.quiet => {}
                 (None, Some(note)) => writeln!(out, "{}: {note}", finding.what)?,
-                (None, None) => writeln!(out, "{}: as it should be", finding.what)?,
+                (None, None) => writeln!(out, "{}: OK", finding.what)?,
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The output directory: files are written beside their final names and renamed when everything is there.
+//! The output directory: files are written to a temporary directory in it, and renamed when all of them are complete.
 
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest::{self, sha256};
@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Where a symlink is as good as a second name.
+/// The store of this machine, in which output files may be symlinks.
 const STORE: &str = "/nix/store";
 
 /// An output directory whose new files are not visible yet.
@@ -22,7 +22,7 @@ pub struct Directory {
     entries: Vec<FileEntry>,
 }
 
-/// Describes a file, by the last part of its path.
+/// Describes a file; its name is the last component of the path.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
     read().with_context(|| format!("reading {}", path.display()))
 }
 
-/// Gives a file a second name, or copies it where the file system knows no second name.
+/// Makes a hard link to a file, or copies it where the file system has no hard links.
 ///
 /// # Errors
 ///
@@ -48,17 +48,17 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
 
-/// Makes sure that a place is not within a system, whose store path nobody may change.
+/// Makes sure that an output does not lie inside of a system: nobody may change a store path.
 ///
 /// # Errors
 ///
-/// One that is.
-pub fn outside(out: &Path, toplevel: &Path) -> Result<()> {
-    let absolute = std::path::absolute(out).with_context(|| format!("looking for {}", out.display()))?;
+/// An output that does.
+pub fn ensure_outside(out: &Path, toplevel: &Path) -> Result<()> {
+    let absolute = std::path::absolute(out).with_context(|| format!("making {} an absolute path", out.display()))?;
     let real = absolute.ancestors().find_map(|path| path.canonicalize().ok());
     ensure!(
         !real.is_some_and(|real| real.starts_with(toplevel)),
-        "{} is in the system itself; give another place with --out",
+        "{} lies inside of the system to build; give another place with --out",
         out.display()
     );
     Ok(())
@@ -70,18 +70,18 @@ pub fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// The real path of a file, if it and a directory are both in the Nix store. A symlink will do there: neither of the two changes,
-/// Nix keeps what a path refers to, and its sandbox lets no build make a second name for a file of another path.
-fn within(store: &Path, file: &Path, directory: &Path) -> Option<PathBuf> {
+/// The target of a symlink from a directory to a file if both are in the Nix store, none otherwise. A symlink is enough there:
+/// neither of the two changes, Nix keeps the targets of references, and its sandbox allows no hard link to a file of another path.
+fn store_link_target(store: &Path, file: &Path, directory: &Path) -> Option<PathBuf> {
     let inside = |path: &Path| path.canonicalize().ok().filter(|real| real.starts_with(store));
     inside(directory).and_then(|_| inside(file))
 }
 
-/// A file that is being written, and described on the way.
+/// A file that is being written; its size and checksum are computed on the way.
 pub type Output = digest::Writer<BufWriter<File>>;
 
 impl Directory {
-    /// Opens `path`, made if it is not there.
+    /// Opens `path`, and makes it if it is missing.
     ///
     /// # Errors
     ///
@@ -89,39 +89,39 @@ impl Directory {
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("making the output directory {}", path.display()))?;
         let staging = tempfile::Builder::new().prefix(".firn-").tempdir_in(path).with_context(|| {
-            format!("writing to the output directory {}; give another one with --out", path.display())
+            format!("writing to the output directory {}; give another directory with --out", path.display())
         })?;
         Ok(Self { path: path.into(), staging, entries: Vec::new() })
     }
 
-    /// Opens the directory of one file, and tells how the file is called: `path` is its name, or a directory where it gets the
-    /// name `default`.
+    /// Opens the directory of an output file, and returns the name of the file. `path` is the file, or a directory in which the
+    /// file gets the name `default`.
     ///
     /// # Errors
     ///
-    /// As above, and a path that names no file.
+    /// Those of [`create`](Self::create), and a path that names no file.
     pub fn of_file(path: &Path, default: &str) -> Result<(Self, String)> {
         let path = if path.is_dir() { path.join(default) } else { path.into() };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
-            bail!("{} is no name for a file; give another one with --out", path.display());
+            bail!("{} is not the name of a file; give another one with --out", path.display());
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         Ok((Self::create(parent)?, name.into()))
     }
 
-    /// Where a file lies that will be called `name`.
+    /// The present path of the file whose final name is `name`.
     #[must_use]
     pub fn staged(&self, name: &str) -> PathBuf {
         self.staging.path().join(name)
     }
 
-    /// A directory for what is not part of the output.
+    /// The temporary directory; files in it that are not [added](Self::add) are no part of the output.
     #[must_use]
     pub fn scratch(&self) -> &Path {
         self.staging.path()
     }
 
-    /// Writes the file that will be called `name`, and returns what `write` does.
+    /// Writes the file `name`, and returns the result of `write`.
     ///
     /// # Errors
     ///
@@ -135,30 +135,30 @@ impl Directory {
             file.into_inner()?.sync_all()?;
             Ok((value, FileEntry { name: name.into(), bytes, sha256 }))
         };
-        let (value, entry) = pack().map_err(|error| self.unwritten(name, error))?;
+        let (value, entry) = pack().map_err(|error| self.write_error(name, error))?;
         self.entries.push(entry);
         Ok(value)
     }
 
-    /// Says of an error which file could not be made, and what helps if it was for lack of room.
-    pub fn unwritten(&self, name: &str, error: Error) -> Error {
+    /// Adds the path of the output to an error, and the next step if the file system is full.
+    pub fn write_error(&self, name: &str, error: Error) -> Error {
         let kind = error.root_cause().downcast_ref().map(io::Error::kind);
         let full = matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
         let advice = if full { "; make room there, or give another place with --out" } else { "" };
         error.context(format!("writing {}{advice}", self.path.join(name).display()))
     }
 
-    /// Makes sure that a file called `name` will not take the place of one of these, which are read.
+    /// Makes sure that the file `name` does not overwrite one of these inputs.
     ///
     /// # Errors
     ///
-    /// One that is the same file.
-    pub fn spare<'a>(&self, name: &str, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    /// An input that is the same file.
+    pub fn ensure_no_input<'a>(&self, name: &str, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         let output = self.path.join(name);
         for input in inputs {
             ensure!(
                 !same(&output, input),
-                "{} would take the place of {}, which it is made of; give another name with --out",
+                "{} would overwrite {}, which is an input; give another name with --out",
                 output.display(),
                 input.display()
             );
@@ -166,13 +166,13 @@ impl Directory {
         Ok(())
     }
 
-    /// Copies a file, not its mode: what lies in the store is read-only. In the store itself a [symlink](within) will do.
+    /// Copies a file without its mode: files of the store are read-only. Inside the store it makes a symlink (`store_link_target`).
     ///
     /// # Errors
     ///
     /// Those of reading and writing, with both paths.
     pub fn copy(&mut self, name: &str, from: &Path, progress: Progress) -> Result<()> {
-        if let Some(real) = within(Path::new(STORE), from, &self.path) {
+        if let Some(real) = store_link_target(Path::new(STORE), from, &self.path) {
             let entry = FileEntry { name: name.into(), ..describe(&real, progress)? };
             symlink(real, self.staged(name)).with_context(|| format!("linking to {}", from.display()))?;
             self.entries.push(entry);
@@ -190,15 +190,15 @@ impl Directory {
         })
     }
 
-    /// Gives a file that is made already another name here, or copies it where the file system knows no second name. `entry`
-    /// has that name.
+    /// Adds a file that exists already, as a hard link, a symlink (`store_link_target`) or a copy. `entry` describes it, with the name
+    /// that it gets here.
     ///
     /// # Errors
     ///
     /// Those of [`copy`](Self::copy).
     pub fn link(&mut self, entry: FileEntry, from: &Path, progress: Progress) -> Result<()> {
         let to = self.staged(&entry.name);
-        let linked = match within(Path::new(STORE), from, &self.path) {
+        let linked = match store_link_target(Path::new(STORE), from, &self.path) {
             Some(real) => symlink(real, to),
             None => fs::hard_link(from, to),
         };
@@ -209,7 +209,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes files in that were written and described where their names are [`staged`](Self::staged).
+    /// Adds files that were written to their [staged](Self::staged) paths.
     pub fn add(&mut self, entries: &[FileEntry]) {
         self.entries.extend_from_slice(entries);
     }
@@ -220,7 +220,7 @@ impl Directory {
         &self.entries
     }
 
-    /// Gives every file its final name, the one that describes the others last, and tells which there are.
+    /// Gives every file its final name, in the order in which they were added, and returns their descriptions.
     ///
     /// # Errors
     ///
@@ -269,8 +269,9 @@ mod tests {
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
         assert_eq!(files(&out), ["a", "b"]);
     }
+
     #[test]
-    fn what_is_in_the_store_with_what_it_leads_to() {
+    fn files_of_the_store_become_symlinks() {
         let parent = tempfile::tempdir().unwrap();
         let path = |name: &str| parent.path().canonicalize().unwrap().join(name);
         fs::create_dir_all(path("store/out")).unwrap();
@@ -279,7 +280,7 @@ mod tests {
             fs::write(path(file), "an image").unwrap();
         }
         symlink("image", path("store/link")).unwrap();
-        let found = |file, directory| within(&path("store"), &path(file), &path(directory));
+        let found = |file, directory| store_link_target(&path("store"), &path(file), &path(directory));
         for file in ["store/image", "store/link"] {
             assert_eq!(found(file, "store/out"), Some(path("store/image")), "{file}");
         }

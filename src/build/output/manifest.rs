@@ -5,7 +5,7 @@ use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::contract::plan::Plan;
 use crate::formats::registration::Registered;
 
-/// Describes a build of which `files` were made.
+/// Describes a build with these output files.
 #[must_use]
 pub fn describe(
     system: &System,

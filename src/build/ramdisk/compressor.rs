@@ -1,4 +1,4 @@
-//! How the ramdisk's own segment is compressed. The kernel takes each of these, if it is configured with it (`CONFIG_RD_…`).
+//! The compression of the ramdisk's segment of firn. The kernel unpacks each of these if it is configured with it (`CONFIG_RD_…`).
 
 use crate::build::store::packing::Profile;
 use crate::formats::lz4;
@@ -11,27 +11,27 @@ use liblzma::write::XzEncoder;
 use std::io::{self, Read, Write};
 use zstd::zstd_safe::CParameter;
 
-/// How far back zstd and xz look, and how large their tables are, as a power of two: more makes hardly anything smaller, and
-/// takes 100 MB of memory here, and what is looked back on in the booting machine.
+/// The window of zstd and xz and the size of their tables, as a power of two. A larger one saves next to nothing, and needs 100 MB
+/// of memory in the build, and memory for the window in the booting machine.
 const WINDOW: u32 = 22;
 
 /// A compressor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compressor {
-    /// From Linux 5.9 on; unpacked fast
+    /// Unpacked fast; needs Linux 5.9 or newer
     Zstd,
-    /// The smallest, and the slowest to unpack
+    /// The smallest ramdisk, and the slowest to unpack
     Xz,
-    /// What every kernel knows
+    /// Supported by every kernel
     Gzip,
-    /// The largest, and the fastest to unpack
+    /// The fastest to unpack, and the largest compressed ramdisk; has no levels
     Lz4,
-    /// Not at all
+    /// No compression; has no levels
     None,
 }
 
 impl Compressor {
-    /// The level to compress with: the one that is asked for, or what a profile wants, a fast one or the best.
+    /// The level to compress with: `asked`, or that of the profile, which is a fast one or the best.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Compressor {
             Self::Xz => ("xz", 0..=9, 1),
             Self::Gzip => ("gzip", 1..=9, 1),
             Self::Lz4 | Self::None => {
-                ensure!(asked.is_none(), "lz4 and none have no levels; leave out --compressor-level");
+                ensure!(asked.is_none(), "the compressors lz4 and none have no levels; leave out --compressor-level");
                 return Ok(0);
             }
         };
@@ -50,7 +50,7 @@ impl Compressor {
         let level = asked.unwrap_or(of_profile);
         ensure!(
             levels.contains(&level),
-            "{name} has no level {level}; give --compressor-level {} to {}",
+            "{name} has no level {level}; give a --compressor-level from {} to {}",
             levels.start(),
             levels.end()
         );
@@ -83,7 +83,7 @@ impl Compressor {
                 }
                 let mut filters = Filters::new();
                 filters.lzma2(&options);
-                // Of the checks that xz has, the kernel knows this one.
+                // The kernel cannot unpack xz with its default check, CRC64 (lib/xz/xz_dec_stream.c).
                 let mut encoder = XzEncoder::new_stream(out, Stream::new_stream_encoder(&filters, Check::Crc32)?);
                 io::copy(&mut input, &mut encoder)?;
                 encoder.finish()?;
@@ -135,6 +135,19 @@ mod tests {
         }
     }
 
+    /// The kernel unpacks xz without a check or with CRC32, and refuses CRC64, the default of xz.
+    #[test]
+    fn xz_has_the_check_that_the_kernel_knows() {
+        const CRC32: [u8; 2] = [0x00, 0x01];
+        for level in [0, 9] {
+            let mut compressed = Vec::new();
+            Compressor::Xz.compress(level, &b"firn"[..], &mut compressed).unwrap();
+            // The header: the magic number, then two bytes of flags (xz-file-format.txt, "Stream Header").
+            assert_eq!(compressed[..6], *b"\xfd7zXZ\0");
+            assert_eq!(compressed[6..8], CRC32);
+        }
+    }
+
     #[test]
     fn foreign_readers_read_them() {
         let input: Vec<u8> = (0..3_000_000_u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
@@ -148,9 +161,10 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             let level = compressor.level(None, Profile::Dev).unwrap();
             compressor.compress(level, input.as_slice(), file.reopen().unwrap()).unwrap();
-            let mut words = reader.split(' ');
-            let mut command = Command::new(words.next().unwrap());
-            let output = command.args(words).stdin(file.reopen().unwrap()).stderr(Stdio::inherit()).output().unwrap();
+            let mut arguments = reader.split(' ');
+            let mut command = Command::new(arguments.next().unwrap());
+            let output =
+                command.args(arguments).stdin(file.reopen().unwrap()).stderr(Stdio::inherit()).output().unwrap();
             assert!(output.status.success() && output.stdout == input, "{reader}");
         }
     }

@@ -1,7 +1,7 @@
-//! The Nix database of the booted system, made here by a real Nix: for the machine that boots it is then the copy of a file,
-//! and not the largest cost of the whole boot (docs/boot.md, "What it costs").
+//! The Nix database of the booted system, made at build time by a real Nix: stage 1 then copies a file instead of running Nix,
+//! which would be the largest cost of the whole boot (docs/boot.md, "What it costs").
 
-use crate::build::ramdisk::modules::Packed;
+use crate::build::ramdisk::file::RamdiskFile;
 use crate::contract::plan::DATABASE;
 use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
@@ -15,54 +15,55 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The version of the schema since Nix 2.0 (`nixSchemaVersion` in its `libstore/local-store.hh`). The Nix of the booted system
-/// takes this one and may refuse a newer one.
+/// reads this one, and may refuse a newer one.
 pub const SCHEMA: u32 = 10;
 
-/// A configuration in which Nix needs no group of build users and does not wait for a disk. Its default for `SQLite` stays, a
-/// write-ahead log: without one it locks the database by a directory, made and removed for each path, which costs more than
-/// all the rest.
+/// A configuration with which Nix needs no group of build users and does not wait for a disk. `SQLite` keeps its write-ahead log,
+/// the default: without it Nix makes and removes a lock directory for each path, which takes longer than everything else.
 const CONFIGURATION: &str = "build-users-group =\nfsync-metadata = false\ngc-reserved-space = 0\n";
 
 /// When the Nix database of the booted system is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Database {
-    /// Now, by this machine's Nix
+pub enum DatabaseMode {
+    /// At build time, by the Nix of this machine
     #[default]
     Prebuilt,
-    /// At every boot, by the system's own Nix
+    /// At every boot, by the Nix of the booted system
     Load,
 }
 
-/// Makes the database of a closure, for the ramdisk. None if it is to be left to the boots, or has to be and `progress` says why.
+/// Makes the database of a closure, for the ramdisk, in the directory `scratch`. None with [`DatabaseMode::Load`], and if it cannot
+/// be made here: the booted system makes it then, and `progress` says why.
 ///
 /// # Errors
 ///
 /// A Nix that refuses the registration, and those of reading and writing.
 pub fn make(
-    when: Database,
+    when: DatabaseMode,
     closure: &[Registered],
     toplevel: &Path,
     scratch: &Path,
     progress: Progress,
-) -> Result<Option<Packed>> {
-    if when == Database::Load {
+) -> Result<Option<RamdiskFile>> {
+    if when == DatabaseMode::Load {
         return Ok(None);
     }
     let leave = |reason: &str| {
-        progress.say(&format!("No prebuilt Nix database, every boot is to make it: {reason}"));
+        progress
+            .say(&format!("No prebuilt Nix database: {reason}. Every boot will make it instead, which takes longer"));
         Ok(None)
     };
     if !has_nix(closure, toplevel) {
-        return leave("no path of the system has a bin/nix-store");
+        return leave("the system contains no bin/nix-store");
     }
-    let store = Store::create(scratch)?;
+    let store = ChrootStore::create(scratch)?;
     let Some(output) = store.load(closure).context("running nix-store --load-db")? else {
         return leave("there is no nix-store on the PATH");
     };
     if !output.status.success() {
         return Err(tool::failure(format!(
-            "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or leave the \
-             database to the boots with --database load",
+            "nix-store --load-db failed for the closure of {}: {}; check the store with nix-store --verify, or have every boot \
+             make the database with --database load",
             toplevel.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         )));
@@ -70,31 +71,34 @@ pub fn make(
     let schema =
         fs::read_to_string(store.database().join("schema")).context("reading the schema that nix-store wrote")?;
     if schema.trim() != SCHEMA.to_string() {
-        return leave(&format!("this machine's Nix makes one of schema {}, not {SCHEMA}", schema.trim()));
+        return leave(&format!("the Nix of this machine makes schema {}, and {SCHEMA} is needed", schema.trim()));
     }
-    Ok(Some(Packed { path: DATABASE.into(), contents: store.normalized()? }))
+    Ok(Some(RamdiskFile { path: DATABASE.into(), contents: store.normalized()? }))
 }
 
-/// Whether anything in the system could read a database.
+/// Whether the system has a Nix, which reads the database.
 fn has_nix(closure: &[Registered], toplevel: &Path) -> bool {
     let mut packages = closure.iter().map(|registered| Path::new(&registered.path));
     toplevel.join("sw/bin/nix-store").exists() || packages.any(|path| path.join("bin/nix-store").exists())
 }
 
-/// A store in a directory of its own, in which paths are called `/nix/store/…` all the same: an ordinary user can make one, and
-/// so can a build of Nix' in its sandbox.
-struct Store {
-    /// UTF-8, since Nix and SQL take it as text.
+/// A chroot store (`local?root=` of Nix): its files lie in a directory, and its paths are still called `/nix/store/…`. An ordinary
+/// user can make one, and so can a Nix build in its sandbox.
+struct ChrootStore {
+    /// UTF-8, since Nix and SQL read it as text.
     root: String,
 }
 
-impl Store {
+impl ChrootStore {
     fn create(scratch: &Path) -> Result<Self> {
         let root = scratch.join("database");
-        let root = root.to_str().with_context(|| format!("{} is no UTF-8", root.display()))?.to_owned();
+        let root = root
+            .to_str()
+            .with_context(|| format!("{} is not UTF-8; set TMPDIR to another directory", root.display()))?
+            .to_owned();
         fs::create_dir(&root)
             .and_then(|()| fs::write(format!("{root}/nix.conf"), CONFIGURATION))
-            .context(root.clone())?;
+            .with_context(|| format!("making the store {root} for nix-store --load-db"))?;
         Ok(Self { root })
     }
 
@@ -102,9 +106,9 @@ impl Store {
         Path::new(&self.root).join("nix/var/nix/db")
     }
 
-    /// Has Nix register a closure. None if there is no Nix.
+    /// Registers a closure with nix-store. None if this machine has none.
     fn load(&self, closure: &[Registered]) -> io::Result<Option<Output>> {
-        // Nix registers a derivation together with its outputs, and reads it for that.
+        // Nix registers a derivation together with its outputs, which it reads from the derivation.
         for path in closure.iter().map(|registered| Path::new(&registered.path)) {
             if path.extension().is_some_and(|extension| extension == "drv") {
                 let copy = PathBuf::from(format!("{}{}", self.root, path.display()));
@@ -119,7 +123,7 @@ impl Store {
         nix_store
             .arg("--load-db")
             .env("NIX_REMOTE", format!("local?root={}", percent_encoded(&self.root)))
-            // Whatever this machine and this user have set for Nix stays out. A user with a home it wants, and a sandbox has none.
+            // The settings of this machine and this user have no effect. Nix needs a user with a home, and a sandbox has none.
             .env("NIX_CONF_DIR", &self.root)
             .env("NIX_USER_CONF_FILES", "")
             .env_remove("NIX_CONFIG")
@@ -132,7 +136,7 @@ impl Store {
         }
     }
 
-    /// The database without what differs from one build to the next: the time, and how its pages happened to be filled.
+    /// The database, without the differences between two builds: times, and the order in which its pages were filled.
     fn normalized(&self) -> Result<Vec<u8>> {
         let copy = format!("{}/db.sqlite", self.root);
         let normalize = || -> Result<_> {
@@ -142,11 +146,11 @@ impl Store {
             Ok(fs::read(&copy)?)
         };
         normalize()
-            .with_context(|| format!("copying the Nix database to {copy}; TMPDIR can name a place with more room"))
+            .with_context(|| format!("copying the Nix database to {copy}; set TMPDIR to a directory with more room"))
     }
 }
 
-/// A path as part of a URL.
+/// Encodes a path as part of a URL.
 fn percent_encoded(path: &str) -> String {
     let encode = |byte| match byte {
         b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
@@ -169,7 +173,7 @@ mod tests {
         }
     }
 
-    /// A toplevel in which there is a Nix.
+    /// A toplevel with a Nix.
     fn toplevel() -> tempfile::TempDir {
         let toplevel = tempfile::tempdir().unwrap();
         fs::create_dir_all(toplevel.path().join("sw/bin")).unwrap();
@@ -177,8 +181,8 @@ mod tests {
         toplevel
     }
 
-    fn made(closure: &[Registered], scratch: &Path) -> Result<Option<Packed>> {
-        make(Database::Prebuilt, closure, toplevel().path(), scratch, Progress::Quiet)
+    fn made(closure: &[Registered], scratch: &Path) -> Result<Option<RamdiskFile>> {
+        make(DatabaseMode::Prebuilt, closure, toplevel().path(), scratch, Progress::Quiet)
     }
 
     #[test]
@@ -191,7 +195,7 @@ mod tests {
             made(&closure, &scratch).unwrap().unwrap().contents
         };
         let first = made_in("first");
-        std::thread::sleep(std::time::Duration::from_millis(1100)); // Nix' times have seconds
+        std::thread::sleep(std::time::Duration::from_millis(1100)); // the times of Nix have seconds
         assert!(made_in("a place & \u{fc} %20 ?x=y#") == first);
 
         let copy = scratch.path().join("copy");
@@ -204,11 +208,11 @@ mod tests {
         assert_eq!(rows(paths), "1-a1 2-b1 3-c1");
         assert_eq!(rows("SELECT group_concat(referrer || reference, ' ') FROM Refs"), "11 21 31 32");
         assert_eq!(rows("PRAGMA journal_mode"), "delete");
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 3, "nothing lies beside it");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 3, "no other file is left");
     }
 
     #[test]
-    fn what_nix_refuses() {
+    fn registrations_that_nix_refuses() {
         let scratch = tempfile::tempdir().unwrap();
         let broken = Registered { nar_hash: "no hash".into(), ..registered("a", &[]) };
         let error = format!("{:#}", made(&[broken], scratch.path()).unwrap_err());
@@ -219,8 +223,8 @@ mod tests {
     fn a_system_without_nix_has_no_database() {
         let (toplevel, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let make = |when, toplevel| make(when, &[registered("a", &[])], toplevel, scratch.path(), Progress::Quiet);
-        assert!(make(Database::Prebuilt, toplevel.path()).unwrap().is_none());
-        assert!(make(Database::Load, super::tests::toplevel().path()).unwrap().is_none());
+        assert!(make(DatabaseMode::Prebuilt, toplevel.path()).unwrap().is_none());
+        assert!(make(DatabaseMode::Load, super::tests::toplevel().path()).unwrap().is_none());
     }
 
     #[test]

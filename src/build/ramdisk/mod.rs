@@ -1,7 +1,8 @@
-//! The ramdisk: firn-init and what it needs, in front of the store images.
+//! The ramdisk: firn-init and its files, before the store images.
 
 pub mod compressor;
 pub mod database;
+pub mod file;
 pub mod modules;
 pub mod placement;
 pub mod program;

@@ -1,8 +1,10 @@
-//! Kernel modules for the ramdisk, decompressed: what mounting the store needs and what the user asks for, in load order; and
-//! what waits there for a device, with an index by which stage 1 finds it.
+//! Kernel modules for the ramdisk: the modules that every boot loads (for the store, and those that the user names), in load order;
+//! and the modules that stage 1 loads when it finds a device for them, with the index for that.
 //!
-//! Raw because the ramdisk's segment is compressed as a whole, and because not every kernel decompresses modules itself.
+//! They are decompressed because the segment of the ramdisk is compressed as a whole, and because not every kernel decompresses
+//! modules.
 
+use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Format;
 use crate::build::system::toplevel::System;
 use crate::contract::plan::REQUIRED_MODULES;
@@ -12,26 +14,17 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// The part of the ramdisk that has to do with modules.
+/// The kernel modules of a ramdisk.
 #[derive(Debug, Default)]
 pub struct Modules {
-    /// What every boot loads, in this order: absolute paths in the ramdisk.
+    /// The modules that every boot loads, in this order: absolute paths in the ramdisk.
     pub load: Vec<String>,
-    /// All files, those of the index included.
-    pub files: Vec<Packed>,
+    /// All files, including those of the index.
+    pub files: Vec<RamdiskFile>,
 }
 
-/// A file for the ramdisk.
-#[derive(Debug)]
-pub struct Packed {
-    /// Its absolute path there.
-    pub path: String,
-    /// What is in it.
-    pub contents: Vec<u8>,
-}
-
-/// Collects the required modules of a system's kernel, those that every boot is to load (`forced`), and those that are to be
-/// at hand (`available`), all with what they need. Names and aliases will do.
+/// Collects the modules that stage 1 requires, those that every boot loads (`forced`), and those that stage 1 loads for a device
+/// (`available`), each with its dependencies. `forced` and `available` are names or aliases.
 ///
 /// # Errors
 ///
@@ -40,22 +33,22 @@ pub fn collect(system: &System, format: Format, forced: &[String], available: &[
     let Some(directory) = &system.modules else {
         ensure!(
             forced.is_empty() && available.is_empty(),
-            "the system has no kernel modules, and all that its kernel can do is built in: leave --module and \
-             --available-module out"
+            "the system has no kernel modules, only those that are built into its kernel: leave out --module and \
+             --available-module"
         );
         return Ok(Modules::default());
     };
     let texts = read_texts(directory)?;
     let index = Index::parse(&texts);
     let erofs = system.etc_overlay.then_some("erofs");
-    // In the order of the constant, with the image's file system in the place of squashfs.
+    // In the order of the constant, with the file system of the image instead of squashfs.
     let required = REQUIRED_MODULES.into_iter().map(|name| if name == "squashfs" { format.name() } else { name });
     let required: Vec<_> = required.chain(erofs).collect();
     let forced: Vec<_> = required.iter().copied().chain(forced.iter().map(String::as_str)).collect();
     let required = index.load_order(&required);
     ensure!(
         required.missing.is_empty(),
-        "the kernel {} has no {}, neither as a module nor built in (looked in {}); boot a kernel that is configured with it",
+        "the kernel {} has no {}, neither as a module nor built in (searched {}); boot a kernel that is configured with it",
         system.kernel_release,
         required.missing.join(" and no "),
         directory.display()
@@ -67,7 +60,7 @@ pub fn collect(system: &System, format: Format, forced: &[String], available: &[
         let nearest =
             index.names().min_by_key(|other| (strsim::levenshtein(other, &module), *other)).unwrap_or_default();
         bail!(
-            "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (looked in {}); did you mean \
+            "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (searched {}); did you mean \
              {nearest}?",
             system.kernel_release,
             directory.display()
@@ -80,17 +73,17 @@ pub fn collect(system: &System, format: Format, forced: &[String], available: &[
     for file in &all.files {
         let source = directory.join(file);
         let contents = decompressed(&source).with_context(|| format!("reading the module {}", source.display()))?;
-        files.push(Packed { path: raw(file), contents });
+        files.push(RamdiskFile { path: raw(file), contents });
     }
-    // Whether there is an index is what tells stage 1 to look for devices.
+    // Stage 1 searches for devices if the ramdisk has an index.
     if !available.is_empty() {
         let part = texts.only(&all.files);
-        files.extend(part.named().map(|(name, text)| Packed { path: below(name), contents: text.into() }));
+        files.extend(part.named().map(|(name, text)| RamdiskFile { path: below(name), contents: text.into() }));
     }
     Ok(Modules { load: load.files.into_iter().map(raw).collect(), files })
 }
 
-/// depmod's texts. The last two are not written by every version of it.
+/// Reads the files that depmod writes. Not every version of it writes the aliases and soft dependencies.
 fn read_texts(directory: &Path) -> Result<Texts> {
     Texts::read(|name| {
         let path = directory.join(name);
@@ -101,7 +94,7 @@ fn read_texts(directory: &Path) -> Result<Texts> {
                 Ok(String::new())
             }
             other => other
-                .with_context(|| format!("reading {}, which depmod makes where the kernel is built", path.display())),
+                .with_context(|| format!("reading {}, which depmod writes when the kernel is built", path.display())),
         }
     })
 }
@@ -113,7 +106,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>> {
         Some("xz") => liblzma::read::XzDecoder::new(file).read_to_end(&mut contents)?,
         Some("zst") => zstd::Decoder::new(file)?.read_to_end(&mut contents)?,
         Some("ko") => file.read_to_end(&mut contents)?,
-        _ => anyhow::bail!("the name ends neither in .ko nor in .ko.xz or .ko.zst"),
+        _ => bail!("the file name does not end in .ko, .ko.xz or .ko.zst"),
     };
     Ok(contents)
 }
@@ -125,7 +118,7 @@ mod tests {
     use std::io::Write;
     use std::path::PathBuf;
 
-    /// A kernel's module directory with these files, whatever is in them.
+    /// A system whose kernel has a module directory with these two files.
     fn system(directory: &Path, dep: &str, builtin: &str) -> System {
         fs::write(directory.join("modules.dep"), dep).unwrap();
         fs::write(directory.join("modules.builtin"), builtin).unwrap();
@@ -146,11 +139,11 @@ mod tests {
     }
 
     fn packed(modules: Modules) -> Vec<(String, String)> {
-        let file = |file: Packed| (file.path, String::from_utf8(file.contents).unwrap());
+        let file = |file: RamdiskFile| (file.path, String::from_utf8(file.contents).unwrap());
         modules.files.into_iter().map(file).collect()
     }
 
-    /// A system whose squashfs and zlib are compressed, with drivers of a disk.
+    /// A system whose modules squashfs and zlib are compressed, with the drivers of a disk.
     fn with_files(path: &Path) -> System {
         let mut xz = liblzma::write::XzEncoder::new(File::create(path.join("squashfs.ko.xz")).unwrap(), 6);
         xz.write_all(b"squashfs").unwrap();
@@ -183,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_are_asked_for() {
+    fn modules_of_the_user() {
         let directory = tempfile::tempdir().unwrap();
         let system = with_files(directory.path());
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -214,7 +207,7 @@ mod tests {
         let error = collect(&System { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]))
             .unwrap_err()
             .to_string();
-        assert!(error.contains("leave --module and --available-module out"), "{error}");
+        assert!(error.contains("leave out --module and --available-module"), "{error}");
     }
 
     #[test]

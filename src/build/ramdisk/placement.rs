@@ -1,21 +1,22 @@
-//! Where stage 1 has the store images: copied out of the ramdisk by the kernel, or where the boot loader put them.
+//! Where stage 1 finds the store images: in the initramfs, copied by the kernel; or in memory where the boot loader put them
+//! (zero copy).
 
 use crate::contract::release::at_least;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-/// The first kernel that keeps the ramdisk for whoever wants to read it: 6.8 (`do_populate_rootfs`, init/initramfs.c).
+/// The first kernel that keeps the ramdisk readable, as `/sys/firmware/initrd`: 6.8 (`do_populate_rootfs`, init/initramfs.c).
 const RETAINS: (u32, u32) = (6, 8);
 
-/// Where stage 1 has the store images.
+/// Where stage 1 finds the store images.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Placement {
-    /// As they need less memory, if the kernel is 6.8 or newer; else a copy
+    /// zero-copy if the kernel is 6.8 or newer, otherwise copy
     #[default]
     Auto,
-    /// The kernel copies them into the initramfs
+    /// The kernel copies the images into the initramfs
     Copy,
-    /// They stay where the boot loader put them; takes Linux 6.8 or newer
+    /// The images stay where the boot loader put them; needs Linux 6.8 or newer
     ZeroCopy,
 }
 
@@ -24,12 +25,12 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// A kernel that cannot, if it has to.
+    /// [`ZeroCopy`](Self::ZeroCopy) with a kernel that is too old.
     pub fn retains(self, release: &str) -> Result<bool> {
         let can = at_least(release, RETAINS);
         ensure!(
             self != Self::ZeroCopy || can != Some(false),
-            "the kernel {release} does not keep the ramdisk in memory, which takes Linux {}.{} or newer: build with \
+            "the kernel {release} does not keep the ramdisk in memory; this needs Linux {}.{} or newer: build with \
              --image-placement copy, or with a newer kernel",
             RETAINS.0,
             RETAINS.1
@@ -47,7 +48,7 @@ mod tests {
     use super::Placement;
 
     #[test]
-    fn what_a_kernel_can() {
+    fn placements_by_kernel() {
         for (placement, release, expected) in [
             (Placement::Auto, "6.1.0", Some(false)),
             (Placement::Auto, "6.12.95", Some(true)),

@@ -1,12 +1,13 @@
-//! The ramdisk: a small compressed segment for firn-init, and the store images in an uncompressed one.
+//! The ramdisk: a small compressed segment with firn-init and its files, and an uncompressed segment with the store images.
 //!
-//! The images are compressed inside. Compressing them once more gains half a percent of their size and costs the booting machine
-//! more time than all of stage 1 (docs/boot.md).
+//! The images are compressed file systems. Compressing them again saves half a percent of their size, and costs the booting
+//! machine more time than all of stage 1 (docs/boot.md).
 
 use crate::build::output::directory::Output;
 use crate::build::ramdisk::compressor::Compressor;
-use crate::build::ramdisk::modules::Packed;
+use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Profile;
+use crate::contract::manifest::FileEntry;
 use crate::contract::plan::{PATH, Plan};
 use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
@@ -17,63 +18,67 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// What is executed in the ramdisk.
-pub struct Programs {
+/// The programs of the ramdisk.
+pub struct Executables {
     /// PID 1.
     pub firn_init: Vec<u8>,
-    /// A busybox for a boot that failed.
+    /// A busybox for the menu of a failed boot.
     pub rescue_shell: Option<Vec<u8>>,
 }
 
-/// The segments beside the store image.
+/// From this size on, bytes, some firmware and boot loaders fail with a ramdisk (nixpkgs issues 203593, 73588).
+const LARGE: u64 = 1 << 30;
+
+/// The segments of the ramdisk, except the one with the store images.
 #[derive(Debug, Default)]
-pub struct Segments {
-    /// How firn's own is compressed; if that is not given, what counts decides.
+pub struct SegmentOptions {
+    /// The compressor of firn's segment; without it the profile decides.
     pub compressor: Option<Compressor>,
-    /// At which level; if none is given, what counts decides.
+    /// The level of the compressor; without it the profile decides.
     pub level: Option<u32>,
-    /// What counts.
+    /// The goal of the compression.
     pub profile: Profile,
-    /// Ready-made ones of somebody else's, archives that are compressed or not, before firn's own: a processor's microcode,
-    /// say, which the kernel looks for at the front.
+    /// Ready-made segments before firn's, archives that may be compressed: for example the microcode of a processor, which the
+    /// kernel searches at the beginning of the ramdisk.
     pub before: Vec<PathBuf>,
-    /// After it, so that their files take the place of firn's; the store images stay the last.
+    /// Ready-made segments after firn's, whose files replace those of firn; the store images still come last.
     pub after: Vec<PathBuf>,
 }
 
-impl Segments {
-    /// How firn's own segment is compressed: not at all if it is time that counts, the booting machine's too (docs/performance.md).
+impl SegmentOptions {
+    /// The compressor of firn's segment: none for the profile dev, which saves time in the booting machine, too
+    /// (docs/performance.md).
     fn compressor(&self) -> Compressor {
-        let time = self.profile == Profile::Dev && self.level.is_none();
-        self.compressor.unwrap_or(if time { Compressor::None } else { Compressor::Zstd })
+        let fast = self.profile == Profile::Dev && self.level.is_none();
+        self.compressor.unwrap_or(if fast { Compressor::None } else { Compressor::Zstd })
     }
 
-    /// The level for that.
+    /// The level of the compressor.
     ///
     /// # Errors
     ///
-    /// One that the compressor does not have.
+    /// A level that the compressor does not have.
     pub fn level(&self) -> Result<u32> {
         self.compressor().level(self.level, self.profile)
     }
 }
 
-/// Writes the ramdisk, and returns how much of it comes before the store images, bytes. They are the last of it, and may be
-/// left to the boot loader.
+/// Writes the ramdisk, and returns its size up to the store images, bytes. The images come last; with no `images` the boot loader
+/// has to add those of the plan.
 ///
 /// # Errors
 ///
 /// Those of reading the images and of writing.
 pub fn write(
     out: &mut Output,
-    programs: &Programs,
-    files: Vec<Packed>,
+    executables: &Executables,
+    files: Vec<RamdiskFile>,
     plan: &Plan,
-    segments: &Segments,
+    segments: &SegmentOptions,
     images: &[PathBuf],
     progress: Progress,
 ) -> Result<u64> {
-    let tree = first_segment(programs, files, plan)?;
+    let tree = first_segment(executables, files, plan)?;
     for segment in &segments.before {
         copy(out, segment)?;
     }
@@ -84,7 +89,7 @@ pub fn write(
     compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
     step.done();
     if compressor == Compressor::Lz4 {
-        // A block of no size ends it, from Linux 5.14 on; otherwise the kernel takes the next segment for one more block.
+        // A block of size zero ends it, from Linux 5.14 on; without it the kernel reads the next segment as one more block.
         out.write_all(&[0; 4])?;
     }
     pad(out, cpio::ALIGNMENT)?;
@@ -114,13 +119,24 @@ pub fn write(
     Ok(before)
 }
 
-/// Copies a segment.
+/// Warns about the problems of a large ramdisk.
+pub fn warn_if_large(ramdisk: Option<&FileEntry>, progress: Progress) {
+    if let Some(FileEntry { bytes, .. }) = ramdisk.filter(|ramdisk| ramdisk.bytes > LARGE) {
+        progress.say(&format!(
+            "The ramdisk has {bytes} bytes. Some firmware and boot loaders fail with files of more than 1 GiB: if yours does, try \
+             firn ipxe --split, or pack fewer store paths"
+        ));
+    }
+}
+
+/// Copies a ready-made segment.
 fn copy(out: &mut Output, path: &Path) -> Result<()> {
     let mut copy = || -> Result<()> {
         let mut file = BufReader::new(File::open(path)?);
         ensure!(
             SegmentCompression::of(file.fill_buf()?).is_some(),
-            "it is no part of a ramdisk: neither a cpio archive (newc) nor one that is compressed in a way that the kernel knows"
+            "it is no segment of a ramdisk; give a cpio archive in the format newc, uncompressed or compressed in a format that the \
+             kernel unpacks"
         );
         io::copy(&mut file, out)?;
         pad(out, cpio::ALIGNMENT)
@@ -128,24 +144,25 @@ fn copy(out: &mut Output, path: &Path) -> Result<()> {
     copy().with_context(|| format!("adding {} to the ramdisk", path.display()))
 }
 
-/// The kernel looks for an uncompressed segment on multiples of four only, and steps over zeros before it.
+/// Pads to a multiple of `alignment`: the kernel searches an uncompressed segment only at multiples of four, and skips zeros before
+/// it.
 fn pad(out: &mut Output, alignment: u64) -> Result<()> {
     let zeros = out.bytes().next_multiple_of(alignment) - out.bytes();
     io::copy(&mut io::repeat(0).take(zeros), out)?;
     Ok(())
 }
 
-/// Everything but the store image.
-fn first_segment(programs: &Programs, files: Vec<Packed>, plan: &Plan) -> Result<Tree> {
+/// The contents of firn's segment.
+fn first_segment(executables: &Executables, files: Vec<RamdiskFile>, plan: &Plan) -> Result<Tree> {
     let mut tree = Tree::default();
-    tree.add("/init", Node::File { mode: 0o755, contents: programs.firn_init.clone() });
-    if let Some(busybox) = &programs.rescue_shell {
+    tree.add("/init", Node::File { mode: 0o755, contents: executables.firn_init.clone() });
+    if let Some(busybox) = &executables.rescue_shell {
         tree.add("/bin/busybox", Node::File { mode: 0o755, contents: busybox.clone() });
         tree.add("/bin/sh", Node::Symlink("busybox".into()));
     }
     tree.add(PATH, Node::File { mode: 0o444, contents: plan.to_json()?.into_bytes() });
-    // Before anything can be mounted the kernel opens the console for PID 1, and Rust's runtime opens /dev/null in place of a
-    // descriptor that is missing. Most kernels bring a console of their own, but need not.
+    // Before anything is mounted, the kernel opens the console for PID 1, and the runtime of Rust opens /dev/null for a missing
+    // descriptor. Most kernels have a built-in ramdisk with a console, but not all.
     tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
     tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
     for file in files {
@@ -157,7 +174,6 @@ fn first_segment(programs: &Programs, files: Vec<Packed>, plan: &Plan) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::build::output::directory::Directory;
     use crate::contract::place::Place;
     use crate::contract::plan::{IMAGE, Image, VERSION};
@@ -165,9 +181,9 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn time_is_not_spent_on_compression_unless_somebody_asks_for_it() {
+    fn the_profile_dev_compresses_only_on_request() {
         let segments = |profile, compressor, level| {
-            let segments = Segments { compressor, level, profile, ..Segments::default() };
+            let segments = SegmentOptions { compressor, level, profile, ..SegmentOptions::default() };
             (segments.compressor(), segments.level().unwrap())
         };
         assert_eq!(segments(Profile::Dev, None, None), (Compressor::None, 0));
@@ -176,13 +192,13 @@ mod tests {
         assert_eq!(segments(Profile::Release, None, None), (Compressor::Zstd, 19));
     }
 
-    /// What foreign tools find in a ramdisk: the names in its compressed segment, and those in the one after it.
+    /// Foreign tools find the names in the compressed segment, and those in the segment after it.
     #[test]
     fn a_foreign_reader_finds_two_segments() {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         fs::write(&image, "an image").unwrap();
-        let module = Packed { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
+        let module = RamdiskFile { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
         let plan = Plan {
             version: VERSION,
             firn: String::new(),
@@ -195,16 +211,16 @@ mod tests {
             verify: false,
             host_id: None,
         };
-        let programs = Programs { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
+        let executables = Executables { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
         let mut output = Directory::create(directory.path()).unwrap();
         output
             .write("initrd", |out| {
-                write(out, &programs, vec![module], &plan, &Segments::default(), &[image], Progress::Quiet)
+                write(out, &executables, vec![module], &plan, &SegmentOptions::default(), &[image], Progress::Quiet)
             })
             .unwrap();
 
         let ramdisk = fs::read(output.staged("initrd")).unwrap();
-        assert_eq!(ramdisk.len() % 4, 0, "something may be appended as it is");
+        assert_eq!(ramdisk.len() % 4, 0, "a segment may be appended without padding");
         // "070701": where a reader of uncompressed segments finds the next one
         let second = ramdisk.windows(6).rposition(|bytes| bytes == b"070701");
         let second = ramdisk[..second.unwrap()].windows(6).rposition(|bytes| bytes == b"070701").unwrap();

@@ -1,4 +1,4 @@
-//! One store in several images: which paths are in which, and what the images are called.
+//! One store in several images: the paths of each image, and the names of the images.
 
 use crate::formats::registration::Registered;
 
@@ -9,13 +9,13 @@ pub fn numbered(name: &str, number: usize) -> String {
     if number == 0 { name.into() } else { format!("{stem}-{}{suffix}", number + 1) }
 }
 
-/// A closure in at most `count` parts of about the same size, none of them empty.
+/// Divides a closure into at most `count` groups of about the same size, none of them empty.
 #[must_use]
 pub fn divide(closure: &[Registered], count: usize) -> Vec<&[Registered]> {
     let size = |path: &Registered| path.nar_size.max(1);
     let each = (closure.iter().map(size).sum::<u64>() / count as u64).max(1);
     let mut before = 0;
-    // A path that lies on the border goes where the larger half of it is.
+    // A path on the border belongs to the group that has the larger half of it.
     let numbered: Vec<_> = closure
         .iter()
         .map(|path| {
@@ -25,12 +25,12 @@ pub fn divide(closure: &[Registered], count: usize) -> Vec<&[Registered]> {
         })
         .collect();
     let mut rest = closure;
-    let parts = numbered.chunk_by(|a, b| a == b).map(|part| {
-        let (part, after) = rest.split_at(part.len());
+    let groups = numbered.chunk_by(|a, b| a == b).map(|group| {
+        let (group, after) = rest.split_at(group.len());
         rest = after;
-        part
+        group
     });
-    parts.collect()
+    groups.collect()
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_closure() {
+    fn groups_of_a_closure() {
         let closure = |sizes: &[u64]| -> Vec<_> {
             let path =
                 |size| Registered { path: String::new(), nar_hash: String::new(), nar_size: size, references: vec![] };
@@ -64,8 +64,8 @@ mod tests {
             (&[u64::MAX / 4, u64::MAX / 4], 2, &[1, 1]),
         ] {
             let closure = closure(sizes);
-            let parts: Vec<_> = divide(&closure, count).into_iter().map(<[_]>::len).collect();
-            assert_eq!(parts, expected, "{sizes:?}");
+            let groups: Vec<_> = divide(&closure, count).into_iter().map(<[_]>::len).collect();
+            assert_eq!(groups, expected, "{sizes:?}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The store image: a file system whose root is the store, with the registration of what is in it.
+//! The store image: a file system whose root is the store, with the registration of its store paths.
 
-use crate::build::output::directory::{describe, link_or_copy};
+use crate::build::output::directory::{Directory, describe, link_or_copy};
 use crate::build::store::divide::{divide, numbered};
 use crate::build::store::erofs;
-use crate::build::store::layers::{Layer, Layers};
+use crate::build::store::layers::{Cached, Layer, LayerCache};
 use crate::build::store::packing::{Format, Packing};
 use crate::build::store::squashfs;
 use crate::contract::manifest::FileEntry;
@@ -15,48 +15,31 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Makes the store image of a closure in the directory `out`, with the registration of all of it; or several images, if there are
-/// `layers`, and for none to be larger than `packing.max_image`; the last one has the registration then. They are called `name`,
-/// and what [`numbered`] makes of it.
+/// Packs a closure into an output directory, as the store image `name`, which also holds the registration of all its paths.
+/// With a cache of layers, or if one image would be larger than `packing.max_image`, the store is packed as several images with
+/// [numbered] names; the last one holds the registration then.
 ///
 /// # Errors
 ///
-/// A tool that is missing on this machine, or that fails: its last words are in the error. A store path that is too large for an
-/// image of its own. A cache of layers that cannot be read or written.
-pub fn make(
+/// A tool that is missing on this machine or that fails (the error has its last lines). A store path that is too large for an
+/// image. A cache of layers that cannot be read or written. No room.
+pub fn pack(
     closure: &[Registered],
-    out: &Path,
+    output: &mut Directory,
     name: &str,
     packing: &Packing,
-    layers: Option<&Layers>,
+    layers: Option<&LayerCache>,
     progress: Progress,
 ) -> Result<Vec<FileEntry>> {
-    let registration = out.join(REGISTRATION);
-    fs::write(&registration, registration::write(closure)).context("writing the registration")?;
-    // Whatever the umask of this build: everybody on the booted system may read it, as everything else in the store.
-    fs::set_permissions(&registration, Permissions::from_mode(0o444)).context("making the registration readable")?;
-
-    let mut store = Store { out, name, packing, progress, images: Vec::new() };
-    let rest = match layers {
-        None => closure.to_vec(),
-        Some(layers) => {
-            let (planned, rest) = layers.plan(closure, packing)?;
-            planned.iter().try_for_each(|layer| store.layer(layers, layer))?;
-            rest
-        }
-    };
-    store.pack(&rest, Some(&registration))?;
-    ensure!(
-        store.images.len() <= MAX_IMAGES,
-        "the store takes {} images and stage 1 stacks at most {MAX_IMAGES}: take packages out of the system, or compress it better \
-         (--profile release)",
-        store.images.len()
-    );
-    Ok(store.images)
+    let mut packer = StorePacker { out: output.scratch(), name, packing, progress, images: Vec::new() };
+    packer.pack_store(closure, layers).map_err(|error| output.write_error(name, error))?;
+    let images = packer.images;
+    output.add(&images);
+    Ok(images)
 }
 
-/// The images of a store that is being packed.
-struct Store<'a> {
+/// Packs a store into a directory, as one image after the other.
+struct StorePacker<'a> {
     out: &'a Path,
     name: &'a str,
     packing: &'a Packing,
@@ -64,16 +47,51 @@ struct Store<'a> {
     images: Vec<FileEntry>,
 }
 
-impl Store<'_> {
-    /// Takes a layer from the cache, or makes it and puts it there.
-    fn layer(&mut self, layers: &Layers, layer: &Layer) -> Result<()> {
+impl StorePacker<'_> {
+    /// Packs a closure: the layers first, then the rest with the registration.
+    fn pack_store(&mut self, closure: &[Registered], layers: Option<&LayerCache>) -> Result<()> {
+        let registration = self.out.join(REGISTRATION);
+        fs::write(&registration, registration::write(closure)).context("writing the registration")?;
+        // Independent of the umask of this build: everybody on the booted system may read the store.
+        fs::set_permissions(&registration, Permissions::from_mode(0o444))
+            .context("making the registration readable")?;
+
+        let rest = match layers {
+            None => closure.to_vec(),
+            Some(layers) => {
+                let (planned, rest) = layers.plan(closure, self.packing)?;
+                planned.iter().try_for_each(|layer| self.layer(layers, layer))?;
+                rest
+            }
+        };
+        self.pack(&rest, Some(&registration))?;
+        ensure!(
+            self.images.len() <= MAX_IMAGES,
+            "the store needs {} images, and stage 1 stacks at most {MAX_IMAGES}: remove packages from the system, or compress it \
+             better (--profile release)",
+            self.images.len()
+        );
+        Ok(())
+    }
+
+    /// Takes a layer from the cache, or packs it and puts it there.
+    fn layer(&mut self, layers: &LayerCache, layer: &Layer) -> Result<()> {
         let suffix = format!(".{}", self.packing.format.name());
-        let cached = layers.get(layer, &suffix).filter(|(_, entry)| entry.bytes <= self.packing.max_image);
+        let cached = match layers.get(layer, &suffix, self.progress) {
+            Cached::Whole(file, entry) => {
+                Some((file, entry)).filter(|(_, entry)| entry.bytes <= self.packing.max_image)
+            }
+            Cached::Missing => None,
+            Cached::Damaged(file, reason) => {
+                self.progress.say(&format!("{} is damaged ({reason}): packing this layer again", file.display()));
+                None
+            }
+        };
         let name = numbered(self.name, self.images.len());
         let Some((file, entry)) = cached else {
             let before = self.images.len();
             self.pack(&layer.paths, None)?;
-            // One that had to be divided is no layer.
+            // A layer that had to be divided is not kept.
             if let [image] = &self.images[before..] {
                 layers.put(layer, &suffix, &self.out.join(name), image)?;
             }
@@ -96,28 +114,29 @@ impl Store<'_> {
             Format::Erofs => erofs::make(&paths, &image, self.packing, self.out, &step)?,
         }
         step.done();
-        let most = self.packing.max_image;
-        let bytes = fs::metadata(&image).with_context(|| format!("looking at {}", image.display()))?.len();
-        if bytes <= most {
+        let limit = self.packing.max_image;
+        let bytes = fs::metadata(&image).with_context(|| format!("reading the size of {}", image.display()))?.len();
+        if bytes <= limit {
             self.images.push(FileEntry { name, ..describe(&image, self.progress)? });
             return Ok(());
         }
         if let [path] = closure {
             bail!(
-                "the store image of {} alone has {bytes} bytes and a store image at most {most}: divide the package, or leave it \
-                 out of the system",
+                "the store image of {} alone has {bytes} bytes, and a store image may have {limit}: divide the package, or remove \
+                 it from the system",
                 path.path,
             );
         }
-        // How large an image becomes is known when it is there.
-        let count = usize::try_from(bytes / most)?.saturating_add(1).min(closure.len());
+        // The size of an image is known only after packing it.
+        let count = usize::try_from(bytes / limit)?.saturating_add(1).min(closure.len());
         self.progress.say(&format!(
-            "This image has {bytes} bytes, and one has at most {most}: packing it again, as {count} images that stage 1 stacks"
+            "This image has {bytes} bytes, and a store image may have {limit}: packing it again, as {count} images that stage 1 \
+             stacks"
         ));
         fs::remove_file(&image).with_context(|| format!("deleting {}", image.display()))?;
-        let parts = divide(closure, count);
-        for (number, part) in parts.iter().enumerate() {
-            self.pack(part, registration.filter(|_| number + 1 == parts.len()))?;
+        let groups = divide(closure, count);
+        for (number, group) in groups.iter().enumerate() {
+            self.pack(group, registration.filter(|_| number + 1 == groups.len()))?;
         }
         Ok(())
     }

@@ -5,4 +5,5 @@ mod erofs;
 pub mod images;
 pub mod layers;
 pub mod packing;
+pub mod ready;
 mod squashfs;

@@ -1,4 +1,4 @@
-//! How the store is packed: the file system, and what decides about its compression.
+//! How the store is packed: the file system, its compression and the size of the images.
 
 use crate::contract::plan::MAX_UNPACKED;
 use crate::formats::magic::{self, FileKind};
@@ -13,19 +13,19 @@ use std::str::FromStr;
 /// The file system of a store image.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// What nixpkgs uses: the smaller one.
+    /// Smaller, and the format that nixpkgs uses; made by mksquashfs.
     #[default]
     Squashfs,
-    /// Read in a quarter of the time, and half as large again (docs/builder.md).
+    /// Larger, and read several times faster (docs/builder.md); made by mkfs.erofs.
     Erofs,
 }
 
-/// What counts.
+/// The goal of the compression.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// The time of the build.
+    /// A short build.
     Dev,
-    /// The size of the image.
+    /// A small image.
     #[default]
     Release,
 }
@@ -33,15 +33,15 @@ pub enum Profile {
 /// How the store is packed.
 #[derive(Debug, Clone)]
 pub struct Packing {
-    /// As which file system.
+    /// The file system.
     pub format: Format,
-    /// What decides where nothing else is said.
+    /// The goal that decides where the other fields are not set.
     pub profile: Profile,
-    /// The compressor, in the words of mksquashfs or mkfs.erofs.
-    pub compression: Option<Compression>,
-    /// How much is compressed at a time, bytes.
+    /// The compressor and its options, as mksquashfs or mkfs.erofs read them.
+    pub compression: Option<StoreCompression>,
+    /// The size of the blocks that are compressed separately, bytes.
     pub block_size: Option<u32>,
-    /// The largest that an image may be, bytes. A store that takes more is packed as several.
+    /// The largest size of an image, bytes. A store that needs more is packed as several images.
     pub max_image: u64,
 }
 
@@ -57,13 +57,13 @@ impl Default for Packing {
     }
 }
 
-/// Words about compression: for mksquashfs in the form of nixpkgs' `netboot.squashfsCompression`, the compressor and its options
-/// (`zstd -Xcompression-level 19`); for mkfs.erofs what follows its `-z` (`lz4hc,12`); for both `none`.
+/// A compressor and its options. For mksquashfs the form of nixpkgs' `netboot.squashfsCompression` (`zstd -Xcompression-level 19`),
+/// for mkfs.erofs the value of its option `-z` (`lz4hc,12`), for both `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compression(String);
+pub struct StoreCompression(String);
 
 impl Format {
-    /// The image's name beside the ramdisk, and at the root of it. That of squashfs is nixpkgs'.
+    /// The name of the image in the output directory and in the ramdisk. For squashfs it is the name that nixpkgs uses.
     #[must_use]
     pub fn file_name(self) -> &'static str {
         match self {
@@ -72,11 +72,11 @@ impl Format {
         }
     }
 
-    /// What an image is, by its magic number.
+    /// The format of an image, by its magic number.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or one that is neither.
+    /// A file that cannot be read, or that has another format.
     pub fn of(image: &Path) -> Result<Self> {
         let mut start = Vec::new();
         let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
@@ -84,11 +84,11 @@ impl Format {
         match magic::recognize(&start) {
             Some(FileKind::Squashfs) => Ok(Self::Squashfs),
             Some(FileKind::Erofs) => Ok(Self::Erofs),
-            _ => bail!("{} is neither a squashfs nor an erofs; give what firn image made", image.display()),
+            _ => bail!("{} is neither a squashfs nor an erofs image; give an output of firn image", image.display()),
         }
     }
 
-    /// As the file system, and its module, is called.
+    /// The name of the file system and of its kernel module.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -99,21 +99,21 @@ impl Format {
 }
 
 impl Packing {
-    /// The words about compression that were given, or those of the profile. Of squashfs that for a release is nixpkgs'
-    /// default (`installer/netboot/netboot.nix`).
+    /// The compression that is set, or that of the profile. For squashfs the release profile has the default of nixpkgs
+    /// (`installer/netboot/netboot.nix`).
     #[must_use]
-    pub fn compression(&self) -> Compression {
+    pub fn compression(&self) -> StoreCompression {
         let of_profile = match (self.format, self.profile) {
             (Format::Squashfs, Profile::Dev) => "zstd -Xcompression-level 3",
             (Format::Squashfs, Profile::Release) => "zstd -Xcompression-level 19",
             (Format::Erofs, Profile::Dev) => "lz4",
             (Format::Erofs, Profile::Release) => "lz4hc,12",
         };
-        self.compression.clone().unwrap_or_else(|| Compression(of_profile.into()))
+        self.compression.clone().unwrap_or_else(|| StoreCompression(of_profile.into()))
     }
 
-    /// How much is compressed at a time, bytes: what was given, or what the profile wants. A squashfs with smaller blocks is larger and
-    /// read faster (docs/performance.md, "The defaults").
+    /// The block size that is set, or that of the profile, bytes. A squashfs with smaller blocks is larger and is read faster
+    /// (docs/performance.md, "The defaults").
     #[must_use]
     pub fn block_size(&self) -> u32 {
         self.block_size.unwrap_or(match (self.format, self.profile) {
@@ -124,17 +124,17 @@ impl Packing {
     }
 }
 
-impl fmt::Display for Compression {
+impl fmt::Display for StoreCompression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Compression {
+impl FromStr for StoreCompression {
     type Err = anyhow::Error;
 
-    fn from_str(words: &str) -> Result<Self> {
-        ensure!(!words.trim().is_empty(), "there is no compressor; \"none\" leaves the store uncompressed");
-        Ok(Self(words.trim().into()))
+    fn from_str(text: &str) -> Result<Self> {
+        ensure!(!text.trim().is_empty(), "no compressor is given; \"none\" leaves the store uncompressed");
+        Ok(Self(text.trim().into()))
     }
 }

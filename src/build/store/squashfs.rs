@@ -1,4 +1,4 @@
-//! The store image: a squashfs whose root is the store, as nixpkgs' `lib/make-squashfs.nix` makes it.
+//! A store image in the format squashfs, made by mksquashfs like nixpkgs' `lib/make-squashfs.nix` makes it.
 
 use crate::build::store::packing::Packing;
 use crate::host::progress::Step;
@@ -8,11 +8,11 @@ use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 
-/// Makes an image of files and directories, which are at its root by their names.
+/// Makes an image of files and directories, which lie at its root under their names.
 ///
 /// # Errors
 ///
-/// No mksquashfs on this machine, or one that fails.
+/// No mksquashfs on this machine, or mksquashfs fails.
 pub fn make(paths: &[&Path], image: &Path, packing: &Packing, step: &Step) -> Result<()> {
     let mut command = Command::new("mksquashfs");
     command.args(paths).arg(image);
@@ -22,7 +22,7 @@ pub fn make(paths: &[&Path], image: &Path, packing: &Packing, step: &Step) -> Re
 
 fn run(command: &mut Command, step: &Step) -> Result<()> {
     let line = |line: &str| {
-        if let Some(bytes) = packed(line) {
+        if let Some(bytes) = packed_bytes(line) {
             step.advance(bytes);
         }
     };
@@ -31,33 +31,33 @@ fn run(command: &mut Command, step: &Step) -> Result<()> {
 
 fn set_options(command: &mut Command, packing: &Packing) {
     command
-        // Hard links in the build machine's store (nix-store --optimise) are nobody's business.
+        // Hard links in the store of the build machine (nix-store --optimise) are not part of the system.
         .arg("-no-hardlinks")
-        // One path alone would otherwise be unpacked into the root.
+        // Without this the contents of a single directory would lie at the root.
         .arg("-keep-as-directory")
         .args(["-all-root", "-root-mode", "0755"])
-        // Nix knows no extended attributes; a build machine's own, such as SELinux labels, do not belong into the image.
+        // Nix stores no extended attributes; those of the build machine, such as SELinux labels, do not belong into the image.
         .arg("-no-xattrs")
-        // A file that cannot be read would otherwise be an empty one, and that a success.
+        // Without this mksquashfs packs an unreadable file as an empty one, and succeeds.
         .arg("-exit-on-error")
         .args(["-b", &packing.block_size().to_string()])
         .args(["-processors", &std::thread::available_parallelism().map_or(1, NonZero::get).to_string()])
         .args(arguments(&packing.compression().to_string()))
         .args(["-info", "-no-progress"])
-        // Nix gives every file the time 1; the image, its root and the registration get the same.
+        // Nix gives every file the time 1; the image, its root and the registration get the same time.
         .env("SOURCE_DATE_EPOCH", "1");
 }
 
 fn arguments(compression: &str) -> Vec<&str> {
     match compression {
-        // -no-compression is the same from mksquashfs 4.6 on
+        // mksquashfs 4.6 and newer have one option for these: -no-compression
         "none" => vec!["-noI", "-noId", "-noD", "-noF", "-noX"],
-        words => ["-comp"].into_iter().chain(words.split_whitespace()).collect(),
+        options => ["-comp"].into_iter().chain(options.split_whitespace()).collect(),
     }
 }
 
 /// The size of the file that a line of `mksquashfs -info` reports as packed.
-fn packed(line: &str) -> Option<u64> {
+fn packed_bytes(line: &str) -> Option<u64> {
     let (_, rest) = line.strip_prefix("file ")?.rsplit_once(", uncompressed size ")?;
     rest.split(' ').next()?.parse().ok()
 }
@@ -70,14 +70,14 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn compression_words() {
-        for (words, arguments) in [
+    fn compression_options() {
+        for (options, arguments) in [
             ("zstd -Xcompression-level 19", &["-comp", "zstd", "-Xcompression-level", "19"][..]),
             ("lz4  -Xhc", &["-comp", "lz4", "-Xhc"]),
             ("gzip", &["-comp", "gzip"]),
             ("none", &["-noI", "-noId", "-noD", "-noF", "-noX"]),
         ] {
-            assert_eq!(super::arguments(words), arguments, "{words:?}");
+            assert_eq!(super::arguments(options), arguments, "{options:?}");
         }
     }
 
@@ -110,7 +110,7 @@ mod tests {
             ("file /a/na", None),
             ("", None),
         ] {
-            assert_eq!(packed(line), bytes, "{line:?}");
+            assert_eq!(packed_bytes(line), bytes, "{line:?}");
         }
     }
 }

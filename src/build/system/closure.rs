@@ -1,37 +1,40 @@
-//! What goes into the store image: the closures of the system and of what else was asked for, without what was asked to be
-//! left out.
+//! The store paths of the store image: the closures of the system and of the added paths, without the excluded ones.
 
 use crate::build::system::nix;
 use crate::build::system::toplevel::{System, in_store};
 use crate::formats::registration::{self, Registered};
+use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The paths of the store image, apart from those that belong to the system.
+/// How many of the references to excluded paths are named.
+const NAMED: usize = 3;
+
+/// Store paths to add to those of the system, or to leave out.
 #[derive(Debug, Default)]
-pub struct Contents {
-    /// A directory that nixpkgs' `closureInfo` made, with the files `registration` and `store-paths`: taken in place of
-    /// asking the Nix database of this machine.
+pub struct StoreSelection {
+    /// A directory that `closureInfo` of nixpkgs made, with the files `registration` and `store-paths`: read instead of the Nix
+    /// database of this machine.
     pub closure_info: Option<PathBuf>,
-    /// Store paths, or symlinks to some, that come with their closures.
+    /// Store paths, or symlinks to store paths, that are added with their closures.
     pub added: Vec<PathBuf>,
     /// Store paths that are left out.
     pub excluded: Vec<PathBuf>,
-    /// Whether the kernel and the ramdisk that belong to the system are left out: firn's ramdisk takes the place of the one,
-    /// and the boot loader has the other.
+    /// Whether the kernel of the system and its own ramdisk are left out: the boot loader gets its own copy of the kernel, and the
+    /// ramdisk of firn.
     pub without_kernel: bool,
 }
 
-impl Contents {
-    /// The paths, sorted, each with what it refers to of the others.
+impl StoreSelection {
+    /// The selected store paths, sorted, each with its references to the others. References to excluded paths are removed, and
+    /// `progress` names them.
     ///
     /// # Errors
     ///
-    /// No Nix or a closure-info that cannot be read, a path that is missing, or one to leave out that would not be there
-    /// anyway.
-    pub fn collect(&self, system: &System) -> Result<Vec<Registered>> {
+    /// No Nix, a closure-info that cannot be read, a path that is missing, or an excluded path that is not part of the closure.
+    pub fn collect(&self, system: &System, progress: Progress) -> Result<Vec<Registered>> {
         let mut roots = vec![system.toplevel.clone()];
         for path in &self.added {
             roots.push(in_store(path)?);
@@ -39,7 +42,7 @@ impl Contents {
         let closure = match &self.closure_info {
             Some(directory) => from_closure_info(directory, &roots)?,
             None => present(nix::closure(&roots)?)
-                .context("the store is damaged; nix-store --verify --check-contents --repair mends it")?,
+                .context("the store is damaged; repair it with nix-store --verify --check-contents --repair")?,
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
@@ -47,66 +50,100 @@ impl Contents {
         }
         if self.without_kernel {
             excluded.insert(store_path(&system.kernel)?);
-            // Old systems have no ramdisk of their own, and others none that is a store path.
+            // Old systems have no ramdisk, and that of others is no store path.
             excluded.extend(system.toplevel.join("initrd").canonicalize().ok().and_then(|path| store_path(&path).ok()));
         }
-        without(closure, &excluded)
+        let (kept, removed) = without(closure, &excluded)?;
+        if let Some(warning) = warning(&removed) {
+            progress.say(&warning);
+        }
+        Ok(kept)
     }
 }
 
-/// Takes paths away, and what refers to them: Nix registers no path that refers to one it does not know.
-fn without(closure: Vec<Registered>, excluded: &HashSet<String>) -> Result<Vec<Registered>> {
+/// A reference from a packed store path to an excluded one.
+#[derive(Debug, PartialEq, Eq)]
+struct RemovedReference {
+    from: String,
+    to: String,
+}
+
+/// Removes store paths from a closure, and the references to them, which are returned: Nix registers no path with a reference to
+/// an unknown one.
+fn without(closure: Vec<Registered>, excluded: &HashSet<String>) -> Result<(Vec<Registered>, Vec<RemovedReference>)> {
     if let Some(path) = excluded.iter().find(|path| closure.iter().all(|registered| registered.path != **path)) {
-        bail!("{path} cannot be left out: it is not among what would be packed; leave out --exclude {path}");
+        bail!("{path} cannot be excluded: it is not in the closure; leave out --exclude {path}");
     }
-    let (mut left, _): (Vec<_>, Vec<_>) =
-        closure.into_iter().partition(|registered| !excluded.contains(&registered.path));
-    for registered in &mut left {
-        registered.references.retain(|path| !excluded.contains(path));
+    let mut removed = Vec::new();
+    let mut kept: Vec<_> = closure.into_iter().filter(|registered| !excluded.contains(&registered.path)).collect();
+    for Registered { path, references, .. } in &mut kept {
+        let (to_excluded, to_kept) = references.drain(..).partition(|reference| excluded.contains(reference));
+        *references = to_kept;
+        let to_excluded: Vec<String> = to_excluded;
+        removed.extend(to_excluded.into_iter().map(|to| RemovedReference { from: path.clone(), to }));
     }
-    Ok(left)
+    Ok((kept, removed))
 }
 
-/// Reads the closure that nixpkgs' `closureInfo` wrote down (nixpkgs, `build-support/closure-info.nix`).
+/// A sentence on the references that were removed, if there are any: the first [`NAMED`] of them and their number.
+fn warning(removed: &[RemovedReference]) -> Option<String> {
+    let named = removed.iter().take(NAMED).map(|RemovedReference { from, to }| format!("{from} refers to {to}"));
+    let mut named: Vec<_> = named.collect();
+    if named.is_empty() {
+        return None;
+    }
+    if let Some(others) = removed.len().checked_sub(NAMED).filter(|others| *others > 0) {
+        named.push(format!("and {others} more"));
+    }
+    let references = if removed.len() == 1 { "reference" } else { "references" };
+    Some(format!(
+        "{} {references} from packed store paths to excluded ones: {}. The excluded paths are missing in the booted system, and \
+         its Nix does not report them: programs that open a file in them will fail",
+        removed.len(),
+        named.join("; ")
+    ))
+}
+
+/// Reads a closure from the files of `closureInfo` (nixpkgs, `build-support/closure-info.nix`).
 fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<Vec<Registered>> {
     let read = |name: &str| {
         let path = directory.join(name);
         fs::read_to_string(&path).with_context(|| {
-            format!("reading {}; --closure-info takes the directory that closureInfo makes", path.display())
+            format!("reading {}; --closure-info needs the directory that closureInfo makes", path.display())
         })
     };
     let (registration, paths) = (read("registration")?, read("store-paths")?);
     let closure =
         registration::parse(&registration).with_context(|| format!("reading {}/registration", directory.display()))?;
     check(&closure, &paths, roots).and_then(|()| present(closure)).with_context(|| {
-        format!("{} does not fit; make it anew, with closureInfo of this very system", directory.display())
+        format!("{} does not belong to this system; make it again with closureInfo of this system", directory.display())
     })
 }
 
-/// Makes sure that a registration is whole: all paths of the list, all roots, every reference, valid hashes.
+/// Makes sure that a registration is complete: it has all paths of the list, all roots and every reference, with valid hashes.
 fn check(closure: &[Registered], paths: &str, roots: &[PathBuf]) -> Result<()> {
     let known: HashSet<_> = closure.iter().map(|registered| registered.path.as_str()).collect();
     for root in roots {
-        ensure!(known.contains(text(root)?), "it is for another system: {} is not in it", root.display());
+        ensure!(known.contains(text(root)?), "it is for another system: it does not contain {}", root.display());
     }
     if let Some(path) = paths.lines().find(|path| !known.contains(path)) {
-        bail!("{path} of its store-paths is not in its registration");
+        bail!("the file registration does not contain {path}, which the file store-paths lists");
     }
     for registered in closure {
         let path = &registered.path;
         if let Some(reference) = registered.references.iter().find(|reference| !known.contains(reference.as_str())) {
-            bail!("{path} refers to {reference}, which is not in it");
+            bail!("{path} refers to {reference}, which the file registration does not contain");
         }
         ensure!(
             registration::is_nar_hash(&registered.nar_hash),
-            "{path} has the hash {:?}, which is none",
+            "{path} has the hash {:?}, which is not a SHA-256",
             registered.nar_hash
         );
     }
     Ok(())
 }
 
-/// Makes sure that every path is there: Nix knows paths that somebody has deleted behind its back.
+/// Makes sure that every path exists: the database of Nix still lists a path that somebody deleted without Nix.
 fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
     for Registered { path, .. } in &closure {
         ensure!(fs::symlink_metadata(path).is_ok(), "{path} is not in the store of this machine");
@@ -114,16 +151,16 @@ fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
     Ok(closure)
 }
 
-/// The path directly below the store that `path` lies in.
+/// The store path that contains `path`.
 fn store_path(path: &Path) -> Result<String> {
     let real = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
     let inside = real.strip_prefix("/nix/store").with_context(|| format!("{} is not in the store", real.display()))?;
-    let name = inside.components().next().context("it is the whole store")?;
+    let name = inside.components().next().with_context(|| format!("{} is the whole store", real.display()))?;
     Ok(text(&Path::new("/nix/store").join(name))?.to_owned())
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 #[cfg(test)]
@@ -140,28 +177,56 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_nowhere_referred_to() {
+    fn references_to_excluded_paths_are_removed_and_reported() {
         let closure = || vec![registered("/a", &["/a", "/b", "/c"]), registered("/b", &["/c"]), registered("/c", &[])];
-        let left = without(closure(), &HashSet::from(["/c".into()])).unwrap();
-        assert_eq!(left, [registered("/a", &["/a", "/b"]), registered("/b", &[])]);
-        assert_eq!(without(closure(), &HashSet::new()).unwrap(), closure());
+        let removed = |from: &str, to: &str| RemovedReference { from: from.into(), to: to.into() };
+        assert_eq!(
+            without(closure(), &HashSet::from(["/c".into()])).unwrap(),
+            (
+                vec![registered("/a", &["/a", "/b"]), registered("/b", &[])],
+                vec![removed("/a", "/c"), removed("/b", "/c")]
+            )
+        );
+        assert_eq!(without(closure(), &HashSet::new()).unwrap(), (closure(), vec![]));
+        // Paths that are excluded together may refer to each other.
+        let both = HashSet::from(["/b".into(), "/c".into()]);
+        assert_eq!(without(closure(), &both).unwrap().1, [removed("/a", "/b"), removed("/a", "/c")]);
         let error = without(closure(), &HashSet::from(["/d".into()])).unwrap_err().to_string();
-        assert!(error.starts_with("/d cannot be left out"), "{error}");
+        assert!(error.starts_with("/d cannot be excluded"), "{error}");
     }
 
     #[test]
-    fn a_closure_info_has_to_be_whole() {
-        // Paths that are there on any machine.
+    fn the_warning_names_the_first_references() {
+        let removed = |count: usize| -> Vec<_> {
+            (0..count).map(|number| RemovedReference { from: format!("/{number}"), to: "/x".into() }).collect()
+        };
+        assert_eq!(warning(&[]), None);
+        for (count, expected) in [
+            (1, "1 reference from packed store paths to excluded ones: /0 refers to /x. "),
+            (
+                3,
+                "3 references from packed store paths to excluded ones: /0 refers to /x; /1 refers to /x; /2 refers to /x. ",
+            ),
+            (7, "/1 refers to /x; /2 refers to /x; and 4 more. The excluded paths are missing in the booted system"),
+        ] {
+            let warning = warning(&removed(count)).unwrap();
+            assert!(warning.contains(expected), "{warning}");
+        }
+    }
+
+    #[test]
+    fn a_closure_info_has_to_be_complete() {
+        // Paths that exist on every machine.
         let closure = [registered("/bin", &["/etc"]), registered("/etc", &[])];
         let roots = [PathBuf::from("/bin")];
         check(&closure, "/bin\n/etc\n", &roots).unwrap();
         let mut bad_hash = closure.clone();
         bad_hash[1].nar_hash = "sha256:xyz".into();
         for (closure, paths, root, expected) in [
-            (&closure[..], "/bin\n", "/usr", "for another system: /usr is not in it"),
-            (&closure[..], "/bin\n/lib\n", "/bin", "/lib of its store-paths is not in its registration"),
-            (&closure[..1], "/bin\n", "/bin", "/bin refers to /etc, which is not in it"),
-            (&bad_hash[..], "/bin\n", "/bin", "/etc has the hash \"sha256:xyz\", which is none"),
+            (&closure[..], "/bin\n", "/usr", "for another system: it does not contain /usr"),
+            (&closure[..], "/bin\n/lib\n", "/bin", "does not contain /lib, which the file store-paths lists"),
+            (&closure[..1], "/bin\n", "/bin", "/bin refers to /etc, which the file registration does not contain"),
+            (&bad_hash[..], "/bin\n", "/bin", "/etc has the hash \"sha256:xyz\", which is not a SHA-256"),
         ] {
             let error = check(closure, paths, &[root.into()]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -1,4 +1,4 @@
-//! What Nix knows of the system: its closure and the registration of each path in it.
+//! The Nix database of this machine: the closure of a system, and the registration of each of its paths.
 
 use crate::formats::registration::{self, Registered};
 use anyhow::{Context, Result, bail, ensure};
@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How many store paths one command line gets: a closure can have more than fit.
+/// How many store paths one command line gets: those of a whole closure can be too long for it.
 const PATHS_AT_ONCE: usize = 1000;
 
 /// The closure of some store paths, with themselves, sorted by path.
@@ -17,19 +17,18 @@ const PATHS_AT_ONCE: usize = 1000;
 /// No Nix on this machine, a path that is not valid in its database, or a Nix that fails.
 pub fn closure(paths: &[PathBuf]) -> Result<Vec<Registered>> {
     let paths: Option<Vec<_>> = paths.iter().map(|path| path.to_str()).collect();
-    let paths = paths.context("a store path is no UTF-8")?;
+    let paths = paths.context("a store path is not UTF-8")?;
     let all = paths.join(" and ");
     let requisites = output(&[&["--query", "--requisites"], paths.as_slice()].concat()).with_context(|| {
         format!("Nix does not know the closure of {all}; build or copy it with Nix (nix-build, nix copy) first")
     })?;
-    // Of several paths it prints what they have in common more than once.
+    // For several paths it prints their common references more than once.
     let requisites: BTreeSet<_> = requisites.lines().collect();
     let requisites: Vec<_> = requisites.into_iter().collect();
     let mut closure = Vec::new();
     for paths in requisites.chunks(PATHS_AT_ONCE) {
         let dump = output(&[&["--dump-db"], paths].concat())?;
-        closure
-            .extend(registration::parse(&dump).context("nix-store --dump-db printed what firn does not understand")?);
+        closure.extend(registration::parse(&dump).context("firn cannot read the output of nix-store --dump-db")?);
     }
     closure.sort();
     ensure!(
@@ -45,8 +44,8 @@ pub fn closure(paths: &[PathBuf]) -> Result<Vec<Registered>> {
 fn output(arguments: &[&str]) -> Result<String> {
     let output = Command::new("nix-store").args(arguments).output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::Error::new(error).context(
-            "there is no nix-store on the PATH, and only Nix knows what belongs to a system; install Nix (Debian: apt install \
-             nix-bin) or run this where the system was built",
+            "there is no nix-store on the PATH, which knows the closure of a system; install Nix (Debian: apt install nix-bin) or \
+             run firn where the system was built",
         ),
         _ => anyhow::Error::new(error).context("running nix-store"),
     })?;
@@ -57,5 +56,5 @@ fn output(arguments: &[&str]) -> Result<String> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    String::from_utf8(output.stdout).context("nix-store printed what is no UTF-8")
+    String::from_utf8(output.stdout).context("the output of nix-store is not UTF-8")
 }

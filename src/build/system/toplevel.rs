@@ -1,4 +1,4 @@
-//! The system to pack, as its toplevel describes it.
+//! The system to pack, read from its toplevel.
 
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config, kernel_has_etc_overlay};
@@ -24,47 +24,47 @@ pub struct System {
     pub init: String,
     /// Its kernel image.
     pub kernel: PathBuf,
-    /// What `uname -r` says on that kernel.
+    /// The release of the kernel (`uname -r`).
     pub kernel_release: String,
-    /// Words for the kernel command line.
+    /// Its kernel parameters.
     pub kernel_params: Vec<String>,
-    /// `/lib/modules/<release>` of the kernel; none when the kernel comes without modules.
+    /// `/lib/modules/<release>` of the kernel; none if the kernel has no modules.
     pub modules: Option<PathBuf>,
-    /// For people, such as `NixOS 25.11 (Linux 6.12)`.
+    /// The label for people, such as `NixOS 25.11 (Linux 6.12)`.
     pub label: String,
-    /// Such as `x86_64-linux`.
+    /// The platform, such as `x86_64-linux`.
     pub platform: String,
     /// `networking.hostId`, eight hexadecimal digits.
     pub host_id: Option<String>,
-    /// What it expects of stage 1.
+    /// The work that it expects from stage 1.
     pub kind: Kind,
-    /// What executes its init, if that is a script.
+    /// The interpreter of its init, if that is a script.
     pub interpreter: Option<String>,
     /// Whether its `/etc` is an overlay on an erofs image.
     pub etc_overlay: bool,
 }
 
 impl System {
-    /// The words that the boot loader gives to the kernel, with `retain` the one that keeps the ramdisk.
+    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
     #[must_use]
     pub fn cmdline(&self, retain: bool) -> String {
-        let mut words = vec![format!("init={}", self.init)];
-        words.extend(self.kernel_params.iter().cloned());
-        if !self.kernel_params.iter().any(|word| word.starts_with("rootfstype=")) {
-            words.push(RAMFS.into());
+        let mut parameters = vec![format!("init={}", self.init)];
+        parameters.extend(self.kernel_params.iter().cloned());
+        if !self.kernel_params.iter().any(|parameter| parameter.starts_with("rootfstype=")) {
+            parameters.push(RAMFS.into());
         }
-        if retain && !self.kernel_params.iter().any(|word| word == RETAIN) {
-            words.push(RETAIN.into());
+        if retain && !self.kernel_params.iter().any(|parameter| parameter == RETAIN) {
+            parameters.push(RETAIN.into());
         }
-        words.join(" ")
+        parameters.join(" ")
     }
 }
 
-/// Reads what a toplevel says of itself: by its bootspec, or by its other files where it is too old to have one.
+/// Reads a toplevel: its bootspec, or its other files if it is too old to have one.
 ///
 /// # Errors
 ///
-/// A path that is no toplevel in the store, or a system that cannot be booted from memory by firn.
+/// A path that is no toplevel in the store, or a system that firn cannot boot from memory.
 pub fn read(path: &Path) -> Result<System> {
     let toplevel = in_store(path)?;
     let Start { kind, interpreter } = start(&toplevel)?;
@@ -80,13 +80,13 @@ pub fn read(path: &Path) -> Result<System> {
     let etc_overlay = etc_overlay(&toplevel, kind)?;
     ensure!(
         !etc_overlay || kernel_has_etc_overlay(&kernel_release),
-        "{} has an overlay for /etc, which takes Linux 6.6 or newer, and its kernel is {kernel_release}; build it with a newer \
+        "{} has an overlay for /etc, which needs Linux 6.6 or newer, and its kernel is {kernel_release}; build it with a newer \
          kernel, or with system.etc.overlay.enable = false",
         toplevel.display()
     );
     ensure!(
         spec.init == toplevel.join("init"),
-        "the boot.json of {} names the init {} and not its own; build the system again",
+        "the boot.json of {} names the init {}, which is not its own; build the system again",
         toplevel.display(),
         spec.init.display()
     );
@@ -106,7 +106,7 @@ pub fn read(path: &Path) -> Result<System> {
     })
 }
 
-/// What the system is made for, and how its init is executed.
+/// The work that the system expects from stage 1, and the interpreter of its init.
 fn start(toplevel: &Path) -> Result<Start> {
     let init = fs::read(toplevel.join("init")).with_context(|| {
         format!(
@@ -119,7 +119,7 @@ fn start(toplevel: &Path) -> Result<Start> {
     Ok(Start { kind, interpreter: Kind::interpreter(&init) })
 }
 
-/// Whether stage 1 will have an overlay to mount on `/etc`: the bootspec says so to nixos-init.
+/// Whether stage 1 has to mount an overlay on `/etc`: this is in the part of the bootspec that nixos-init reads.
 fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
     if kind == Kind::Classic {
         return Ok(false);
@@ -138,19 +138,19 @@ fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// A path that is not there, not in the store, or inside of a store path.
+/// A path that does not exist, is not in the store, or lies inside of a store path.
 pub fn in_store(path: &Path) -> Result<PathBuf> {
     let real = path
         .canonicalize()
         .with_context(|| format!("cannot find {}; give the toplevel of a NixOS system", path.display()))?;
     let Ok(inside) = real.strip_prefix(STORE) else {
         bail!(
-            "{} is not in the Nix store {STORE}; build the system with Nix and give the path it prints",
+            "{} is not in the Nix store {STORE}; build the system with Nix, and give the path that Nix prints",
             real.display()
         );
     };
-    let mut parts = inside.components();
-    match (parts.next(), parts.next()) {
+    let mut components = inside.components();
+    match (components.next(), components.next()) {
         (Some(name), None) => Ok(Path::new(STORE).join(name)),
         (Some(name), Some(_)) => {
             bail!(
@@ -167,12 +167,12 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
     let document: BootJson = match fs::read(&path) {
         Ok(json) => serde_json::from_slice(&json).with_context(|| {
-            format!("{} is no bootspec of version 1 (RFC 125); build the system with a NixOS of 23.05 or newer", path.display())
+            format!("{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer", path.display())
         })?,
         Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).with_context(|| {
             format!(
-                "{} has no boot.json and not the files to do without: is it a NixOS system? Give the path that nixos-rebuild \
-                 build makes",
+                "{} has neither a boot.json nor the files of an older NixOS system: give the path that nixos-rebuild build \
+                 makes",
                 toplevel.display()
             )
         })?,
@@ -180,7 +180,10 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     };
     match document.generation {
         Generation::V1(generation) => Ok(generation.bootspec),
-        _ => bail!("{} has a bootspec of another version than 1, which this firn does not know", path.display()),
+        _ => bail!(
+            "the bootspec {} has another version than 1, and this version of firn cannot read it; use a newer firn",
+            path.display()
+        ),
     }
 }
 
@@ -192,15 +195,15 @@ fn host_id(toplevel: &Path) -> Result<Option<String>> {
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         Ok(bytes) => {
             let bytes: [u8; 4] = bytes.try_into().map_err(|_| {
-                anyhow!("{} has not the four bytes of a host id: build the system again", path.display())
+                anyhow!("{} does not have the four bytes of a host id: build the system again", path.display())
             })?;
             Ok(Some(format!("{:08x}", u32::from_le_bytes(bytes))))
         }
     }
 }
 
-/// The kernel's release and the directory of its modules. The kernel image knows its own release on x86; where it does
-/// not, the directory of its modules has the name.
+/// The kernel's release and the directory of its modules. On x86 the release is in the kernel image; elsewhere it is the name of
+/// the directory.
 fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<PathBuf>)> {
     let parent = toplevel.join("kernel-modules/lib/modules");
     let mut directories: Vec<String> = match fs::read_dir(&parent) {
@@ -214,7 +217,7 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
         (Some(release), found) if found.contains(&release) => release,
         (None, [release]) => release.clone(),
         (release, found) => bail!(
-            "{} has modules for {} and a kernel of release {}: they do not belong together; build the system again",
+            "{} has modules for {}, and the release of the kernel is {}: they do not belong together; build the system again",
             parent.display(),
             if found.is_empty() { "no kernel".into() } else { found.join(", ") },
             release.unwrap_or_else(|| "unknown".into()),
@@ -234,7 +237,7 @@ mod tests {
             init: "/nix/store/x/init".into(),
             kernel: "/nix/store/k/bzImage".into(),
             kernel_release: "6.1".into(),
-            kernel_params: params.iter().map(|word| (*word).into()).collect(),
+            kernel_params: params.iter().map(|parameter| (*parameter).into()).collect(),
             modules: None,
             label: String::new(),
             platform: String::new(),

@@ -1,60 +1,61 @@
-//! What iPXE boots from: the script, and the files beside it.
+//! The directory that iPXE boots from: the script and its files.
 
-use crate::build::ways::built::Built;
-use crate::contract::manifest::{FileEntry, ImageFile};
+use crate::build::ways::build_directory::BuildDirectory;
+use crate::contract::manifest::FileEntry;
+use crate::contract::manifest::ImageFile;
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
 use std::io::Write;
 use std::path::Path;
 
-/// How the store image gets into the ramdisk.
+/// The way of the store image into the ramdisk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// It is there: one ramdisk for everything.
-    Fat,
-    /// iPXE puts it there, from a plain file.
+    /// It is part of the file `initrd`.
+    Combined,
+    /// iPXE adds it, from a separate file.
     Split,
 }
 
-/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form the store image. The script
-/// looks for the others beside itself, or at `base_url`.
+/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form the store image. The script fetches the
+/// other files from its own directory, or from `base_url`.
 ///
 /// # Errors
 ///
-/// A base URL that is none, a build that is not whole, and those of writing.
+/// An invalid base URL, a damaged build, and those of writing.
 pub fn tree(
-    built: &Built,
+    build: &BuildDirectory,
     out: &Path,
     form: Form,
     base_url: Option<&str>,
     progress: Progress,
 ) -> Result<Vec<FileEntry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
-    let images = if form == Form::Split { built.manifest.images.as_slice() } else { &[] };
+    let images = if form == Form::Split { build.manifest.images.as_slice() } else { &[] };
     let mut output = match form {
-        Form::Fat => built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
+        Form::Combined => build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
             let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| image.file.as_str())).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
-            let mut output = built.output(out, &files, progress)?;
-            output.write("initrd", |out| built.ramdisk_without_images()?.copy(out))?;
+            let mut output = build.output(out, &files, progress)?;
+            output.write("initrd", |out| build.ramdisk_without_images()?.copy(out))?;
             output
         }
     };
-    let script = script(&built.manifest.cmdline, images, &base);
+    let script = script(&build.manifest.cmdline, images, &base);
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
     output.publish()
 }
 
-/// A script with the words `cmdline` for the kernel. iPXE puts the files of `images` into the ramdisk, if there are any.
+/// A script that boots with the kernel parameters `cmdline`. iPXE adds `images` to the ramdisk.
 ///
-/// `initrd=initrd` names the ramdisk to the EFI stub of the kernel, which finds it by that name; `initrd.magic` is the name of
-/// everything that iPXE has put together. From Linux 5.7 on the stub finds that without being told, too. `${cmdline}` is for
-/// whoever chain-loads the script and has words to add.
+/// `initrd=initrd` is for the EFI stub of the kernel, which finds the ramdisk by this name; `initrd.magic` is the name of all
+/// ramdisks that iPXE has combined. From Linux 5.7 on the stub also finds it without the parameter. A script that chain-loads this
+/// one can set `${cmdline}` to add kernel parameters.
 #[must_use]
 pub fn script(cmdline: &str, images: &[ImageFile], base: &str) -> String {
     let name = if images.is_empty() { "initrd" } else { "initrd.magic" };
-    // iPXE makes an archive of a file that has a path after it (https://ipxe.org/cmd/initrd).
+    // iPXE makes an archive of a file with a path after it (https://ipxe.org/cmd/initrd).
     let line = |image: &ImageFile| format!("initrd {base}{} {} mode=444\n", image.file, image.path);
     let images: String = images.iter().map(line).collect();
     format!(
@@ -66,11 +67,11 @@ pub fn script(cmdline: &str, images: &[ImageFile], base: &str) -> String {
     )
 }
 
-/// A URL that names of files can be appended to.
+/// A URL to which file names can be appended.
 fn base(url: &str) -> Result<String> {
     ensure!(
         url.contains("://") && !url.contains(char::is_whitespace),
-        "\"{url}\" is no URL for a script of iPXE; give one such as --base-url http://server/boot"
+        "\"{url}\" is not a URL for iPXE; give one such as --base-url http://server/boot"
     );
     Ok(format!("{}/", url.trim_end_matches('/')))
 }
@@ -78,7 +79,7 @@ fn base(url: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::ways::built::tests::sample;
+    use crate::build::ways::build_directory::tests::sample;
     use std::fs;
 
     fn lines(script: &str) -> Vec<&str> {
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_names_are_appended_to() {
+    fn urls_get_file_names_appended() {
         for url in ["http://server/boot", "http://server/boot/", "http://server/boot//"] {
             assert_eq!(base(url).unwrap(), "http://server/boot/");
         }
@@ -119,20 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn the_split_form_has_the_image_beside_the_ramdisk() {
+    fn the_split_form_has_the_image_in_a_file_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
-        let built = sample(directory.path(), "", "quiet", "init");
+        let build = sample(directory.path(), "", "quiet", "init");
         let out = directory.path().join("out");
         for (form, expected) in [
-            (Form::Fat, vec!["bzImage", "initrd", "netboot.ipxe"]),
+            (Form::Combined, vec!["bzImage", "initrd", "netboot.ipxe"]),
             (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe"]),
         ] {
-            let files = tree(&built, &out, form, None, Progress::Quiet).unwrap();
+            let files = tree(&build, &out, form, None, Progress::Quiet).unwrap();
             assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);
         }
         assert_eq!(fs::read(out.join("initrd")).unwrap(), b"init");
         assert_eq!(fs::read(out.join("nix-store.squashfs")).unwrap(), b"an image");
-        // The build itself is as it was.
-        built.ramdisk().unwrap();
+        // The build did not change.
+        build.ramdisk().unwrap();
     }
 }

@@ -1,6 +1,7 @@
-//! What a running Linux boots a system from by kexec: the tree and the tarball, as nixpkgs' `kexecTree` and `kexecTarball`.
+//! The directory from which a running Linux boots a system by kexec, and a tarball of it, as `kexecTree` and `kexecTarball` of
+//! nixpkgs.
 
-use crate::build::ways::built::Built;
+use crate::build::ways::build_directory::BuildDirectory;
 use crate::contract::manifest::FileEntry;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -9,47 +10,47 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
-/// The script, with words between `@` for what differs from one system to the next.
+/// The script, with placeholders between `@` for the values of a system.
 const SCRIPT: &str = include_str!("kexec-boot.sh");
 
-/// zstd level of the tarball. Nearly all of it is compressed already.
+/// zstd level of the tarball. Nearly all its contents are compressed already.
 const LEVEL: i32 = 10;
 
-/// Makes a directory of `bzImage`, `initrd.gz` (nixpkgs' name, whatever the compression) and `kexec-boot`.
+/// Makes a directory with `bzImage`, `initrd.gz` (the name in nixpkgs, for any compression) and `kexec-boot`.
 ///
 /// # Errors
 ///
-/// A build that is not whole, and those of writing.
-pub fn tree(built: &Built, out: &Path, progress: Progress) -> Result<Vec<FileEntry>> {
-    let mut output = built.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
-    output.write("kexec-boot", |out| Ok(out.write_all(script(built)?.as_bytes())?))?;
+/// A damaged build, and those of writing.
+pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Vec<FileEntry>> {
+    let mut output = build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
+    output.write("kexec-boot", |out| Ok(out.write_all(script(build)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
     output.publish()
 }
 
-/// Makes a tarball of the same files, in a directory called `prefix` if that is not empty. `out` is its name, or a directory for
-/// `nixos-kexec-<label>-<system>.tar.zst`.
+/// Makes a tarball of the same files, in the directory `prefix` if it is not empty: the file `out`, or
+/// `nixos-kexec-<label>-<system>.tar.zst` in the directory `out`.
 ///
 /// # Errors
 ///
-/// As above, and a prefix that leads elsewhere.
-pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<FileEntry>> {
+/// Those of [`tree`], and a prefix that is no relative path without `..`.
+pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<FileEntry>> {
     ensure!(
-        prefix.is_empty() || Path::new(prefix).components().all(|part| matches!(part, Component::Normal(_))),
-        "\"{prefix}\" is no name for a directory in a tarball; give one such as nixos"
+        prefix.is_empty() || Path::new(prefix).components().all(|component| matches!(component, Component::Normal(_))),
+        "\"{prefix}\" is not a name for a directory in a tarball; give one such as --prefix nixos"
     );
-    let within = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-    let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&built.manifest.label), built.manifest.system);
-    let (mut output, name) = built.file_output(out, &default)?;
-    let (kernel, ramdisk) = (built.kernel()?, built.ramdisk()?);
-    let script = script(built)?;
+    let member = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&build.manifest.label), build.manifest.system);
+    let (mut output, name) = build.file_output(out, &default)?;
+    let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
+    let script = script(build)?;
     output.write(&name, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
-        append(&mut archive, &within("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, &within("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
-        append(&mut archive, &within("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
+        append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
+        append(&mut archive, &member("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &member("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
         Ok(())
@@ -57,7 +58,7 @@ pub fn tarball(built: &Built, out: &Path, prefix: &str, progress: Progress) -> R
     output.publish()
 }
 
-/// Root's, of the time that everything in a Nix store has.
+/// Appends a file, with the owner root and the time 1 like everything in a Nix store.
 fn append(
     archive: &mut tar::Builder<impl Write>,
     name: &str,
@@ -72,53 +73,53 @@ fn append(
     header.set_gid(0);
     header.set_mtime(1);
     header.set_size(bytes);
-    // A file that ended early would shift all that follows.
+    // A file that ends early would shift everything after it.
     archive
-        .append_data(&mut header, name, contents.chain(Missing).take(bytes))
+        .append_data(&mut header, name, contents.chain(Truncated).take(bytes))
         .with_context(|| format!("packing {name}"))
 }
 
-/// The rest of a file that is shorter than it was.
-struct Missing;
+/// Follows a file; reading from it means that the file has become shorter.
+struct Truncated;
 
-impl Read for Missing {
+impl Read for Truncated {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter; build it again"))
     }
 }
 
 /// The script for one system.
-fn script(built: &Built) -> Result<String> {
+fn script(build: &BuildDirectory) -> Result<String> {
     let mut script = SCRIPT.to_owned();
-    for (word, text) in [
-        ("@label@", quoted(&built.manifest.label)),
-        ("@cmdline@", quoted(&built.manifest.cmdline)),
-        ("@bytes@", built.ramdisk()?.bytes.to_string()),
+    for (placeholder, value) in [
+        ("@label@", quoted(&build.manifest.label)),
+        ("@cmdline@", quoted(&build.manifest.cmdline)),
+        ("@bytes@", build.ramdisk()?.bytes.to_string()),
     ] {
-        script = script.replacen(word, &text, 1);
+        script = script.replacen(placeholder, &value, 1);
     }
     Ok(script)
 }
 
-/// One word of a shell, whatever is in it.
+/// Quotes a text for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A label as a part of a file name that needs no quotes anywhere.
+/// A label as a part of a file name that needs no quotes in a shell.
 fn file_name(label: &str) -> String {
-    let words = label.split(|c: char| !(c.is_ascii_alphanumeric() || "._+-".contains(c)));
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    let parts = label.split(|c: char| !(c.is_ascii_alphanumeric() || "._+-".contains(c)));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::ways::built::tests::sample;
+    use crate::build::ways::build_directory::tests::sample;
     use std::os::unix::fs::symlink;
     use std::process::Command;
 
-    /// A machine as the script sees it: the files of the kernel, and programs that only say how they were called.
+    /// A machine for the script: the files of the kernel, and programs that only print their arguments.
     struct Machine {
         directory: tempfile::TempDir,
     }
@@ -127,15 +128,15 @@ mod tests {
         fn new() -> Self {
             let machine = Self { directory: tempfile::tempdir().unwrap() };
             fs::create_dir(machine.path("build")).unwrap();
-            let built = sample(&machine.path("build"), "NixOS it's (6.9)", "init=/x a=\"b c\" it's", "firn-init");
-            tree(&built, &machine.path("tree"), Progress::Quiet).unwrap();
+            let build = sample(&machine.path("build"), "NixOS it's (6.9)", "init=/x a=\"b c\" it's", "firn-init");
+            tree(&build, &machine.path("tree"), Progress::Quiet).unwrap();
             machine.file("sys/kernel/kexec_loaded", "0").file("proc/sys/kernel/kexec_load_disabled", "0");
             machine.file("proc/meminfo", "MemTotal: 9 kB\nMemAvailable:   81920 kB\n");
             machine.program("id", "echo 0").program("sync", "").program("kexec", "printf '<%s>' kexec \"$@\"; echo");
             for tool in ["cat", "dirname", "readlink", "sed", "wc"] {
                 symlink(format!("/usr/bin/{tool}"), machine.path("bin").join(tool)).unwrap();
             }
-            // The script is the one of the tree but for where it looks.
+            // The script of the tree, with the paths of this machine.
             let script = fs::read_to_string(machine.path("tree/kexec-boot")).unwrap();
             let here = |path: &str| format!(" {}{path}", machine.path("").display());
             let script = ["proc/", "sys/", "run/"]
@@ -167,7 +168,7 @@ mod tests {
             self
         }
 
-        /// Runs the script in a shell with these arguments: what it said, if it succeeded and if it did not.
+        /// Runs the script in a shell with these arguments. Returns its output on success, and its errors on failure.
         fn run(&self, shell: &[&str], arguments: &[&str]) -> Result<String, String> {
             let output = Command::new(shell[0])
                 .args(&shell[1..])
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_farm_of_links_is_a_tree_too() {
+    fn a_directory_of_symlinks_works_too() {
         let machine = Machine::new();
         fs::create_dir(machine.path("farm")).unwrap();
         for (name, file) in [("kexec-boot", "tree/kexec-boot"), ("bzImage", "bzImage"), ("initrd.gz", "initrd.gz")] {
@@ -225,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn the_script_only_loads_if_that_is_asked_for() {
+    fn the_script_only_loads_on_request() {
         let machine = Machine::new();
         let said =
             machine.run(&["/bin/sh"], &["--load-only", "--kexec-flags", "--no-checks --debug", "quiet"]).unwrap();
         assert!(said.starts_with("<kexec><--no-checks><--debug><--load>"), "{said}");
         assert!(said.ends_with(" quiet>\n") && said.lines().count() == 1, "{said}");
         let error = machine.run(&["/bin/sh"], &["--kexec-flags"]).unwrap_err();
-        assert!(error.contains("wants options for kexec"), "{error}");
+        assert!(error.contains("needs options for kexec"), "{error}");
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_down_kernel_looks_at_the_file_itself() {
+    fn a_locked_down_kernel_checks_the_file() {
         let machine = Machine::new();
         for (lockdown, expected) in
             [("[none] integrity confidentiality", false), ("none [integrity] confidentiality", true)]
@@ -259,20 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn everything_missing_is_reported() {
         type Case<'a> = (fn(&Machine) -> &Machine, &'a [&'a str], &'a [&'a str]);
         let long = "x".repeat(2048);
         let cases: [Case; 11] = [
             (|m| m.program("id", "echo 1000"), &[], &["needs root", "sudo"]),
             (|m| m.without("bin/kexec"), &[], &["install the package kexec-tools"]),
-            (|m| m.without("tree/bzImage"), &[], &["bzImage is not there", "unpack the whole tarball"]),
+            (|m| m.without("tree/bzImage"), &[], &["bzImage is missing", "unpack the whole tarball"]),
             (|m| m.without("sys/kernel/kexec_loaded"), &[], &["CONFIG_KEXEC"]),
             (|m| m.file("proc/sys/kernel/kexec_load_disabled", "1"), &[], &["kernel.kexec_load_disabled", "reboot"]),
-            (|m| m.file("proc/meminfo", "MemAvailable: 81919 kB\n"), &[], &["79 MiB", "this takes 80", "--force"]),
+            (|m| m.file("proc/meminfo", "MemAvailable: 81919 kB\n"), &[], &["79 MiB", "needs 80", "--force"]),
             (|m| m.file("proc/meminfo", "MemTotal: 9 kB\n"), &[], &["0 MiB", "--force"]),
-            (|m| m.program("kexec", "exit 1"), &[], &["did not take", "dmesg"]),
+            (|m| m.program("kexec", "exit 1"), &[], &["refused", "dmesg"]),
             (|m| m, &["--nonsense"], &["unknown option --nonsense", "--help"]),
-            (|m| m, &[&long], &["bytes and the kernel takes 2047"]),
+            (|m| m, &[&long], &["bytes, and the kernel reads only 2047"]),
             (
                 |m| {
                     m.file(
@@ -281,7 +282,7 @@ mod tests {
                     )
                 },
                 &[],
-                &["is cut off: copy it again"],
+                &["is truncated: copy it again"],
             ),
         ];
         for (prepare, arguments, expected) in cases {
@@ -306,8 +307,8 @@ mod tests {
     #[test]
     fn a_foreign_reader_unpacks_the_tarball() {
         let directory = tempfile::tempdir().unwrap();
-        let built = sample(directory.path(), "NixOS 26.05 (Linux 6.9)", "init=/x", "firn-init");
-        let files = tarball(&built, directory.path(), "", Progress::Quiet).unwrap();
+        let build = sample(directory.path(), "NixOS 26.05 (Linux 6.9)", "init=/x", "firn-init");
+        let files = tarball(&build, directory.path(), "", Progress::Quiet).unwrap();
         assert_eq!(files[0].name, "nixos-kexec-NixOS-26.05-Linux-6.9-x86_64-linux.tar.zst");
         let path = directory.path().join(&files[0].name);
         let list = "zstd --decompress --stdout \"$0\" | TZ=UTC tar --list --verbose --full-time --numeric-owner";
@@ -321,17 +322,17 @@ mod tests {
         }
         assert_eq!(lines.len(), 3);
         let first = fs::read(&path).unwrap();
-        tarball(&built, &path, "", Progress::Quiet).unwrap();
+        tarball(&build, &path, "", Progress::Quiet).unwrap();
         assert_eq!(fs::read(&path).unwrap(), first);
-        tarball(&built, &path, "nixos/kexec", Progress::Quiet).unwrap();
+        tarball(&build, &path, "nixos/kexec", Progress::Quiet).unwrap();
         let output = Command::new("tar").arg("--list").arg("--zstd").arg("--file").arg(&path).output().unwrap();
         assert_eq!(
             output.stdout, b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\n",
             "{output:?}"
         );
         for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {
-            let error = tarball(&built, &path, prefix, Progress::Quiet).unwrap_err().to_string();
-            assert!(error.contains("is no name for a directory in a tarball"), "{error}");
+            let error = tarball(&build, &path, prefix, Progress::Quiet).unwrap_err().to_string();
+            assert!(error.contains("is not a name for a directory in a tarball"), "{error}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! The ways into a machine: what a boot loader needs, made of a build.
+//! Boot methods: the files that each boot loader needs, made from a build directory.
 
-pub mod built;
+pub mod build_directory;
 pub mod ipxe;
 pub mod kexec;
 pub mod uki;

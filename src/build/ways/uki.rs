@@ -1,11 +1,11 @@
-//! A unified kernel image: one program for UEFI that is kernel, ramdisk and command line
+//! A unified kernel image: one program for UEFI with kernel, ramdisk and command line
 //! (<https://uapi-group.org/specifications/specs/unified_kernel_image/>).
 //!
-//! systemd's stub is the program; what it starts are further sections of it. Written here and not by a crate: the ramdisk is
-//! streamed from file to file, and all that changes in the stub's headers are four numbers.
+//! The program is the EFI stub of systemd; the kernel and the rest are further sections of it. No crate is used: the ramdisk is
+//! streamed from file to file, and only four numbers in the headers of the stub change.
 
 use crate::build::output::directory::Output;
-use crate::build::ways::built::Built;
+use crate::build::ways::build_directory::BuildDirectory;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::pe::{self, SectionError};
@@ -16,44 +16,44 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Names the stub where none is given.
+/// The environment variable with the path of the stub.
 const STUB: &str = "FIRN_STUB";
 
-/// The first systemd whose stub adds its ramdisk to one that the boot loader brought. Those before do not start the kernel then:
-/// "Error registering initrd: Already started".
-const ADDS_ITS_RAMDISK: u32 = 261;
+/// The first systemd whose stub combines its ramdisk with one of the boot loader. Older stubs fail with "Error registering initrd:
+/// Already started".
+const COMBINES_RAMDISKS: u32 = 261;
 
-/// What goes into the image, apart from the build.
+/// The options of a unified kernel image.
 #[derive(Debug, Default)]
-pub struct Options {
-    /// systemd's stub; without it the one that `FIRN_STUB` names, or that is installed.
+pub struct UkiOptions {
+    /// The EFI stub of systemd; without it the one that `FIRN_STUB` names, or the installed one.
     pub stub: Option<PathBuf>,
-    /// Words for the kernel after those of the system: nobody can add any later where Secure Boot is on.
+    /// Kernel parameters after those of the system. With Secure Boot nobody can add any later.
     pub append: String,
-    /// Whether the store image is left out, for a boot loader that brings it as a second ramdisk.
+    /// Whether the store image is left out, for a boot loader that adds it as a second ramdisk.
     pub without_image: bool,
 }
 
-/// Makes a unified kernel image. `out` is its name, or a directory for `nixos.efi`.
+/// Makes a unified kernel image: the file `out`, or `nixos.efi` in the directory `out`.
 ///
 /// # Errors
 ///
-/// No stub or none that takes more sections, a build that is not whole, more than UEFI can load, and those of writing.
-pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -> Result<Vec<FileEntry>> {
-    let (mut output, name) = built.file_output(out, "nixos.efi")?;
-    let stub = stub(options, &built.manifest.system)?;
+/// No stub, or one without room for more sections; a damaged build; an image that is too large for UEFI; and those of writing.
+pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress: Progress) -> Result<Vec<FileEntry>> {
+    let (mut output, name) = build.file_output(out, "nixos.efi")?;
+    let stub = stub(options, &build.manifest.system)?;
     if let (true, Some(version)) = (options.without_image, pe::systemd_stub_version(&stub)) {
         ensure!(
-            version >= ADDS_ITS_RAMDISK,
-            "the stub is of systemd {version}, which boots with one ramdisk only; give that of systemd {ADDS_ITS_RAMDISK} or \
-             newer with --stub, or leave the store image in"
+            version >= COMBINES_RAMDISKS,
+            "the stub is that of systemd {version}, which boots with one ramdisk only; give the stub of systemd \
+             {COMBINES_RAMDISKS} or newer with --stub, or leave out --without-image"
         );
     }
-    let kernel = built.kernel()?;
-    let ramdisk = if options.without_image { built.ramdisk_without_images()? } else { built.ramdisk()? };
-    let cmdline = format!("{} {}", built.manifest.cmdline, options.append);
-    let (cmdline, os_release) = (cmdline.trim_end().as_bytes(), os_release(&built.manifest));
-    let release = built.manifest.kernel_release.as_bytes();
+    let kernel = build.kernel()?;
+    let ramdisk = if options.without_image { build.ramdisk_without_images()? } else { build.ramdisk()? };
+    let cmdline = format!("{} {}", build.manifest.cmdline, options.append);
+    let (cmdline, os_release) = (cmdline.trim_end().as_bytes(), os_release(&build.manifest));
+    let release = build.manifest.kernel_release.as_bytes();
     let sections: [(&str, u64, Box<dyn Read>); 5] = [
         (".osrel", os_release.len() as u64, Box::new(os_release.as_bytes())),
         (".uname", release.len() as u64, Box::new(release)),
@@ -76,20 +76,20 @@ pub fn image(built: &Built, out: &Path, options: &Options, progress: Progress) -
     output.publish()
 }
 
-/// What boot menus show (os-release(5)).
+/// The text of the section `.osrel`, which boot menus show (os-release(5)).
 fn os_release(manifest: &Manifest) -> String {
     let label: String = manifest.label.chars().filter(|c| !"\"\\$`\n".contains(*c)).collect();
     format!("ID=nixos\nNAME=NixOS\nPRETTY_NAME=\"{label}\"\n")
 }
 
-fn stub(options: &Options, system: &str) -> Result<Vec<u8>> {
+fn stub(options: &UkiOptions, system: &str) -> Result<Vec<u8>> {
     let machine = if system.starts_with("aarch64") { "aa64" } else { "x64" };
     let installed = || format!("/usr/lib/systemd/boot/efi/linux{machine}.efi.stub").into();
     let path = options.stub.clone().or_else(|| env::var_os(STUB).map(PathBuf::from)).unwrap_or_else(installed);
     fs::read(&path).with_context(|| {
         format!(
-            "reading systemd's stub {}; install systemd-boot-efi (Debian), or name linux{machine}.efi.stub of another systemd \
-             with --stub or {STUB}",
+            "reading the EFI stub of systemd {}; install systemd-boot-efi (Debian), or give the path of another \
+             linux{machine}.efi.stub with --stub or {STUB}",
             path.display()
         )
     })
@@ -118,13 +118,13 @@ fn pad(out: &mut Output, place: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::ways::built::tests::sample;
+    use crate::build::ways::build_directory::tests::sample;
     use crate::formats::pe::tests::program;
 
     #[test]
     fn a_foreign_reader_finds_the_sections() {
         let directory = tempfile::tempdir().unwrap();
-        let built = sample(directory.path(), "NixOS \"x\"", "init=/x quiet", "firn-init");
+        let build = sample(directory.path(), "NixOS \"x\"", "init=/x quiet", "firn-init");
         let stub = directory.path().join("stub");
         fs::write(&stub, program()).unwrap();
         let section = |file: &Path, name: &str| {
@@ -134,8 +134,8 @@ mod tests {
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(fs::read(out).unwrap()).unwrap().trim_end_matches('\0').to_owned()
         };
-        let options = Options { stub: Some(stub), append: "x=1".into(), without_image: true };
-        let files = image(&built, directory.path(), &options, Progress::Quiet).unwrap();
+        let options = UkiOptions { stub: Some(stub), append: "x=1".into(), without_image: true };
+        let files = image(&build, directory.path(), &options, Progress::Quiet).unwrap();
         let file = directory.path().join(&files[0].name);
         assert_eq!(files[0].name, "nixos.efi");
         for (name, expected) in [
@@ -148,24 +148,27 @@ mod tests {
             assert_eq!(section(&file, name), expected, "{name}");
         }
         let whole = directory.path().join("whole.efi");
-        let options = Options { without_image: false, ..options };
-        image(&built, &whole, &options, Progress::Quiet).unwrap();
+        let options = UkiOptions { without_image: false, ..options };
+        image(&build, &whole, &options, Progress::Quiet).unwrap();
         assert!(section(&whole, ".initrd").contains("an image"));
     }
 
     #[test]
     fn a_stub_for_one_ramdisk() {
         let directory = tempfile::tempdir().unwrap();
-        let built = sample(directory.path(), "", "", "firn-init");
+        let build = sample(directory.path(), "", "", "firn-init");
         let stub = directory.path().join("stub");
         let made = |magic: &str, without_image| {
             fs::write(&stub, [&program(), magic.as_bytes()].concat()).unwrap();
-            let options = Options { stub: Some(stub.clone()), without_image, ..Options::default() };
-            image(&built, directory.path(), &options, Progress::Quiet).map_err(|error| error.to_string())
+            let options = UkiOptions { stub: Some(stub.clone()), without_image, ..UkiOptions::default() };
+            image(&build, directory.path(), &options, Progress::Quiet).map_err(|error| error.to_string())
         };
         let old = "#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####";
         let error = made(old, true).unwrap_err();
-        assert!(error.contains("is of systemd 257") && error.contains("systemd 261 or newer with --stub"), "{error}");
+        assert!(
+            error.contains("is that of systemd 257") && error.contains("systemd 261 or newer with --stub"),
+            "{error}"
+        );
         made(old, false).unwrap();
         for magic in ["#### LoaderInfo: systemd-stub 262.1-1 ####", "#### LoaderInfo: systemd-stub main ####", ""] {
             made(magic, true).unwrap();
@@ -185,7 +188,7 @@ mod tests {
 
     #[test]
     fn without_a_stub() {
-        let options = Options { stub: Some("/nonexistent/stub".into()), ..Options::default() };
+        let options = UkiOptions { stub: Some("/nonexistent/stub".into()), ..UkiOptions::default() };
         let error = format!("{:#}", stub(&options, "x86_64-linux").unwrap_err());
         assert!(error.contains("install systemd-boot-efi") && error.contains("--stub or FIRN_STUB"), "{error}");
     }

@@ -1,145 +1,146 @@
-//! Words that several subcommands take.
+//! Arguments that several subcommands have.
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::build::Options;
+use firn::build::options::BuildOptions;
 use firn::build::ramdisk::compressor::Compressor;
-use firn::build::ramdisk::database::Database;
+use firn::build::ramdisk::database::DatabaseMode;
 use firn::build::ramdisk::placement::Placement;
-use firn::build::ramdisk::segments::Segments;
-use firn::build::store::layers::Layers;
-use firn::build::store::packing::{Compression, Format, Packing, Profile};
-use firn::build::system::closure::Contents;
+use firn::build::ramdisk::program;
+use firn::build::ramdisk::segments::SegmentOptions;
+use firn::build::store::layers::LayerCache;
+use firn::build::store::packing::{Format, Packing, Profile, StoreCompression};
+use firn::build::system::closure::StoreSelection;
 use firn::formats::cpio::MAX_MEMBER;
 use firn::formats::size;
+use std::env;
 use std::path::PathBuf;
 
-/// What is in the store image.
+/// The contents of the store image.
 #[derive(Args)]
-pub struct StoreWords {
-    /// The system: a NixOS toplevel in the Nix store, or a link to one such as ./result
+pub struct StoreArguments {
+    /// The system: a NixOS toplevel in the Nix store, or a symlink to one such as ./result
     toplevel: PathBuf,
 
-    /// Take the closure from this directory, which nixpkgs' closureInfo made, and ask no Nix database
+    /// Read the closure from this directory, made by closureInfo of nixpkgs, instead of the Nix database
     #[arg(long, value_name = "DIR")]
     closure_info: Option<PathBuf>,
 
-    /// Pack this store path with its closure, too; can be given several times
+    /// Also pack this store path with its closure; may be given several times
     #[arg(long = "store-content", value_name = "PATH")]
     added: Vec<PathBuf>,
 
-    /// Leave this store path out, and its registration; can be given several times
+    /// Leave out this store path and its registration; may be given several times
     #[arg(long = "exclude", value_name = "PATH")]
     excluded: Vec<PathBuf>,
 
-    /// Leave the system's kernel and its own ramdisk out of the store: the boot loader has them, or firn's
+    /// Leave the kernel and the system's own ramdisk out of the store image (the boot loader gets its own copy)
     #[arg(long)]
     without_kernel: bool,
 }
 
 /// How the store image is packed.
 #[derive(Args)]
-pub struct PackingWords {
+pub struct PackingArguments {
     /// The file system of the store image
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// What counts: the time of the build (dev) or the size of the image (release)
+    /// Optimise for build time (dev) or image size (release)
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
 
-    /// How the store is compressed, in place of what the profile says: the compressor and its options in the words of
-    /// mksquashfs ("zstd -Xcompression-level 19") or of mkfs.erofs -z ("lz4hc,12"), or "none"
-    #[arg(long, value_name = "WORDS")]
-    compression: Option<Compression>,
+    /// Compressor of the store and its options, as mksquashfs -comp ("zstd -Xcompression-level 19") or mkfs.erofs -z
+    /// ("lz4hc,12") reads them, or "none". Default: set by the profile
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<StoreCompression>,
 
-    /// How much is compressed at a time, 4K to 1M. By default erofs has 64K and squashfs 1M, or 128K with --profile dev
+    /// Size of the blocks that are compressed separately, 4K to 1M. Default: 64K for erofs, 1M for squashfs (128K with --profile
+    /// dev)
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     block_size: Option<u32>,
 
-    /// The largest that a store image may be, such as 2G; a store that takes more is packed as several images, which stage 1 stacks.
-    /// By default 2 GiB less a byte, the most that every kernel unpacks. One that stays where the boot loader puts it may have twice
-    /// that
+    /// Largest size of a store image, such as 1G. A larger store is packed as several images, which stage 1 stacks. Default: 2 GiB
+    /// less one byte, the limit of every kernel; 4 GiB less one byte are possible with zero-copy
     #[arg(long, value_name = "SIZE", value_parser = image_size)]
     max_image: Option<u64>,
 
-    /// Keep what is large in this directory, as store images that the next build takes from there if their store paths are
-    /// still the same: it packs again only what has changed
+    /// Cache store images in this directory; later builds repack only what changed
     #[arg(long, value_name = "DIR")]
     layer_cache: Option<PathBuf>,
 
-    /// How many store images there are then at most, 1 to 15; with 1 nothing is kept
+    /// With --layer-cache: maximum number of store images, 1 to 15. With 1 nothing is cached
     #[arg(long, value_name = "NUMBER", default_value_t = 8, requires = "layer_cache", value_parser = clap::value_parser!(u8).range(1..=15))]
     layers: u8,
 }
 
-/// What is in the ramdisk beside the store image.
+/// The contents of the ramdisk, except the store image.
 #[derive(Args)]
-pub struct RamdiskWords {
-    /// A kernel module that every boot loads, with all it needs; can be given several times
+pub struct RamdiskArguments {
+    /// Kernel module that every boot loads, with its dependencies; may be given several times
     #[arg(long = "module", value_name = "NAME")]
     modules: Vec<String>,
 
-    /// A kernel module that is loaded if a device of the machine asks for it; can be given several times
+    /// Kernel module that stage 1 loads if the machine has a device for it; may be given several times
     #[arg(long = "available-module", value_name = "NAME")]
     available_modules: Vec<String>,
 
-    /// The firn-init to pack; without this the one that lies beside this program
+    /// The firn-init to pack. Default: the one beside this program, or the one that cargo built for musl
     #[arg(long, value_name = "FILE")]
     firn_init: Option<PathBuf>,
 
-    /// Pack this static busybox: a boot that fails then offers a shell, if `boot.shell_on_fail` is on the command line
+    /// Static busybox for a shell in the menu of a failed boot; the kernel parameter `boot.shell_on_fail` enables it
     #[arg(long, value_name = "FILE")]
     rescue_shell: Option<PathBuf>,
 
-    /// How firn's own segment is compressed, which is everything but the store image. By default by zstd, and not at all with
-    /// --profile dev
+    /// Compressor of the ramdisk, except the store image. Default: zstd, or none with --profile dev
     #[arg(long, value_enum)]
     compressor: Option<Compressor>,
 
-    /// At which level: zstd has 1 to 19, xz 0 to 9, gzip 1 to 9. By default the highest, and a fast one with --profile dev
+    /// Level of the compressor: 1 to 19 for zstd, 0 to 9 for xz, 1 to 9 for gzip; lz4 and none have no levels. Default: the
+    /// highest, or a fast one with --profile dev
     #[arg(long, value_name = "LEVEL")]
     compressor_level: Option<u32>,
 
-    /// Put this ready-made segment (a cpio archive, compressed or not) before firn's own, such as a processor's microcode; can
-    /// be given several times
+    /// Segment (a cpio archive, compressed or not) to put before that of firn, such as processor microcode; may be given several
+    /// times
     #[arg(long = "prepend", value_name = "FILE")]
     before: Vec<PathBuf>,
 
-    /// Put this ready-made segment after firn's own, whose files it may replace; can be given several times
+    /// Segment to put after that of firn, whose files it may replace; may be given several times
     #[arg(long = "append", value_name = "FILE")]
     after: Vec<PathBuf>,
 
     /// When the Nix database of the booted system is made
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
-    database: Database,
+    database: DatabaseMode,
 
-    /// Where stage 1 has the store image: with auto it stays where the boot loader put it, if the kernel is 6.8 or newer, which
-    /// takes half of the memory
+    /// Whether the store image stays in memory where the boot loader put it (zero-copy), so the machine needs about half as much
+    /// memory to boot
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     image_placement: Placement,
 
-    /// Have every boot read the whole store image and compare it with its SHA-256 before it is mounted
+    /// At every boot, compare the whole store image with its SHA-256 before mounting it
     #[arg(long)]
     verify: bool,
 }
 
-impl StoreWords {
-    /// The options that these words ask for, and no others.
-    pub fn options(self, out: PathBuf) -> Options {
-        let contents = Contents {
+impl StoreArguments {
+    /// The options of a build with these arguments, and the defaults for the others.
+    pub fn options(self, out: PathBuf) -> BuildOptions {
+        let selection = StoreSelection {
             closure_info: self.closure_info,
             added: self.added,
             excluded: self.excluded,
             without_kernel: self.without_kernel,
         };
-        Options { contents, ..Options::new(self.toplevel, out, PathBuf::new()) }
+        BuildOptions { selection, ..BuildOptions::new(self.toplevel, out, PathBuf::new()) }
     }
 }
 
-impl PackingWords {
-    /// Adds what these words ask for.
-    pub fn add_to(self, options: Options) -> Options {
+impl PackingArguments {
+    /// Sets these arguments in the options of a build.
+    pub fn add_to(self, options: BuildOptions) -> BuildOptions {
         let packing = Packing {
             format: self.format,
             profile: self.profile,
@@ -147,21 +148,21 @@ impl PackingWords {
             block_size: self.block_size,
             max_image: self.max_image.unwrap_or(Packing::default().max_image),
         };
-        let layers = self.layer_cache.map(|cache| Layers { cache, count: self.layers.into() });
-        let segments = Segments { profile: self.profile, ..options.segments };
-        Options { packing, layers, segments, ..options }
+        let layers = self.layer_cache.map(|directory| LayerCache { directory, max_images: self.layers.into() });
+        let segments = SegmentOptions { profile: self.profile, ..options.segments };
+        BuildOptions { packing, layers, segments, ..options }
     }
 }
 
-impl RamdiskWords {
-    /// Adds what these words ask for.
-    pub fn add_to(self, options: Options) -> Result<Options> {
-        Ok(Options {
-            firn_init: self.firn_init.map_or_else(beside_this_program, Ok)?,
+impl RamdiskArguments {
+    /// Sets these arguments in the options of a build.
+    pub fn add_to(self, options: BuildOptions) -> Result<BuildOptions> {
+        Ok(BuildOptions {
+            firn_init: self.firn_init.map_or_else(default_firn_init, Ok)?,
             modules: self.modules,
             available_modules: self.available_modules,
             rescue_shell: self.rescue_shell,
-            segments: Segments {
+            segments: SegmentOptions {
                 compressor: self.compressor,
                 level: self.compressor_level,
                 before: self.before,
@@ -191,10 +192,9 @@ fn image_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("it takes 1M to {MAX_MEMBER} bytes, for which there is a file in a ramdisk"))
 }
 
-fn beside_this_program() -> Result<PathBuf> {
-    let program =
-        std::env::current_exe().context("looking for firn-init beside this program; name it with --firn-init")?;
-    Ok(program.with_file_name("firn-init"))
+fn default_firn_init() -> Result<PathBuf> {
+    let firn = env::current_exe().context("finding the path of this program; name firn-init with --firn-init")?;
+    program::find_firn_init(&firn, env::consts::ARCH)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `firn build` made, for whoever makes something else of it.
+//! The output directory of `firn build`, as the input of the other subcommands.
 
 use crate::build::output::directory::{self, Directory};
 use crate::contract::manifest::{FileEntry, Manifest};
@@ -11,35 +11,34 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A directory that `firn build` made.
+/// An output directory of `firn build`.
 #[derive(Debug)]
-pub struct Built {
+pub struct BuildDirectory {
     directory: PathBuf,
-    /// What it says of itself.
+    /// The contents of its `manifest.json`.
     pub manifest: Manifest,
 }
 
-/// A file of such a directory, or the beginning of one.
+/// A file of a build directory, or the beginning of such a file.
 #[derive(Debug)]
-pub struct Part {
+pub struct BuildFile {
     path: PathBuf,
-    /// How much of it, bytes.
+    /// The number of bytes, from the beginning of the file.
     pub bytes: u64,
 }
 
-impl Built {
+impl BuildDirectory {
     /// Opens a directory.
     ///
     /// # Errors
     ///
-    /// One that `firn build` did not make.
+    /// A directory without a manifest that this version of firn can read.
     pub fn open(directory: &Path) -> Result<Self> {
-        let manifest = Manifest::read(directory)?;
-        ensure!(
-            !manifest.images.is_empty() && manifest.before_images > 0 && !manifest.kernel_release.is_empty(),
-            "{}/manifest.json does not say where the store images are: another version of firn wrote it; build the system again",
-            directory.display()
-        );
+        let path = directory.join("manifest.json");
+        let manifest = fs::read(&path)
+            .map_err(anyhow::Error::new)
+            .and_then(|json| Ok(serde_json::from_slice(&json)?))
+            .with_context(|| format!("reading {}; give a directory made by firn build", path.display()))?;
         Ok(Self { directory: directory.into(), manifest })
     }
 
@@ -47,8 +46,8 @@ impl Built {
     ///
     /// # Errors
     ///
-    /// One that is not there, or not as the build left it.
-    pub fn kernel(&self) -> Result<Part> {
+    /// A file that is missing, or whose size is not that of the manifest.
+    pub fn kernel(&self) -> Result<BuildFile> {
         self.whole("bzImage")
     }
 
@@ -56,19 +55,18 @@ impl Built {
     ///
     /// # Errors
     ///
-    /// As above.
-    pub fn ramdisk(&self) -> Result<Part> {
+    /// Those of [`kernel`](Self::kernel).
+    pub fn ramdisk(&self) -> Result<BuildFile> {
         self.whole("initrd")
     }
 
-    /// The ramdisk without the store images, which are the last that it has: stage 1 then finds them where the boot loader puts
-    /// them.
+    /// The ramdisk without the store images, which lie at its end. The boot loader has to add the images then.
     ///
     /// # Errors
     ///
-    /// As above, and a ramdisk in which they are not where the manifest says.
-    pub fn ramdisk_without_images(&self) -> Result<Part> {
-        let Part { path, .. } = self.ramdisk()?;
+    /// Those of [`kernel`](Self::kernel), and a ramdisk without store images at the offset that the manifest says.
+    pub fn ramdisk_without_images(&self) -> Result<BuildFile> {
+        let BuildFile { path, .. } = self.ramdisk()?;
         let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
             let mut magic = [0; 6];
@@ -77,68 +75,67 @@ impl Built {
         };
         ensure!(
             found().with_context(|| format!("reading {}", path.display()))?,
-            "{} does not have the store image where the manifest says: was something put into it? Build it again",
+            "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
-        Ok(Part { path, bytes: begin })
+        Ok(BuildFile { path, bytes: begin })
     }
 
-    /// Gives files of it the same names in another directory.
+    /// Opens another output directory and links files of this one into it; `files` has their names here and there.
     ///
     /// # Errors
     ///
-    /// One that is not there, those of writing, and a directory that is this one.
+    /// A missing file, those of writing, and an output directory that is this one.
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
         let mut output = Directory::create(out)?;
         ensure!(
             !directory::same(out, &self.directory),
-            "{} is what firn build made, and the manifest in it would be wrong then; give another directory with --out",
+            "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
         for (from, to) in files {
-            let Part { path, .. } = self.whole(from)?;
+            let BuildFile { path, .. } = self.whole(from)?;
             output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
         }
         Ok(output)
     }
 
-    /// A place for one file that is made of it: `out`, or in the directory `out` the name `default`.
+    /// Opens the directory for one output file, and returns the name of the file: `out`, or `default` in the directory `out`.
     ///
     /// # Errors
     ///
-    /// A directory that cannot be written to, and the name of a file that is of this build.
+    /// A directory that cannot be written to, and an output file that is a file of this build.
     pub fn file_output(&self, out: &Path, default: &str) -> Result<(Directory, String)> {
         let (output, name) = Directory::of_file(out, default)?;
         let files: Vec<_> = self.manifest.files.iter().map(|file| self.directory.join(&file.name)).collect();
         let manifest = self.directory.join("manifest.json");
-        output.spare(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
+        output.ensure_no_input(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
         Ok((output, name))
     }
 
     fn entry(&self, name: &str) -> Result<&FileEntry> {
-        self.manifest
-            .files
-            .iter()
-            .find(|entry| entry.name == name)
-            .with_context(|| format!("the manifest of {} has no file {name}; build it again", self.directory.display()))
+        self.manifest.files.iter().find(|entry| entry.name == name).with_context(|| {
+            format!("{}/manifest.json does not list the file {name}; build it again", self.directory.display())
+        })
     }
 
-    fn whole(&self, name: &str) -> Result<Part> {
+    fn whole(&self, name: &str) -> Result<BuildFile> {
         let path = self.directory.join(name);
         let expected = self.entry(name)?.bytes;
-        let bytes =
-            fs::metadata(&path).with_context(|| format!("looking at {}; build it again", path.display()))?.len();
+        let bytes = fs::metadata(&path)
+            .with_context(|| format!("reading the size of {}; build it again", path.display()))?
+            .len();
         ensure!(
             bytes == expected,
-            "{} has {bytes} bytes and the manifest beside it says {expected}: build it again",
+            "{} has {bytes} bytes, and manifest.json says {expected}: build it again",
             path.display()
         );
-        Ok(Part { path, bytes })
+        Ok(BuildFile { path, bytes })
     }
 }
 
-impl Part {
-    /// Its contents.
+impl BuildFile {
+    /// A reader of its contents.
     ///
     /// # Errors
     ///
@@ -148,14 +145,19 @@ impl Part {
         Ok(file.take(self.bytes))
     }
 
-    /// Writes all of it to `out`.
+    /// Copies its contents to `out`.
     ///
     /// # Errors
     ///
     /// Those of reading and writing, and a file that has become shorter.
     pub fn copy(&self, mut out: impl Write) -> Result<()> {
         let copied = copy(self.open()?, &mut out).with_context(|| format!("copying {}", self.path.display()))?;
-        ensure!(copied == self.bytes, "{} ended after {copied} of {} bytes", self.path.display(), self.bytes);
+        ensure!(
+            copied == self.bytes,
+            "{} ended after {copied} of {} bytes: build it again",
+            self.path.display(),
+            self.bytes
+        );
         Ok(())
     }
 }
@@ -165,8 +167,8 @@ pub(super) mod tests {
     use super::*;
     use crate::formats::cpio;
 
-    /// A build of a few bytes: what the ramdisk has before the image is `ramdisk`, to a multiple of four.
-    pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> Built {
+    /// A build of a few bytes. The ramdisk begins with `ramdisk`, padded to a multiple of four, and ends with the store image.
+    pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> BuildDirectory {
         let mut initrd = ramdisk.as_bytes().to_vec();
         initrd.extend(cpio::padding(initrd.len() as u64));
         let before = initrd.len();
@@ -186,35 +188,35 @@ pub(super) mod tests {
             "before_images": before, "files": files
         });
         fs::write(directory.join("manifest.json"), manifest.to_string()).unwrap();
-        Built::open(directory).unwrap()
+        BuildDirectory::open(directory).unwrap()
     }
 
     #[test]
-    fn the_ramdisk_without_the_image_is_what_comes_before_it() {
+    fn the_ramdisk_without_the_image_ends_before_it() {
         let directory = tempfile::tempdir().unwrap();
-        let built = sample(directory.path(), "", "", "firn-init");
+        let build = sample(directory.path(), "", "", "firn-init");
         let mut small = Vec::new();
-        built.ramdisk_without_images().unwrap().copy(&mut small).unwrap();
+        build.ramdisk_without_images().unwrap().copy(&mut small).unwrap();
         assert_eq!(small, b"firn-init\0\0\0");
 
         let initrd = directory.path().join("initrd");
         let contents = fs::read(&initrd).unwrap();
         fs::write(&initrd, [&contents[4..], b"more"].concat()).unwrap();
-        let error = built.ramdisk_without_images().unwrap_err().to_string();
-        assert!(error.contains("does not have the store image") && error.contains("Build it again"), "{error}");
+        let error = build.ramdisk_without_images().unwrap_err().to_string();
+        assert!(error.contains("has no store image at the offset") && error.contains("build it again"), "{error}");
     }
 
     #[test]
-    fn what_is_no_build() {
+    fn directories_that_are_no_build() {
         let directory = tempfile::tempdir().unwrap();
-        let error = format!("{:#}", Built::open(directory.path()).unwrap_err());
-        assert!(error.contains("manifest.json; give a directory made by `firn build`: No such file"), "{error}");
+        let error = format!("{:#}", BuildDirectory::open(directory.path()).unwrap_err());
+        assert!(error.contains("manifest.json; give a directory made by firn build: No such file"), "{error}");
 
-        let built = sample(directory.path(), "", "", "firn-init");
+        let build = sample(directory.path(), "", "", "");
         fs::write(directory.path().join("bzImage"), "half").unwrap();
-        let error = built.kernel().unwrap_err().to_string();
-        assert!(error.contains("has 4 bytes and the manifest beside it says 6: build it again"), "{error}");
-        let error = built.output(directory.path(), &[], Progress::Quiet).unwrap_err().to_string();
+        let error = build.kernel().unwrap_err().to_string();
+        assert!(error.contains("has 4 bytes, and manifest.json says 6: build it again"), "{error}");
+        let error = build.output(directory.path(), &[], Progress::Quiet).unwrap_err().to_string();
         assert!(error.contains("give another directory with --out"), "{error}");
     }
 }
