@@ -1,11 +1,11 @@
 //! The kernel command line: any bytes have words, and what has no quotes inside can be written and read again.
 #![no_main]
 
-use firn::formats::cmdline::{Words, word};
+use firn::formats::cmdline::{CommandLine, parameter};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {
-    let words = Words::parse(line);
+    let words = CommandLine::parse(line);
     let pairs: Vec<_> = words.iter().collect();
     for (key, value) in &pairs {
         assert!(!key.is_empty());
@@ -14,7 +14,7 @@ fuzz_target!(|line: &[u8]| {
     let quotes =
         |(key, value): &(&str, Option<&str>)| key.contains('"') || value.is_some_and(|value| value.contains('"'));
     if !pairs.iter().any(quotes) {
-        let text: Vec<_> = pairs.iter().map(|(key, value)| word(key, *value)).collect();
-        assert_eq!(Words::parse(text.join(" ").as_bytes()), words);
+        let text: Vec<_> = pairs.iter().map(|(key, value)| parameter(key, *value)).collect();
+        assert_eq!(CommandLine::parse(text.join(" ").as_bytes()), words);
     }
 });

@@ -7,8 +7,8 @@
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::kernel::release::kernel_release;
+use crate::boot::parameters::options::Etc;
 use crate::boot::store::NewRoot;
-use crate::boot::words::options::Etc;
 use crate::contract::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
 use anyhow::{Context, Result};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};

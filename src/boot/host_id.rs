@@ -1,8 +1,8 @@
 //! The host id, which ZFS and others read from `/etc/hostid` when their module is loaded.
 
 use crate::boot::kernel::mount::make_directory;
+use crate::boot::parameters::options::Options;
 use crate::boot::plan::Plan;
-use crate::boot::words::options::Options;
 use crate::contract::plan::FILES;
 use anyhow::{Context, Result};
 use std::fs;

@@ -23,6 +23,7 @@ mod image;
 mod images;
 mod kernel;
 mod modules;
+mod parameters;
 mod plan;
 mod registration;
 pub mod rescue;
@@ -34,16 +35,15 @@ mod system;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use attempt::Attempt;
 use early::Early;
 use handover::Switched;
 use kernel::modules::Loader;
 use kernel::{coldplug, memory};
+use parameters::options::{self, Stop};
 use rescue::menu::{self, Answer};
 use step::{Failed, Skippable, Steps};
-use words::options::{self, Stop};
 
 /// Carries the machine from an initramfs to the init of the system in the store image.
 ///
@@ -79,12 +79,12 @@ fn until_it_succeeds<T>(steps: &mut Steps, mut run: impl FnMut(&mut Steps) -> Re
 /// The first step that fails.
 fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switched, Failed> {
     let memory = memory::available();
-    let words = steps.run("command line", options::read)?;
-    let options = options::apply(&words);
+    let cmdline = steps.run("command line", options::read)?;
+    let options = options::apply(&cmdline);
     menu::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
     steps.run_unless_skipped("host id", Skippable::ByKey, || host_id::set(&options, &plan))?;
-    let mut loader = Loader::new(&plan.module_directory, &plan.module_texts, &words, &mut attempt.modules);
+    let mut loader = Loader::new(&plan.module_directory, &plan.module_texts, &cmdline, &mut attempt.modules);
     steps.run_unless_skipped("modules", Skippable::ByKey, || {
         modules::load(&mut loader, &plan.modules, &options.modules)
     })?;
@@ -92,9 +92,9 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     menu::stop(&options, Stop::Devices);
     let images =
         steps.run("image", || images::find(&plan.images, plan.verify || options.verify, &mut attempt.images))?;
-    let root = steps.run("root", || root::create(early, &words, &options.root, &mut loader, attempt.has_store))?;
+    let root = steps.run("root", || root::create(early, &cmdline, &options.root, &mut loader, attempt.has_store))?;
     let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.has_store))?;
-    let system = steps.run("system", || system::find(&root, &words, &plan))?;
+    let system = steps.run("system", || system::find(&root, &cmdline, &plan))?;
     let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.has_etc))?;
     steps.run_unless_skipped("registration", Skippable::ByKey, || {
         registration::register(&root, &etc, &system, plan.database.as_ref(), options.register)

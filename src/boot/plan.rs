@@ -2,8 +2,8 @@
 
 use crate::boot::image::expected::Image;
 use crate::boot::kernel::release::kernel_release;
-use crate::boot::words::options::Options;
-use crate::boot::words::values;
+use crate::boot::parameters::options::Options;
+use crate::boot::parameters::values;
 use crate::contract::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
 use crate::formats::modules::{Index, Texts};
 use anyhow::{Context, Result, bail};

@@ -6,9 +6,9 @@
 use crate::boot::database;
 use crate::boot::etc::InPlace;
 use crate::boot::kernel::mount::make_directory;
+use crate::boot::parameters::options::Register;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
-use crate::boot::words::options::Register;
 use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
 use std::fs::{self, File};

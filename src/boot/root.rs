@@ -4,8 +4,8 @@ use crate::boot::disk::persistence;
 use crate::boot::early::Early;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::{Detached, Filesystem};
-use crate::boot::words::options::Limits;
-use crate::formats::cmdline::Words;
+use crate::boot::parameters::options::Limits;
+use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -29,7 +29,7 @@ pub struct Root {
 /// A disk that is missing, or a mount that the kernel refuses.
 pub fn create(
     early: &Early,
-    words: &Words,
+    cmdline: &CommandLine,
     limits: &Limits,
     modules: &mut Loader<'_>,
     has_store: bool,
@@ -44,8 +44,8 @@ pub fn create(
         Err(Errno::INVAL | Errno::NOENT) => {} // this is the first
         Err(errno) => return Err(errno).context("taking away the root of the attempt before"),
     }
-    match persistence::device(words) {
-        Some(device) => persistence::mount(device, words, modules, path)?,
+    match persistence::device(cmdline) {
+        Some(device) => persistence::mount(device, cmdline, modules, path)?,
         None => Filesystem::tmpfs(&limits.options()).mount(path)?,
     }
     let root = Root::open(PATH)?;

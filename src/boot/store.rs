@@ -3,8 +3,8 @@
 use crate::boot::images::Found;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Detached, Filesystem, make_directory};
+use crate::boot::parameters::options::Limits;
 use crate::boot::root::Root;
-use crate::boot::words::options::Limits;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
 use rustix::mount::MountAttrFlags;

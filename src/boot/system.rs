@@ -5,7 +5,7 @@ use crate::boot::store::NewRoot;
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config};
 use crate::contract::plan::Start;
-use crate::formats::cmdline::Words;
+use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -32,9 +32,9 @@ pub struct System {
 /// # Errors
 ///
 /// No init asked for, none there, one that cannot be executed, or a system that does not say what it expects.
-pub fn find(root: &NewRoot, words: &Words, plan: &Plan) -> Result<System> {
+pub fn find(root: &NewRoot, cmdline: &CommandLine, plan: &Plan) -> Result<System> {
     let default = plan.init.as_deref();
-    let asked = words.value("init").filter(|init| !init.is_empty());
+    let asked = cmdline.value("init").filter(|init| !init.is_empty());
     let init = asked.or(default).context(
         "no init: the ramdisk has no plan and so no default system; put init=<toplevel>/init on the command line",
     )?;

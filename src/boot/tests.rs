@@ -3,14 +3,14 @@
 use super::early::{self, Early};
 use super::image::expected::Image;
 use super::kernel::modules::Loader;
+use super::parameters::options::{Limits, Register};
 use super::store::NewRoot;
 use super::system::System;
-use super::words::options::{Limits, Register};
 use super::{database, etc, files, handover, images, registration, root, store};
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::Config;
 use crate::contract::plan::{DATABASE, Database, FILES};
-use crate::formats::cmdline::Words;
+use crate::formats::cmdline::CommandLine;
 use crate::formats::digest::sha256;
 use crate::formats::modules::Texts;
 use crate::testing::{enter_initramfs, in_namespaces, listing, squashfs};
@@ -28,12 +28,12 @@ fn image(path: &str) -> Image {
 
 /// The new root with the store of these images.
 fn new_root(early: &Early, paths: &[&str]) -> NewRoot {
-    let (texts, words, mut known) = (Texts::default(), Words::default(), HashSet::new());
-    let mut loader = Loader::new("/lib/modules", &texts, &words, &mut known);
+    let (texts, cmdline, mut known) = (Texts::default(), CommandLine::default(), HashSet::new());
+    let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut known);
     let paths: Vec<_> = paths.iter().map(|path| image(path)).collect();
     let (mut found, mut has_store) = (Vec::new(), false);
     let images = images::find(&paths, true, &mut found).unwrap();
-    let root = root::create(early, &words, &Limits::default(), &mut loader, has_store).unwrap();
+    let root = root::create(early, &cmdline, &Limits::default(), &mut loader, has_store).unwrap();
     let root = store::assemble(root, images, &Limits::default(), &mut has_store).unwrap();
     assert!(has_store);
     root
@@ -77,9 +77,9 @@ fn the_last_image_is_the_uppermost_layer() {
         // An attempt after this one takes the same root and mounts nothing.
         let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
         let before = mounts();
-        let (texts, words, mut known) = (Texts::default(), Words::default(), HashSet::new());
-        let mut loader = Loader::new("/lib/modules", &texts, &words, &mut known);
-        let again = root::create(&early, &words, &Limits::default(), &mut loader, true).unwrap();
+        let (texts, cmdline, mut known) = (Texts::default(), CommandLine::default(), HashSet::new());
+        let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut known);
+        let again = root::create(&early, &cmdline, &Limits::default(), &mut loader, true).unwrap();
         store::assemble(again, &[], &Limits::default(), &mut true).unwrap();
         assert_eq!(mounts(), before);
     });
@@ -137,7 +137,7 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
     let list =
         || -> Vec<_> { places.iter().filter(|path| Path::new(path).exists()).flat_map(|path| listing(path)).collect() };
     let before = list();
-    let etc = etc::mount(&root, &Config::default(), super::words::options::Etc::Mutable, &mut false).unwrap();
+    let etc = etc::mount(&root, &Config::default(), super::parameters::options::Etc::Mutable, &mut false).unwrap();
     let prebuilt = Database { path: DATABASE.into(), schema: 10 };
     let results = [
         database::make(&root, TOPLEVEL, Some(&prebuilt)).is_ok(),

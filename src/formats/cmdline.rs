@@ -5,9 +5,9 @@
 
 /// The parameters of a command line, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Words(Vec<(String, Option<String>)>);
+pub struct CommandLine(Vec<(String, Option<String>)>);
 
-impl Words {
+impl CommandLine {
     /// Splits a command line. Bytes that are no UTF-8 are replaced: no parameter of firn has any.
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
@@ -49,7 +49,7 @@ fn is_space(byte: u8) -> bool {
 /// Writes a parameter as it stands in a command line, in quotes if it has white space. A parameter with quotes inside cannot be
 /// written.
 #[must_use]
-pub fn word(key: &str, value: Option<&str>) -> String {
+pub fn parameter(key: &str, value: Option<&str>) -> String {
     let word = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
     if word.bytes().any(is_space) { format!("\"{word}\"") } else { word }
 }
@@ -105,16 +105,16 @@ mod tests {
         ];
         for (line, expected) in cases {
             let expected = expected.iter().map(|(key, value)| ((*key).into(), value.map(Into::into))).collect();
-            assert_eq!(Words::parse(line), Words(expected), "{}", String::from_utf8_lossy(line));
+            assert_eq!(CommandLine::parse(line), CommandLine(expected), "{}", String::from_utf8_lossy(line));
         }
     }
 
     #[test]
     fn the_last_one_wins() {
-        let words = Words::parse(b"init=/a init=/b init x=1");
-        assert_eq!(words.value("init"), Some("/b"));
-        assert_eq!(words.value("x"), Some("1"));
-        assert_eq!(words.value("y"), None);
+        let cmdline = CommandLine::parse(b"init=/a init=/b init x=1");
+        assert_eq!(cmdline.value("init"), Some("/b"));
+        assert_eq!(cmdline.value("x"), Some("1"));
+        assert_eq!(cmdline.value("y"), None);
     }
 
     proptest! {
@@ -122,7 +122,7 @@ mod tests {
         fn any_line_has_words(line in prop::collection::vec(
             prop_oneof![any::<u8>(), prop::sample::select(&b"  \t\"\"==-.ab"[..])], 0..60,
         )) {
-            for (key, value) in Words::parse(&line).iter() {
+            for (key, value) in CommandLine::parse(&line).iter() {
                 assert!(!key.is_empty());
                 assert!(!key.get(1..).unwrap_or_default().contains('='), "{key:?} {value:?}");
             }
@@ -133,8 +133,8 @@ mod tests {
             ("[^\"=\0]{1,8}", prop::option::of("[^\"\0]{0,8}")), 0..8,
         )) {
             let pairs: Vec<_> = pairs.into_iter().filter(|(key, value)| key != "--" || value.is_some()).collect();
-            let line: Vec<_> = pairs.iter().map(|(key, value)| word(key, value.as_deref())).collect();
-            assert_eq!(Words::parse(line.join(" ").as_bytes()), Words(pairs));
+            let line: Vec<_> = pairs.iter().map(|(key, value)| parameter(key, value.as_deref())).collect();
+            assert_eq!(CommandLine::parse(line.join(" ").as_bytes()), CommandLine(pairs));
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::Filesystem;
-use crate::formats::cmdline::Words;
+use crate::formats::cmdline::CommandLine;
 use crate::formats::disk::{self, DiskFileSystem};
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountAttrFlags;
@@ -52,8 +52,8 @@ struct Options<'a> {
 }
 
 /// The device that the command line asks for.
-pub fn device(words: &Words) -> Option<&str> {
-    words.value("boot.persistence").filter(|device| !device.is_empty())
+pub fn device(cmdline: &CommandLine) -> Option<&str> {
+    cmdline.value("boot.persistence").filter(|device| !device.is_empty())
 }
 
 /// Mounts a device on the directory `target`, as soon as it is there.
@@ -61,12 +61,12 @@ pub fn device(words: &Words) -> Option<&str> {
 /// # Errors
 ///
 /// A device that does not appear, or a mount that the kernel refuses: a machine that is to keep its state is better not up without.
-pub fn mount(device: &str, words: &Words, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
+pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
     let patience =
-        words.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+        cmdline.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(PATIENCE, Duration::from_secs);
     let found = wait(device, patience, modules)
         .with_context(|| format!("waiting for the device {device}, which boot.persistence asks for"))?;
-    let options = options(words.value("boot.persistence.opt").unwrap_or_default());
+    let options = options(cmdline.value("boot.persistence.opt").unwrap_or_default());
     let mut mount = |kind: &str| {
         modules.load(&format!("fs-{kind}"));
         let filesystem = Filesystem {

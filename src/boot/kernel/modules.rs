@@ -1,6 +1,6 @@
 //! Kernel modules, by `finit_module(2)`.
 
-use crate::formats::cmdline::{self, Words};
+use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::modules::{Index, Texts, module_name};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -14,13 +14,14 @@ use std::path::Path;
 /// built to. firn's own ramdisks hold decompressed modules; others do not.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 
-/// Words for modules that are not to be loaded: firn's, the kernel's own (it would refuse them, and the boot would end), that
+/// Parameters for modules that are not to be loaded: firn's, the kernel's own (it would refuse them, and the boot would end), that
 /// of kmod, and that of dracut.
-const SKIP_WORDS: [&str; 4] = ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
+const SKIP_PARAMETERS: [&str; 4] =
+    ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
 
 /// Loads modules of the ramdisk: each once, with its parameters from the command line, unless the command line skips it.
 pub struct Loader<'a> {
-    words: &'a Words,
+    cmdline: &'a CommandLine,
     /// The directory of the modules.
     directory: &'a str,
     index: Index<'a>,
@@ -39,12 +40,17 @@ impl<'a> Loader<'a> {
     /// A loader of the modules in `directory`, of which `texts` are depmod's files. `loaded` are the names of those that an earlier
     /// attempt loaded.
     #[must_use]
-    pub fn new(directory: &'a str, texts: &'a Texts, words: &'a Words, loaded: &'a mut HashSet<String>) -> Self {
+    pub fn new(
+        directory: &'a str,
+        texts: &'a Texts,
+        cmdline: &'a CommandLine,
+        loaded: &'a mut HashSet<String>,
+    ) -> Self {
         Self {
-            words,
+            cmdline,
             directory,
             index: Index::parse(texts),
-            skipped: skipped(words),
+            skipped: skipped(cmdline),
             tried: loaded.clone(),
             loaded,
             insert: Box::new(insert),
@@ -79,7 +85,7 @@ impl<'a> Loader<'a> {
             log::info!("Skipping {file}, as the command line asks");
             return Ok(());
         }
-        let parameters = parameters(self.words, &name);
+        let parameters = parameters(self.cmdline, &name);
         let mut load = |parameters: &str| {
             log::info!("Loading {}", [file, parameters].join(" ").trim_end());
             (self.insert)(file, parameters).with_context(|| format!("loading the kernel module {file}"))
@@ -134,19 +140,19 @@ fn insert(file: &str, parameters: &str) -> Result<()> {
 }
 
 /// Names of modules that are not to be loaded.
-fn skipped(words: &Words) -> HashSet<String> {
-    let lists = words.iter().filter(|(key, _)| SKIP_WORDS.contains(key)).filter_map(|(_, value)| value);
+fn skipped(cmdline: &CommandLine) -> HashSet<String> {
+    let lists = cmdline.iter().filter(|(key, _)| SKIP_PARAMETERS.contains(key)).filter_map(|(_, value)| value);
     lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(module_name).collect()
 }
 
 /// The parameters of a module, as the kernel reads them: the words `name.parameter=value` without the name, which for a
 /// module that is built in the kernel reads itself.
-fn parameters(words: &Words, name: &str) -> String {
+fn parameters(cmdline: &CommandLine, name: &str) -> String {
     let parameter = |(key, value)| {
         let (module, parameter): (&str, _) = str::split_once(key, '.')?;
-        (module.replace('-', "_") == name).then(|| cmdline::word(parameter, value))
+        (module.replace('-', "_") == name).then(|| cmdline::parameter(parameter, value))
     };
-    words.iter().filter_map(parameter).collect::<Vec<_>>().join(" ")
+    cmdline.iter().filter_map(parameter).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -163,22 +169,22 @@ mod tests {
             (r#"loop.a="b c" "loop.d=e f" loop.g="""#, r#""a=b c" "d=e f" g="#),
             ("loop.a.b=c=d xloop.a=1 loopx.a=1", "a.b=c=d"),
         ] {
-            assert_eq!(parameters(&Words::parse(line.as_bytes()), "loop"), expected, "{line}");
+            assert_eq!(parameters(&CommandLine::parse(line.as_bytes()), "loop"), expected, "{line}");
         }
-        let words = Words::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
-        assert_eq!(parameters(&words, "virtio_blk"), "num-vqs=1 x=2");
+        let cmdline = CommandLine::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
+        assert_eq!(parameters(&cmdline, "virtio_blk"), "num-vqs=1 x=2");
     }
 
     /// The calls of a loader, and what the kernel says to each: it refuses modules by the name of `refused`.
     fn loader<'a>(
         texts: &'a Texts,
-        words: &'a Words,
+        cmdline: &'a CommandLine,
         loaded: &'a mut HashSet<String>,
         refused: &str,
     ) -> (Loader<'a>, Calls) {
         let calls = Calls::default();
         let (log, refused) = (calls.clone(), refused.to_owned());
-        let mut made = Loader::new("/lib/modules/6.9", texts, words, loaded);
+        let mut made = Loader::new("/lib/modules/6.9", texts, cmdline, loaded);
         made.insert = Box::new(move |file, parameters| {
             log.borrow_mut().push(format!("{file} {parameters}").trim_end().to_owned());
             anyhow::ensure!(module_name(file) != refused, "Invalid argument");
@@ -192,9 +198,9 @@ mod tests {
     #[test]
     fn modules_get_their_parameters_and_come_once() {
         let texts = Texts { dep: "a.ko: b-c.ko\nb-c.ko:\nd.ko:\n".into(), ..Texts::default() };
-        let words = Words::parse(b"b_c.x=1 a.y=\"2 3\" d.z=bad firn.modules.skip=e");
+        let cmdline = CommandLine::parse(b"b_c.x=1 a.y=\"2 3\" d.z=bad firn.modules.skip=e");
         let mut loaded = HashSet::new();
-        let (mut first, calls) = loader(&texts, &words, &mut loaded, "d");
+        let (mut first, calls) = loader(&texts, &cmdline, &mut loaded, "d");
         assert!(first.load("a") && first.load("a") && !first.load("none"));
         first.load_file("/x/e.ko").unwrap();
         assert!(
@@ -208,7 +214,7 @@ mod tests {
         assert_eq!(first.count(), 4);
 
         // The next attempt of the boot loads only what failed.
-        let (mut second, calls) = loader(&texts, &words, &mut loaded, "");
+        let (mut second, calls) = loader(&texts, &cmdline, &mut loaded, "");
         assert!(second.load("a"));
         second.load_file("/x/d.ko").unwrap();
         assert_eq!(*calls.borrow(), ["/x/d.ko z=bad"]);
@@ -216,10 +222,10 @@ mod tests {
 
     #[test]
     fn all_lists_of_modules_to_skip_count() {
-        let words = Words::parse(
+        let cmdline = CommandLine::parse(
             b"firn.modules.skip=a-b,,c module_blacklist=d modprobe.blacklist=e modprobe.blacklist=f,g \
               rd.driver.blacklist=h rd.driver.blacklist blacklist=i",
         );
-        assert_eq!(skipped(&words), ["a_b", "c", "d", "e", "f", "g", "h"].map(String::from).into());
+        assert_eq!(skipped(&cmdline), ["a_b", "c", "d", "e", "f", "g", "h"].map(String::from).into());
     }
 }

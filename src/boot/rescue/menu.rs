@@ -4,12 +4,12 @@ use crate::boot::console::consoles::{self, Keyboards};
 use crate::boot::console::kmsg;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::processes;
+use crate::boot::parameters::options::{self, Options, Stop};
+use crate::boot::parameters::values::{Action, OnFailure};
 use crate::boot::rescue::shell;
 use crate::boot::step::{Failed, Skippable};
-use crate::boot::words::options::{self, Options, Stop};
-use crate::boot::words::values::{Action, OnFailure};
 use crate::contract::plan;
-use crate::formats::cmdline::Words;
+use crate::formats::cmdline::CommandLine;
 use anyhow::Error;
 use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
@@ -60,7 +60,7 @@ fn report(error: &Error) -> bool {
     let screen = screen(error);
     log::error!("The boot failed: {error:#}");
     let line = fs::read("/proc/cmdline").unwrap_or_default();
-    let (options, _) = options::parse(&Words::parse(&line));
+    let (options, _) = options::parse(&CommandLine::parse(&line));
     // Without /proc there is no telling: then the kernel decides.
     let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
     let ending = ending(&options, panics);
@@ -286,7 +286,7 @@ mod tests {
             ("firn.on_failure=menu", true, now(Action::Menu)),
             ("firn.on_failure=reboot,30", true, OnFailure { action: Action::Reboot, seconds: 30 }),
         ] {
-            let (options, _) = options::parse(&Words::parse(line.as_bytes()));
+            let (options, _) = options::parse(&CommandLine::parse(line.as_bytes()));
             assert_eq!(ending(&options, panics), expected, "{line}");
         }
     }

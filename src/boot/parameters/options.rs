@@ -6,10 +6,10 @@
 //! there to correct it.
 
 use crate::boot::console::kmsg;
-use crate::boot::words::values::{Action, OnFailure, flag, host_id, number, size};
+use crate::boot::parameters::values::{Action, OnFailure, flag, host_id, number, size};
 use crate::contract::parameters::{PARAMETERS, PREFIX};
 use crate::contract::plan::MAX_IMAGES;
-use crate::formats::cmdline::Words;
+use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
 
@@ -18,10 +18,10 @@ use log::LevelFilter;
 /// # Errors
 ///
 /// `/proc/cmdline` that cannot be read.
-pub fn read() -> Result<Words> {
+pub fn read() -> Result<CommandLine> {
     let line = std::fs::read("/proc/cmdline").context("reading /proc/cmdline")?;
     log::info!("Command line: {}", String::from_utf8_lossy(&line).trim());
-    Ok(Words::parse(&line))
+    Ok(CommandLine::parse(&line))
 }
 
 /// What the administrator asked for.
@@ -100,14 +100,14 @@ pub enum Etc {
 }
 
 /// Finds firn's words, warns of those that it does not understand, and sets the level of the log.
-pub fn apply(words: &Words) -> Options {
-    let (options, warnings) = parse(words);
+pub fn apply(cmdline: &CommandLine) -> Options {
+    let (options, warnings) = parse(cmdline);
     if options.trace {
         kmsg::show_all();
     } else if let Some(level) = options.log {
         log::set_max_level(level);
     }
-    for note in words.iter().filter_map(|(name, _)| note(name)) {
+    for note in cmdline.iter().filter_map(|(name, _)| note(name)) {
         log::info!("{note}");
     }
     for warning in warnings {
@@ -127,10 +127,10 @@ fn note(name: &str) -> Option<String> {
 }
 
 /// The options, and a sentence for each word that is none.
-pub fn parse(words: &Words) -> (Options, Vec<String>) {
+pub fn parse(cmdline: &CommandLine) -> (Options, Vec<String>) {
     let mut options = Options::default();
     let mut warnings = Vec::new();
-    for (name, value) in words.iter() {
+    for (name, value) in cmdline.iter() {
         let result = match value {
             _ if !name.starts_with(PREFIX) => options.set_foreign(name, value),
             Some(value) => options.set(name, value),
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> (Options, Vec<String>) {
-        parse(&Words::parse(line.as_bytes()))
+        parse(&CommandLine::parse(line.as_bytes()))
     }
 
     #[test]
