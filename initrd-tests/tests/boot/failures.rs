@@ -59,14 +59,17 @@ fn a_machine_that_is_not_to_panic_waits() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("init=relative panic=0");
     // Neither a shell that nobody asked for nor an arrow key is an answer to the menu.
-    machine.when("any other key: try again", "i");
-    machine.when("any other key: try again", "\x1b[A");
+    machine.when("any other key: try this step again", "i");
+    machine.when("any other key: try this step again", "\x1b[A");
     machine.time_limit = Duration::from_secs(40);
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::TimedOut);
-    for word in
-        ["the path is relative", "There is no shell: boot.shell_on_fail", "r  reboot", "any other key: try again"]
-    {
+    for word in [
+        "the path is relative",
+        "There is no shell: boot.shell_on_fail",
+        "r  reboot",
+        "any other key: try this step again",
+    ] {
         assert!(outcome.console.contains(word), "no {word:?}; the console ends with:\n{}", outcome.last_words());
     }
     assert_eq!(outcome.console.matches("firn-init: the boot failed.").count(), 1);

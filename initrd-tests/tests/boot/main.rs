@@ -10,6 +10,7 @@ mod files;
 mod fixture;
 mod foreign;
 mod formats;
+mod libc;
 mod modules;
 mod netboot;
 mod odd;

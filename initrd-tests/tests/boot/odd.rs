@@ -111,7 +111,8 @@ fn a_system_without_nix_starts_and_says_so() {
         report.boot["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     let [unknown, register] = warnings.as_slice() else { panic!("{warnings:#?}") };
     assert!(
-        unknown.ends_with("bare/boot.json asks for what this firn does not know: etc_confext; it is left out"),
+        unknown
+            .ends_with("bare/boot.json asks for settings that this firn does not know: etc_confext; they are left out"),
         "{unknown}"
     );
     assert!(register.starts_with("The store is not registered and Nix will not know its paths"), "{register}");
@@ -152,6 +153,35 @@ fn an_extension_that_is_missing_or_wrong() {
         &machine("wrong-extension", ""),
         &["in the step  system", "wrong-extension/boot.json", "firmware is no string"],
     );
+}
+
+#[test]
+fn a_step_that_others_do_without_is_left_out() {
+    let mut machine = machine("bare", "firn.register=required firn.on_failure=menu probe=facts");
+    machine.when("in the step  registration", "");
+    machine.when("s  go on without this step", "s");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.boot["hand_over"], "nixos-init");
+    let warnings = report.boot["warnings"].as_array().unwrap();
+    assert!(
+        warnings.iter().any(|text| text == "registration: left out, as somebody at a console chose"),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
+fn a_system_without_activation_starts_only_if_somebody_types_that() {
+    let mut machine = machine("broken-activation", "firn.on_failure=menu boot.trace");
+    machine.when("in the step  activation", "");
+    for typed in ["no\n", "without activation\n"] {
+        machine.when("s  start a system that is not activated", "s");
+        machine.when("Type \"without activation\" and Enter: ", typed);
+    }
+    let outcome = machine.run().unwrap();
+    // The probe is its init, too, and ends here.
+    let words = ["activation: left out", "Executing ", "there is no probe= on the kernel", "Attempted to kill init"];
+    super::failures::shows(&outcome, &words);
+    assert_eq!(outcome.console.matches("the boot failed.").count(), 1);
 }
 
 #[test]

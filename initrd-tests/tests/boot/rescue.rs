@@ -33,6 +33,31 @@ fn what_is_mended_in_the_shell_is_tried_again() {
 }
 
 #[test]
+fn a_mended_root_goes_on_where_the_boot_failed() {
+    let mut machine = machine("firn.root.size=64k firn.register=required boot.shell_on_fail probe=facts");
+    machine.when("the root is full", "");
+    machine.when(MENU, "i");
+    machine.when(PROMPT, "mount -o remount,size=80% /mnt-root; echo ro''ot $?\n");
+    machine.when("root 0", "exit\n");
+    machine.when(MENU, "c");
+    let report = boot(&machine).unwrap();
+    let said = |text: &str| report.dmesg.iter().filter(|line| line.text.ends_with(text)).count();
+    assert_eq!(said("Going on with the root of the attempt before"), 1, "{:#?}", report.dmesg);
+    // Nothing is loaded or mounted twice.
+    assert_eq!(
+        report.dmesg.iter().filter(|line| line.text.contains("Loading /lib/modules")).count(),
+        LINUX_6_1.build().manifest.modules.len()
+    );
+    assert_eq!(
+        report.mounts.iter().filter(|mount| mount.target.starts_with("/nix/")).count(),
+        3,
+        "{:#?}",
+        report.mounts
+    );
+    assert!(report.boot["steps"].as_array().unwrap().iter().any(|step| step["name"] == "registration"));
+}
+
+#[test]
 fn every_console_shows_the_reasons() {
     // One of the two is a screen that nobody sees here: the shell reads it.
     let mut machine = machine("console=tty0 console=ttyS0 init=relative boot.shell_on_fail boot.trace");

@@ -161,27 +161,33 @@ fn choices(no_shell: Option<&str>, offers: Offers) -> String {
 
 /// Whether a person types these words and Enter. What they type is shown.
 fn typed(words: &str) -> bool {
-    let mut prompt = format!("\n  Type \"{words}\" and Enter: ");
-    let mut line = Vec::new();
-    loop {
-        let Some((key, _)) = ask(&prompt, None) else { continue };
+    let mut keyboards = Keyboards::listen();
+    consoles::say(&format!("\n  Type \"{words}\" and Enter: "));
+    let mut line = String::new();
+    while let Some((key, _)) = next_key(&mut keyboards, None) {
         if matches!(key, b'\r' | b'\n') {
-            consoles::say("\n");
-            return line == words.as_bytes();
+            break;
         }
-        line.push(key);
-        prompt = char::from(key).to_string();
+        consoles::say(char::from(key).encode_utf8(&mut [0; 4]));
+        line.push(char::from(key));
     }
+    consoles::say("\n");
+    line == words
 }
 
-/// Shows a text and waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor
-/// is half of an arrow key. Meanwhile it reaps processes, as the parent of those
-/// without one has to.
+/// Shows a text and waits for a key, for ever or so long.
 fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
-    const ESCAPE: u8 = 0x1b;
     // In this order: an answer that comes as soon as the text is there must not be thrown away.
-    let (mut keyboards, start) = (Keyboards::listen(), Instant::now());
+    let mut keyboards = Keyboards::listen();
     consoles::say(text);
+    next_key(&mut keyboards, limit)
+}
+
+/// Waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an arrow key.
+/// Meanwhile it reaps processes, as the parent of all processes without one has to.
+fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>) -> Option<(u8, String)> {
+    const ESCAPE: u8 = 0x1b;
+    let start = Instant::now();
     while limit.is_none_or(|limit| start.elapsed() < limit) {
         processes::reap();
         match keyboards.key(Duration::from_secs(1)) {

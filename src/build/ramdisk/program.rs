@@ -7,24 +7,21 @@ use object::{Architecture, Endianness, Object, elf};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Finds the firn-init that belongs to the program `firn`: the file beside it; or, if firn lies in a target directory of cargo, the
-/// one that cargo built for musl there. `machine` is the processor, such as `x86_64`.
+/// Finds the firn-init that belongs to the program `firn`: the one that cargo built for musl, if firn lies in a target directory of
+/// cargo; or else the file beside firn. `machine` is the processor, such as `x86_64`.
 ///
 /// # Errors
 ///
 /// No firn-init in these places.
 pub fn find_firn_init(firn: &Path, machine: &str) -> Result<PathBuf> {
-    let beside = firn.with_file_name("firn-init");
     let built = format!("{machine}-unknown-linux-musl/release/firn-init");
-    // target/release/firn, or target/TRIPLE/release/firn. cargo marks its directories, also that of a TRIPLE.
+    // target/release/firn, or target/TRIPLE/release/firn. cargo marks its directories, also that of a TRIPLE: the outer one counts.
     let directories = firn.ancestors().skip(2).take(2).filter(|directory| directory.join("CACHEDIR.TAG").exists());
-    let mut places: Vec<_> = directories.map(|directory| directory.join(&built)).collect();
-    places.reverse();
-    places.insert(0, beside);
+    let built = directories.last().map(|directory| directory.join(built));
+    let places: Vec<_> = built.into_iter().chain([firn.with_file_name("firn-init")]).collect();
     if let Some(found) = places.iter().find(|place| place.exists()) {
         return Ok(found.clone());
     }
-    places.truncate(2);
     let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
     bail!("there is no firn-init at {}; {}", places.join(" or "), how_to_build(machine))
 }
@@ -121,12 +118,13 @@ mod tests {
         // Only a directory that cargo made is searched.
         file("usr/x86_64-unknown-linux-musl/release/firn-init");
         find("usr/bin/firn").unwrap_err();
-        for (firn, beside) in
-            [("usr/bin/firn", "usr/bin/firn-init"), (glibc, "target/x86_64-unknown-linux-gnu/release/firn-init")]
-        {
-            file(beside);
-            assert_eq!(find(firn), Ok(path(beside)), "{firn}");
+        let beside = "target/x86_64-unknown-linux-gnu/release/firn-init";
+        for (firn, expected) in [("usr/bin/firn", "usr/bin/firn-init"), (glibc, musl)] {
+            file(&format!("{firn}-init"));
+            assert_eq!(find(firn), Ok(path(expected)), "{firn}");
         }
+        fs::remove_file(path(musl)).unwrap();
+        assert_eq!(find(glibc), Ok(path(beside)));
     }
 
     #[test]
