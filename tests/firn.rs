@@ -144,7 +144,7 @@ fn what_cannot_be_looked_at() {
     for (command, words) in [
         ("inspect nothing", &["reading nothing", "No such file"][..]),
         ("inspect empty", &["empty/manifest.json", "give a directory made by `firn build`"]),
-        ("inspect full", &["full/manifest.json is damaged or no manifest", "build the system again"]),
+        ("inspect full", &["full/manifest.json is damaged or is not a manifest", "build the system again"]),
         ("inspect text", &["text: at offset 0", "is this file a ramdisk?"]),
         ("ls nothing", &["opening the ramdisk nothing", "No such file"]),
         ("ls empty", &["opening the ramdisk empty/initrd"]),

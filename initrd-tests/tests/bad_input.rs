@@ -291,7 +291,7 @@ fn how_a_system_wants_to_be_started() {
     };
     built(
         program.file("boot.json", &spec(r#"{"etc_metadata_image": 1}"#)),
-        &["boot.json", "etc_metadata_image is no string"],
+        &["boot.json", "etc_metadata_image is not a string"],
     );
     let overlay = spec(r#"{"etc_metadata_image": "/nix/store/x", "etc_basedir": "/nix/store/y"}"#);
     fs::rename(program.path("kernel-modules/lib/modules/6.9"), program.path("kernel-modules/lib/modules/6.5")).unwrap();

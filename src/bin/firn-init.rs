@@ -1,4 +1,4 @@
-//! PID 1 of the initramfs: the whole boot is [`firn::boot::run`]. Elsewhere it answers questions about itself.
+//! Process 1 of the initramfs: the whole boot is [`firn::boot::run`]. Run as a normal program, it only answers two options.
 
 use anyhow::{Context, Result};
 use firn::boot;
@@ -10,13 +10,13 @@ fn main() -> ExitCode {
         return answer();
     }
     std::panic::set_hook(Box::new(|panic| {
-        // There is no way back from here: what follows is the end of PID 1, and a kernel panic.
+        // After this hook returns, process 1 ends and the kernel panics. So it never returns.
         boot::rescue::menu::fail_for_ever(&anyhow::anyhow!("{panic}").context("a bug in firn-init"));
     }));
     boot::run()
 }
 
-/// What there is to do for an ordinary process: nothing that changes anything.
+/// Answers the options of a normal program. Changes nothing.
 fn answer() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -31,7 +31,8 @@ fn answer() -> ExitCode {
         _ => {
             eprintln!(
                 "firn-init {}: stage 1 of a NixOS system that runs from memory. It is the init of a ramdisk made by `firn \
-                 build` and does nothing but as process 1 there, except for: firn-init --version, firn-init --check-plan FILE",
+                 build` and boots the system as process 1. Run as a normal program, it only answers: firn-init --version, \
+                 firn-init --check-plan FILE",
                 env!("CARGO_PKG_VERSION")
             );
             return ExitCode::FAILURE;

@@ -1,4 +1,4 @@
-//! What has to be done in the new root before an init that is systemd itself.
+//! The activation of the system, for an init that is systemd itself and does not activate it.
 
 use crate::boot::etc::InPlace;
 use crate::boot::start::nixos_init;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 ///
 /// # Errors
 ///
-/// Those of prepare-root, or of what nixos-init would do.
+/// An error of `prepare-root`, or of a step of nixos-init.
 pub fn activate(root: &NewRoot, _etc: &InPlace, system: &System) -> Result<()> {
     match (system.kind, &system.toplevel) {
         (Kind::PrepareRoot, Some(toplevel)) => root.inside(|| prepare_root(toplevel)),
@@ -22,8 +22,8 @@ pub fn activate(root: &NewRoot, _etc: &InPlace, system: &System) -> Result<()> {
     }
 }
 
-/// Runs the stage-2 script of a system made for a systemd stage 1, which activates it and returns, as NixOS' own initrd does
-/// (nixpkgs, `nixos/modules/system/boot/systemd/initrd.nix`).
+/// Runs the stage-2 script of a system built for a systemd stage 1. It activates the system and returns. NixOS' own ramdisk does the
+/// same (nixpkgs, `nixos/modules/system/boot/systemd/initrd.nix`).
 fn prepare_root(toplevel: &str) -> Result<()> {
     let mut command = Command::new(format!("{toplevel}/prepare-root"));
     command.env_clear().env("IN_NIXOS_SYSTEMD_STAGE1", "true").stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The pseudo file systems that everything else stands on.
+//! The pseudo file systems that all later steps need: /dev, /proc, /sys, /run.
 
 use crate::boot::console::kmsg;
 use crate::boot::kernel::mount::make_directory;
@@ -8,7 +8,7 @@ use rustix::mount::UnmountFlags;
 use std::fmt;
 use sys_mount::{Mount, MountFlags};
 
-/// A mount as `mount(2)` takes it; displays as the command that does the same.
+/// The arguments of `mount(2)`. Displays as the equivalent mount(8) command.
 struct Pseudo {
     kind: &'static str,
     target: &'static str,
@@ -23,11 +23,11 @@ const NOEXEC: Flag = ("noexec", MountFlags::NOEXEC);
 const NOSUID: Flag = ("nosuid", MountFlags::NOSUID);
 const STRICTATIME: Flag = ("strictatime", MountFlags::STRICTATIME);
 
-/// What NixOS mounts in stage 1, with the options of its `boot.specialFileSystems` (`nixos/modules/tasks/filesystems.nix`):
-/// the system's own stage 2 finds them mounted and leaves them as they are.
+/// The mounts of NixOS' own stage 1, with the options of `boot.specialFileSystems` (`nixos/modules/tasks/filesystems.nix`). The
+/// system's stage 2 finds them mounted and does not change them.
 const TABLE: [Pseudo; 6] = [
     Pseudo { kind: "devtmpfs", target: "/dev", flags: &[NOSUID, STRICTATIME], data: "mode=755,size=5%" },
-    // 3 is the group tty of NixOS (misc/ids.nix)
+    // 3 is the group tty of NixOS (nixpkgs, nixos/modules/misc/ids.nix).
     Pseudo { kind: "devpts", target: "/dev/pts", flags: &[NOSUID, NOEXEC], data: "mode=620,ptmxmode=0666,gid=3" },
     Pseudo { kind: "tmpfs", target: "/dev/shm", flags: &[NOSUID, NODEV, STRICTATIME], data: "mode=1777,size=50%" },
     Pseudo { kind: "proc", target: "/proc", flags: &[NOSUID, NOEXEC, NODEV], data: "" },
@@ -37,29 +37,29 @@ const TABLE: [Pseudo; 6] = [
 
 impl fmt::Display for Pseudo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = self.flags.iter().map(|(word, _)| *word).chain(self.data.split_terminator(',')).collect();
-        write!(f, "mount -t {0} -o {1} {0} {2}", self.kind, words.join(","), self.target)
+        let options: Vec<_> = self.flags.iter().map(|(name, _)| *name).chain(self.data.split_terminator(',')).collect();
+        write!(f, "mount -t {0} -o {1} {0} {2}", self.kind, options.join(","), self.target)
     }
 }
 
-/// What the initramfs has from now on, and the running system is to have.
+/// Shows that the pseudo file systems are mounted. The running system gets the same mounts.
 pub struct Early {
-    /// Where the mounts of the table are, but for those that lie below another one.
+    /// The mount points of [`TABLE`], without those below another mount point.
     mounts: Vec<&'static str>,
 }
 
-/// Mounts the table and starts the log, which needs `/dev`.
+/// Mounts the pseudo file systems of [`TABLE`] and starts the log, which needs `/dev`.
 ///
 /// # Errors
 ///
-/// A mount that the kernel refuses. A kernel without `/dev/kmsg` is no error: the boot goes on without a log.
+/// A mount that the kernel refuses. Without `/dev/kmsg` the boot goes on without a log.
 pub fn prepare() -> Result<Early> {
     let early = mount()?;
     kmsg::start();
     Ok(early)
 }
 
-/// Mounts the table.
+/// Mounts the pseudo file systems of [`TABLE`].
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub fn mount() -> Result<Early> {
         let builder = Mount::builder().fstype(entry.kind).flags(flags).data(entry.data);
         match builder.mount(entry.kind, entry.target) {
             Ok(_) => {}
-            // There is one devtmpfs, proc or sysfs, and who started us had it mounted here already.
+            // The kernel has one devtmpfs, proc and sysfs each; here it is already mounted.
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
             Err(error) => return Err(error).context(entry.to_string()),
         }
@@ -81,15 +81,15 @@ pub fn mount() -> Result<Early> {
 }
 
 impl Early {
-    /// The mount points, without those below another one. The new root has copies of the mounts at the same paths, and they are not
-    /// moved at the end: programs of the new root find them before the switch, and rescue still finds them in the initramfs when one
-    /// of those programs fails.
+    /// The mount points, without those below another mount point. The new root gets copies of these mounts at the same paths. So
+    /// programs in the new root can use them before the switch, and the rescue menu still has them in the initramfs if such a program
+    /// fails.
     #[must_use]
     pub fn mounts(&self) -> &[&'static str] {
         &self.mounts
     }
 
-    /// Takes the mounts away from the initramfs; those below the new root stay.
+    /// Unmounts them from the initramfs. The copies in the new root stay mounted.
     ///
     /// # Errors
     ///

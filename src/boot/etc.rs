@@ -1,8 +1,8 @@
-//! `/etc` of a system that has it as an overlay (`system.etc.overlay.enable`): an image with all names, modes and owners, over
-//! a directory with the contents.
+//! The overlay for `/etc` (NixOS' `system.etc.overlay.enable`): an image with all names, modes and owners, over a directory with the
+//! contents.
 //!
-//! What the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` of NixOS' own initrd do
-//! (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`), to the letter of the options.
+//! The mounts and their options are those of the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` in NixOS' own
+//! ramdisk (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`).
 
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
@@ -14,19 +14,19 @@ use anyhow::{Context, Result};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use std::path::Path;
 
-/// Where the image is mounted, which the running system expects to find it on.
+/// The mount point of the image. The running system expects it here.
 const METADATA: &str = "/run/nixos-etc-metadata";
 const UPPER: &str = "/.rw-etc/upper";
 const WORK: &str = "/.rw-etc/work";
 
-/// Says that `/etc` is the directory of the running system: from here on, files can be put there.
+/// Shows that `/etc` of the new root is the `/etc` of the running system, so that later steps can write files to it.
 pub struct InPlace(());
 
-/// Mounts `/etc`, if the system has it as an overlay; `has_etc` says whether an earlier attempt did, and does so afterwards.
+/// Mounts the overlay for `/etc`, if the system has one. `has_etc`: whether it is mounted, from an earlier attempt or by this call.
 ///
 /// # Errors
 ///
-/// A mount that the kernel refuses: it has to be 6.6 or newer.
+/// A mount that the kernel refuses. It needs Linux 6.6 or newer.
 pub fn mount(root: &NewRoot, config: &Config, etc: Etc, has_etc: &mut bool) -> Result<InPlace> {
     if let (Some(overlay), false) = (&config.etc_overlay, *has_etc) {
         mount_overlay(root, overlay, etc)?;
@@ -36,19 +36,19 @@ pub fn mount(root: &NewRoot, config: &Config, etc: Etc, has_etc: &mut bool) -> R
 }
 
 fn mount_overlay(root: &NewRoot, overlay: &EtcOverlay, etc: Etc) -> Result<()> {
-    // All paths stay in /proc/mounts for ever: from inside they are those of the running system.
+    // /proc/mounts keeps the paths as they are given here. Inside of the new root they are the paths of the running system.
     root.inside(|| mount_inside(overlay, etc)).with_context(|| match kernel_release() {
         Ok(release) if !kernel_has_etc_overlay(&release) => format!(
-            "this system has an overlay for /etc, which takes Linux 6.6 or newer, and this is {release}: build the system with \
+            "this system has an overlay for /etc, which needs Linux 6.6 or newer; this kernel is {release}: build the system with \
              a newer kernel, or with system.etc.overlay.enable = false"
         ),
-        _ => "the overlay for /etc".into(),
+        _ => "mounting the overlay for /etc".into(),
     })
 }
 
 fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     let locked = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    // What an attempt that failed has left.
+    // Unmount the image of a failed attempt.
     while unmount(METADATA, UnmountFlags::DETACH).is_ok() {}
     let device = Backing::open(&overlay.metadata_image)?.attach()?;
     let metadata = Filesystem {

@@ -1,5 +1,5 @@
-//! A host's own files: those that were added to the ramdisk below [`SOURCES`] are copied to the same path in the new root, so that
-//! one store image serves many hosts, each with keys, a machine id and network files from an appended cpio archive.
+//! The files of a host, such as keys, a machine id and network files. They come in a cpio archive that is appended to the ramdisk, below
+//! [`SOURCES`], and stage 1 copies them to the same paths in the new root. So one store image serves many hosts.
 
 use crate::boot::etc::InPlace;
 use crate::boot::store::NewRoot;
@@ -16,14 +16,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 
-/// The directories of such files in the ramdisk: firn's own, and that of NixOS' `boot.initrd.secrets`.
+/// The directories of these files in the ramdisk: firn's own, and the directory of NixOS' `boot.initrd.secrets`.
 const SOURCES: [&str; 2] = [FILES, "/.initrd-secrets"];
 
-/// Copies the files into the new root, with their modes and owners, and replaces those that are there. No files are no error.
+/// Copies the files into the new root, with their modes and owners, and replaces existing files. A ramdisk without such files is fine.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or written: a host without its keys is better not up.
+/// A file that cannot be read or written. The boot must not go on silently without the keys of the host.
 pub fn copy(root: &NewRoot, _etc: &InPlace) -> Result<()> {
     for source in SOURCES {
         match open_directory(CWD, source) {
@@ -39,20 +39,21 @@ pub fn copy(root: &NewRoot, _etc: &InPlace) -> Result<()> {
     Ok(())
 }
 
-/// Says what to do where the reason is a read-only file system.
+/// Adds advice to an error about a read-only file system.
 fn advise(error: Error) -> Error {
     match error.downcast_ref::<io::Error>() {
         Some(reason) if reason.kind() == ErrorKind::ReadOnlyFilesystem => error.context(
-            "the directory of a file is read-only; if it is in /etc, leave firn.etc=immutable out, or put the file elsewhere",
+            "the directory of this file is read-only; if it is in /etc, remove firn.etc=immutable from the kernel command line, \
+             or put the file elsewhere",
         ),
         _ => error,
     }
 }
 
-/// Copies the files in the open directory `from` into the directory `to`. By descriptor: `from` is in the initramfs, outside of the
-/// root of this process.
+/// Copies the files in the open directory `from` into the directory `to`. `from` is an open descriptor because it is in the initramfs,
+/// outside of the root of this process.
 fn copy_below(from: &OwnedFd, to: &Path) -> Result<()> {
-    let context = || format!("reading the directory of the files for {}", to.display());
+    let context = || format!("reading the directory of the ramdisk for {}", to.display());
     for entry in Dir::read_from(from).with_context(context)? {
         let entry = entry.with_context(context)?;
         let name = entry.file_name();
@@ -68,14 +69,14 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
     let status = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)?;
     let kind = FileType::from_raw_mode(status.st_mode);
     if kind == FileType::Directory {
-        // One that is there already keeps its mode: who adds /etc/x does not mean to change /etc.
+        // An existing directory keeps its mode and owner: a file /etc/x in the archive is no reason to change /etc.
         if !to.is_dir() {
             fs::create_dir(to)?;
             set_owner_and_mode(to, &status)?;
         }
         return copy_below(&open_directory(from, name).map_err(io::Error::from)?, to);
     }
-    // A symlink is replaced, and not the file that it leads to.
+    // Replace an existing symlink itself, not its target.
     if fs::symlink_metadata(to).is_ok() {
         fs::remove_file(to)?;
     }
@@ -92,13 +93,13 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
             io::copy(&mut source, &mut target)?;
             set_owner_and_mode(to, &status)
         }
-        _ => bail!("it is neither a file, a directory nor a symlink; leave it out of the ramdisk"),
+        _ => bail!("it is not a file, a directory or a symlink; remove it from the ramdisk"),
     }
 }
 
 fn set_owner_and_mode(path: &Path, of: &Stat) -> Result<()> {
     lchown(path, Some(of.st_uid), Some(of.st_gid))?;
-    // After the owner: chown(2) takes set-user-ID bits away.
+    // After the owner: chown(2) clears set-user-ID bits.
     Ok(fs::set_permissions(path, Permissions::from_mode(of.st_mode & 0o7777))?)
 }
 
@@ -129,7 +130,7 @@ mod tests {
         symlink("/nowhere", from.join("etc/link")).unwrap();
         fs::create_dir_all(to.join("etc")).unwrap();
         fs::set_permissions(to.join("etc"), Permissions::from_mode(0o755)).unwrap();
-        // In the place of a file that is replaced: not what it points to.
+        // A symlink at the path of a file: the copy replaces the symlink, not its target.
         fs::write(work.path().join("other"), "untouched").unwrap();
         symlink(work.path().join("other"), to.join("etc/tool")).unwrap();
 
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn files_keep_their_owners() {
         if !rustix::process::geteuid().is_root() {
-            return eprintln!("skipped: only root gives files away");
+            return eprintln!("skipped: only root can change owners");
         }
         let work = tempfile::tempdir().unwrap();
         let (from, to) = (work.path().join("from"), work.path().join("to"));

@@ -1,4 +1,4 @@
-//! The hand-over: the new root becomes `/`, the initramfs is emptied, the system's init takes over the process.
+//! The hand-over: the new root becomes `/`, the files of the initramfs are deleted, and process 1 executes the system's init.
 
 use crate::boot::console::kmsg;
 use crate::boot::early::Early;
@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The process after the switch: its root is the system's.
+/// Shows that the root of this process is the root of the system.
 pub struct Switched {
     init: String,
     kind: Kind,
@@ -22,17 +22,17 @@ pub struct Switched {
 
 /// Makes the new root `/`, as `switch_root(8)` does, and frees the memory of the initramfs.
 ///
-/// The root is moved, not only chrooted into: otherwise the kernel refuses user namespaces for ever (`EPERM` in clone(2):
-/// the caller's root is not the root of its mount namespace).
+/// The mount is moved to `/`; chroot(2) alone is not enough: the kernel would refuse user namespaces to the running system (`EPERM` in
+/// clone(2): the caller's root is not the root of its mount namespace).
 ///
 /// # Errors
 ///
-/// A mount that cannot be moved.
+/// The mount cannot be moved, or one of the pseudo file systems cannot be unmounted from the initramfs.
 #[expect(clippy::needless_pass_by_value, reason = "after the switch there is no new root any more")]
 pub fn switch_root(root: NewRoot, early: &Early, system: &System) -> Result<Switched> {
     processes::kill_all();
     let initramfs = open_directory("/")?;
-    rustix::process::fchdir(root.directory()).context("fchdir to the new root")?;
+    rustix::process::fchdir(root.directory()).context("changing to the directory of the new root")?;
     rustix::mount::mount_move(".", "/").context("moving the new root to /")?;
     early.detach()?;
     enter(root.directory())?;
@@ -41,22 +41,22 @@ pub fn switch_root(root: NewRoot, early: &Early, system: &System) -> Result<Swit
 }
 
 impl Switched {
-    /// Executes the system's init, with an empty environment and the console as its three descriptors. Only a systemd gets arguments:
-    /// one of them says since when, µs of `CLOCK_MONOTONIC`, there was an initramfs.
+    /// Executes the system's init, with an empty environment and the console as its standard input and outputs. Only systemd gets
+    /// arguments: they tell it when the initramfs began (`began`, µs of `CLOCK_MONOTONIC`).
     ///
     /// # Errors
     ///
-    /// Those of execve(2).
+    /// An error of execve(2).
     pub fn exec(&self, began: u64) -> Result<Infallible> {
-        // Open until execve(2), and after it.
+        // The file has to stay open across execve(2).
         let state = match self.kind {
             Kind::PrepareRoot | Kind::NixosInit => systemd::state(began)
-                .inspect_err(|error| log::warn!("Telling systemd when the boot began: {error:#}"))
+                .inspect_err(|error| log::warn!("Telling systemd when stage 1 began: {error:#}"))
                 .ok(),
             Kind::Classic | Kind::None => None,
         };
         let mut command = command(&self.init, state.as_ref());
-        // What PID 1 started with is the console of the initramfs, a file that is deleted by now.
+        // The descriptors that the kernel gave to process 1 are the console of the initramfs, a file that is deleted by now.
         match OpenOptions::new().read(true).write(true).open("/dev/console") {
             Ok(console) => {
                 command.stdin(console.try_clone()?).stdout(console.try_clone()?).stderr(console);
@@ -68,15 +68,15 @@ impl Switched {
         let error = command.exec();
         Err(error).with_context(|| {
             format!(
-                "executing {}; it is there, so its loader or interpreter is missing or it is no program of this machine: pack \
-                 the whole closure of a system built for this machine",
+                "executing {}; the file exists, so its loader or interpreter is missing, or it is a program for another machine: \
+                 pack the whole closure of a system that is built for this machine",
                 self.init
             )
         })
     }
 }
 
-/// The command of an init, with the state of the initramfs for a systemd.
+/// The command that executes an init; for systemd, with the state of the initramfs.
 fn command(init: &str, state: Option<&File>) -> Command {
     let mut command = Command::new(init);
     command.env_clear().args(state.iter().flat_map(|state| systemd::arguments(state)));
@@ -89,15 +89,15 @@ mod tests {
 
     #[test]
     fn an_init_gets_no_environment_and_only_systemd_arguments() {
-        let said = |program: &str, state| {
+        let output_of = |program: &str, state| {
             let output = command(program, state).output().unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
         assert!(std::env::vars().count() > 0);
-        assert_eq!(said("/usr/bin/env", None), "");
+        assert_eq!(output_of("/usr/bin/env", None), "");
         let state = systemd::state(7).unwrap();
-        let arguments = said("/bin/echo", Some(&state));
+        let arguments = output_of("/bin/echo", Some(&state));
         assert!(arguments.starts_with("--switched-root --system --deserialize="), "{arguments}");
-        assert_eq!(said("/bin/echo", None), "\n");
+        assert_eq!(output_of("/bin/echo", None), "\n");
     }
 }

@@ -1,4 +1,4 @@
-//! The host id, which ZFS and others read from `/etc/hostid` when their module is loaded.
+//! The host id. Modules such as ZFS read it from `/etc/hostid` when they are loaded.
 
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::parameters::options::Options;
@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where programs and modules look for it: four bytes in the machine's order (`man 3 gethostid`, glibc).
+/// The file that programs and modules read: four bytes in the byte order of the machine (`man 3 gethostid`, glibc).
 const PATH: &str = "/etc/hostid";
 
-/// Writes the host id into the initramfs, as NixOS' scripted stage 1 does: that of the command line, or of the host's own
-/// files, or of the plan. One from the command line becomes one of the host's files, so that the system has it, too.
+/// Writes the host id into the initramfs, as NixOS' scripted stage 1 does. It comes from the command line, or from the files of the
+/// host, or from the plan, in this order. A host id from the command line becomes a file of the host, so that the running system gets
+/// it, too.
 ///
 /// # Errors
 ///

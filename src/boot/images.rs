@@ -1,4 +1,4 @@
-//! The store images before they are mounted: located, verified, recognized.
+//! Finds the store images: locates, verifies and recognizes each of them.
 
 use crate::boot::image::expected::Image;
 use crate::boot::image::{locate::locate, recognize::recognize, verify::verify};
@@ -6,25 +6,26 @@ use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::{Place, archive_bytes};
 use anyhow::{Result, ensure};
 
-/// A store image that can be mounted.
+/// A store image that is ready to be mounted.
 pub struct Found {
     /// Its place in the ramdisk.
     pub place: Place,
-    /// Its bytes.
+    /// The file, part of a file, or device with its bytes.
     pub backing: Backing,
-    /// Its file system, squashfs or erofs.
+    /// The type of its file system, `squashfs` or `erofs`.
     pub file_system: &'static str,
-    /// The image of the plan, and whether it was compared with its checksum.
+    /// The expected image that it was found for.
     image: Image,
+    /// Whether its SHA-256 was compared with the plan.
     verified: bool,
 }
 
-/// Finds every image whole, and with `verify` the very one of the plan. `found` are those of an earlier attempt, which are
-/// not located or hashed again, and gets all of them.
+/// Finds all images and checks that they are complete; with `verified`, also that their SHA-256 is the one in the plan. `found` holds
+/// the images of an earlier attempt, which are not located or hashed again, and afterwards all images that were found.
 ///
 /// # Errors
 ///
-/// No image, one that is not whole, or another one than the plan's.
+/// An image that is missing, incomplete, damaged, or from another build than the plan.
 pub fn find<'f>(images: &[Image], verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
     ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
     let sizes: Option<Vec<_>> = images.iter().map(|image| Some((&image.place, image.bytes?))).collect();

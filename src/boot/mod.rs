@@ -1,8 +1,9 @@
-//! The boot, as it happens in the initramfs: a file for each step, in the order of [`boot`]; what the steps lean on is in rooms below.
+//! The boot, as it runs in the initramfs: a file for each step, called in the order of the function `boot`. The rooms below hold the code
+//! that the steps share.
 //!
-//! Every step takes what the steps before it made and returns what the later ones need, so that a wrong order does not
-//! compile. A step that cannot go on returns an error that names the object, the kernel's reason and the next step; [`boot`] returns
-//! it as a value, and [`run`] alone decides: [`rescue`].
+//! The arguments of a step are results of earlier steps, so a wrong order does not compile. The error of a failed step names the
+//! object, the kernel's reason and the next thing to do. The function `boot` returns it as a value, and [`run`] alone decides what
+//! happens next: [`rescue`].
 
 #![cfg_attr(
     not(test),
@@ -45,9 +46,10 @@ use parameters::options::{self, Stop};
 use rescue::menu::{self, Answer};
 use step::{Failed, Skippable, Steps};
 
-/// Carries the machine from an initramfs to the init of the system in the store image.
+/// Boots the system in the store image: from the initramfs to the exec of the system's init.
 ///
-/// A step that fails is tried again, or left out, as a person at a console decides. Without a person the command line decides.
+/// A person at a console decides whether a failed step is tried again or skipped. Without a person, the command line decides what
+/// happens.
 pub fn run() -> ! {
     let mut steps = Steps::default();
     let early = until_it_succeeds(&mut steps, |steps| steps.run("early mounts", early::prepare));
@@ -71,12 +73,12 @@ fn until_it_succeeds<T>(steps: &mut Steps, mut run: impl FnMut(&mut Steps) -> Re
     }
 }
 
-/// Everything between the first mounts and the exec of the system's init. It starts at its first step again after a failure;
-/// `attempt` knows what need not be done twice.
+/// All steps between the first mounts and the exec of the system's init. After a failure it starts again at its first step; `attempt`
+/// holds the results that are used again.
 ///
 /// # Errors
 ///
-/// The first step that fails.
+/// The first failed step.
 fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switched, Failed> {
     let memory = memory::available();
     let cmdline = steps.run("command line", options::read)?;

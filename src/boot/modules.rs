@@ -1,13 +1,13 @@
-//! The modules that every boot loads.
+//! The kernel modules that every boot loads.
 
 use crate::boot::kernel::modules::Loader;
 use anyhow::Result;
 
-/// Loads the plan's modules in their order, and then those that the command line names.
+/// Loads the modules of the plan (`files`) in their order, then the modules that the command line names (`named`).
 ///
 /// # Errors
 ///
-/// A module of the plan that cannot be opened or that the kernel refuses. One of the command line is a warning.
+/// A module of the plan that cannot be opened or that the kernel refuses. Such a module of the command line is only a warning.
 pub fn load(loader: &mut Loader<'_>, files: &[String], named: &[String]) -> Result<()> {
     for file in files {
         loader.load_file(file)?;
@@ -15,7 +15,7 @@ pub fn load(loader: &mut Loader<'_>, files: &[String], named: &[String]) -> Resu
     for name in named {
         if !loader.load(name) {
             log::warn!(
-                "The ramdisk has no module {name}, which firn.modules asks for: build it with --available-module {name}"
+                "The ramdisk has no module {name}, which firn.modules= names; build it with --available-module {name}"
             );
         }
     }

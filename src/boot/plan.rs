@@ -1,4 +1,4 @@
-//! The plan of this ramdisk, checked against the kernel that runs; or the defaults where there is none.
+//! The plan of this ramdisk, checked against the running kernel; or default values if the ramdisk has no plan.
 
 use crate::boot::image::expected::Image;
 use crate::boot::kernel::release::kernel_release;
@@ -10,39 +10,39 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::ErrorKind;
 
-/// What this boot is to do.
+/// The instructions for this boot.
 pub struct Plan {
     /// The init of the default system.
     pub init: Option<String>,
-    /// How that init is started, where the builder wrote it down.
+    /// The way to start this init, if the builder wrote it into the plan.
     pub start: Option<Start>,
-    /// Module files in load order.
+    /// The paths of the module files that every boot loads, in load order.
     pub modules: Vec<String>,
-    /// Where the ramdisk has what modules it has, these and others.
+    /// The directory of all modules in the ramdisk, such as `/lib/modules/6.12.5`.
     pub module_directory: String,
-    /// What the ramdisk's own `modules.*` say of them. A ramdisk whose modules are all in the plan has none.
+    /// The files `modules.*` of this directory. They are empty if all modules of the ramdisk are in the plan.
     pub module_texts: Texts,
-    /// Where the store images are and what is known about them, the lowest layer first.
+    /// The store images, the lowest layer first.
     pub images: Vec<Image>,
-    /// The Nix database of these images.
+    /// The Nix database of these images, if the ramdisk has one.
     pub database: Option<Database>,
-    /// Whether the images are compared with their checksums at each boot.
+    /// Whether every boot compares the SHA-256 of the images with the plan.
     pub verify: bool,
-    /// The system's host id.
+    /// The host id of the system.
     pub host_id: Option<u32>,
 }
 
-/// Reads the plan, with the store images that the command line names in place of its own. A ramdisk without one is a foreign one
-/// that firn-init was dropped into: there the image has nixpkgs' name, and the modules are those that its `modules.dep` knows.
+/// Reads the plan. Store images on the command line replace those of the plan. A ramdisk that another tool made, with firn-init as its
+/// init, has no plan: then the image has nixpkgs' name, and the ramdisk's `modules.dep` lists the modules.
 ///
 /// # Errors
 ///
-/// A plan that cannot be read or parsed, or that was made for another kernel.
+/// A plan that cannot be read or parsed, or a plan for another kernel.
 pub fn read(options: &Options) -> Result<Plan> {
     let mut plan = read_file()?;
     if !options.images.is_empty() {
         plan.images = options.images.iter().map(|path| Image::at(path)).collect();
-        // of other images
+        // These belong to the images of the plan.
         plan.database = None;
         plan.start = None;
     }
@@ -56,7 +56,7 @@ fn read_file() -> Result<Plan> {
     let json = match fs::read_to_string(PATH) {
         Ok(json) => json,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            log::info!("No plan at {PATH}: going by the defaults");
+            log::info!("No plan at {PATH}: using the default image and modules");
             let modules = required_modules(&module_directory, &module_texts);
             return Ok(Plan {
                 init: None,
@@ -73,11 +73,11 @@ fn read_file() -> Result<Plan> {
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
     let plan = crate::contract::plan::Plan::from_json(&json).with_context(|| format!("reading {PATH}"))?;
-    // A kernel that has everything built in can be exchanged for another one.
+    // Without modules, the ramdisk works with every kernel.
     if plan.kernel_release != release && !plan.modules.is_empty() {
         bail!(
-            "the kernel that runs is {release}, the ramdisk was built for {}: its modules would not load; boot it with the \
-             kernel that lies beside it, or build it again for this one",
+            "the running kernel is {release}, but the ramdisk and its modules are built for {}; boot the ramdisk with the kernel \
+             of the same build, or build it again for this kernel",
             plan.kernel_release
         );
     }
@@ -108,13 +108,13 @@ fn module_texts(directory: &str) -> Result<Texts> {
     })
 }
 
-/// The files of the required modules as the ramdisk's own `modules.dep` lists them. A ramdisk without module files is no
-/// error: the kernel may have everything built in, and mounting will tell.
+/// The files of the required modules, as the ramdisk's `modules.dep` lists them. A missing file is no error here: the module may be
+/// built into the kernel. If not, a later mount fails with the reason.
 fn required_modules(directory: &str, texts: &Texts) -> Vec<String> {
     let index = Index::parse(texts);
     let order = index.load_order(&REQUIRED_MODULES);
     if !order.missing.is_empty() {
-        log::info!("Not among the modules in {directory}: {}", order.missing.join(", "));
+        log::info!("Not in {directory}, so built into the kernel or missing: {}", order.missing.join(", "));
     }
     order.files.iter().map(|file| format!("{directory}/{file}")).collect()
 }

@@ -1,7 +1,7 @@
-//! What makes the new root a NixOS that knows its store: the Nix database, the system profile, `/etc/NIXOS`.
+//! The registration of the system in the new root: the Nix database, the system profile, `/etc/NIXOS`.
 //!
-//! The same as the "after boot" steps of nixpkgs' `installer/netboot/netboot.nix`, done before the system's init runs. Its
-//! own steps afterwards find nothing left to change.
+//! These are the steps that nixpkgs' `installer/netboot/netboot.nix` does after the boot. Here they are done before the system's init
+//! runs. The system does them again and finds nothing to change.
 
 use crate::boot::database;
 use crate::boot::etc::InPlace;
@@ -18,12 +18,12 @@ use std::path::Path;
 
 const PROFILES: &str = "/nix/var/nix/profiles";
 
-/// Registers the store's paths, sets the system profile and tags the root as NixOS.
+/// Registers the store paths, sets the system profile and marks the root as NixOS.
 ///
 /// # Errors
 ///
-/// A file or link that cannot be made. A database that cannot be made is only an error in the log, unless it is required: the
-/// machine can do its work without one, and is of more use up than down.
+/// A file or link that cannot be made. Without [`Register::Required`], a database that cannot be made is only an error in the log: the
+/// system starts and works without it, but Nix does not.
 pub fn register(
     root: &NewRoot,
     _etc: &InPlace,
@@ -33,20 +33,22 @@ pub fn register(
 ) -> Result<()> {
     root.inside(tag)?;
     let Some(toplevel) = &system.toplevel else {
-        log::warn!("No NixOS system: the Nix database and the system profile are left out");
+        log::warn!("The init is not part of a NixOS system: making no Nix database and no system profile");
         return Ok(());
     };
     root.inside(|| set_profile(toplevel))?;
     if mode == Register::None {
-        log::info!("Leaving the Nix database alone, as firn.register=none asks");
+        log::info!("Making no Nix database, because of firn.register=none");
         return Ok(());
     }
     match database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load)) {
-        Err(error) if mode == Register::Required => Err(error.context("firn.register=required")),
+        Err(error) if mode == Register::Required => {
+            Err(error.context("making the Nix database, which firn.register=required asks for"))
+        }
         Err(error) => {
             log::error!(
-                "The store is not registered and Nix will not know its paths: {error:#}. The boot goes on; to register it \
-                 later: nix-store --load-db < /nix/store/{REGISTRATION}"
+                "The store is not registered, so Nix does not know its paths: {error:#}. The boot goes on. To register the \
+                 store in the running system: nix-store --load-db < /nix/store/{REGISTRATION}"
             );
             Ok(())
         }
@@ -54,20 +56,21 @@ pub fn register(
     }
 }
 
-/// Makes `/etc/NIXOS`, by which tools know a NixOS.
+/// Makes `/etc/NIXOS`. Programs recognize a NixOS system by this file.
 fn tag() -> Result<()> {
     make_directory("/etc")?;
     match File::create("/etc/NIXOS") {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            log::info!("/etc/NIXOS is left as it is: /etc is immutable");
+            log::info!("Not making /etc/NIXOS: /etc is read-only");
             Ok(())
         }
         other => other.map(drop).context("making /etc/NIXOS"),
     }
 }
 
-/// What `nix-env --profile /nix/var/nix/profiles/system --set` makes, with the root that keeps the collector away from it
-/// (Nix makes that one itself, but only when it finds no gcroots). On a root that stays, another toplevel is another generation.
+/// Sets the system profile, as `nix-env --profile /nix/var/nix/profiles/system --set` does, and makes the garbage collector root of the
+/// profiles (Nix makes this root only if there is no directory `gcroots`). On a root that stays, another toplevel becomes a new
+/// generation.
 fn set_profile(toplevel: &str) -> Result<()> {
     let (profiles, gcroots) = (Path::new(PROFILES), Path::new("/nix/var/nix/gcroots"));
     make_directory(profiles)?;
@@ -90,20 +93,20 @@ fn link_name(generation: u64) -> String {
     format!("system-{generation}-link")
 }
 
-/// The greatest number of the system profile's generations.
+/// The number of the newest generation of the system profile.
 fn newest_generation(profiles: &Path) -> Option<u64> {
     let names = fs::read_dir(profiles).ok()?.flatten().map(|entry| entry.file_name());
     names.filter_map(|name| name.to_str()?.strip_prefix("system-")?.strip_suffix("-link")?.parse().ok()).max()
 }
 
-/// Makes a symlink, in the place of another one if need be. Renamed, so that a machine that dies has one of the two.
+/// Makes a symlink and replaces an existing one. By rename(2), so that a crash leaves either the old or the new one.
 fn set_link(target: &str, link: &Path) -> io::Result<()> {
-    if fs::read_link(link).is_ok_and(|there| there == Path::new(target)) {
+    if fs::read_link(link).is_ok_and(|existing| existing == Path::new(target)) {
         return Ok(());
     }
     let new = link.with_extension("new");
     match symlink(target, &new) {
-        // left behind by a machine that died
+        // Left by a machine that crashed before the rename.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(&new)?;
             symlink(target, &new)?;

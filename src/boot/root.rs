@@ -1,4 +1,4 @@
-//! The root of the running system: a tmpfs, or a disk that keeps it, put together below [`PATH`] and made `/` at the end.
+//! The root of the running system: a tmpfs, or a disk. It is mounted on [`PATH`] and becomes `/` in the last step.
 
 use crate::boot::disk::persistence;
 use crate::boot::early::Early;
@@ -13,16 +13,16 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::path::Path;
 
-/// The same directory as in the scripted stage 1 of NixOS.
+/// The mount point of the new root, as in NixOS' scripted stage 1.
 const PATH: &str = "/mnt-root";
 
-/// The new root, with the pseudo file systems in place and no store yet.
+/// The new root with the pseudo file systems, without the store.
 pub struct Root {
     directory: OwnedFd,
 }
 
-/// Mounts the tmpfs, or the disk that the command line names, and makes the pseudo file systems visible in it. With `has_store` the
-/// root of an earlier attempt is there with its store and is taken again; without, an incomplete one is taken away.
+/// Mounts the tmpfs, or the disk that the command line names, and attaches copies of the pseudo file systems. With `has_store`, the
+/// root of an earlier attempt with its complete store is used again. Without it, an incomplete root of an earlier attempt is unmounted.
 ///
 /// # Errors
 ///
@@ -35,14 +35,14 @@ pub fn create(
     has_store: bool,
 ) -> Result<Root> {
     if has_store {
-        log::info!("Going on with the root of the attempt before");
+        log::info!("Using the root of the previous attempt again");
         return Root::open(PATH);
     }
     let path = Path::new(PATH);
     match unmount(path, UnmountFlags::DETACH) {
-        Ok(()) => log::info!("Taking away the root of the attempt before"),
-        Err(Errno::INVAL | Errno::NOENT) => {} // this is the first
-        Err(errno) => return Err(errno).context("taking away the root of the attempt before"),
+        Ok(()) => log::info!("Unmounted the incomplete root of the previous attempt"),
+        Err(Errno::INVAL | Errno::NOENT) => {} // This is the first attempt.
+        Err(errno) => return Err(errno).context("unmounting the incomplete root of the previous attempt"),
     }
     match persistence::device(cmdline) {
         Some(device) => persistence::mount(device, cmdline, modules, path)?,
@@ -62,7 +62,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// Those of open(2), with the path.
+    /// An error of open(2), with the path.
     pub fn open(path: &str) -> Result<Self> {
         open_directory(path).map(|directory| Self { directory })
     }
@@ -73,12 +73,12 @@ impl Root {
         &self.directory
     }
 
-    /// Runs `run` with the new root as `/`, the one way to resolve a path of the running system before the switch. What it opens,
-    /// mounts or starts sees paths as they are after the switch: no symlink of the root leads into the initramfs.
+    /// Runs `run` with the new root as `/`. This is the only way to resolve a path of the running system before the switch. Paths mean
+    /// the same as after the switch: a symlink of the new root cannot lead into the initramfs.
     ///
     /// # Errors
     ///
-    /// Those of `run`, and of fchdir(2) and chroot(2) on the way there and back.
+    /// An error of `run`, or of fchdir(2) and chroot(2) when the root is changed and changed back.
     pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let initramfs = open_directory("/")?;
         enter(&self.directory)?;
@@ -92,17 +92,17 @@ impl Root {
 ///
 /// # Errors
 ///
-/// Those of fchdir(2) and chroot(2).
+/// An error of fchdir(2) or chroot(2).
 pub fn enter(directory: &OwnedFd) -> Result<()> {
-    rustix::process::fchdir(directory).context("fchdir")?;
-    rustix::process::chroot(".").context("chroot")
+    rustix::process::fchdir(directory).context("changing the working directory to the root of a file system")?;
+    rustix::process::chroot(".").context("chroot to the working directory")
 }
 
 /// Opens a directory.
 ///
 /// # Errors
 ///
-/// Those of open(2), with the path.
+/// An error of open(2), with the path.
 pub fn open_directory(path: &str) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("opening the directory {path}"))

@@ -1,57 +1,58 @@
-//! A step of the boot: its name, how long it took, and its failure as a value.
+//! The steps of the boot: names, times, and a failure as a value.
 
 use crate::boot::kernel::clock::microseconds;
 use anyhow::{Error, Result};
 use rustix::time::ClockId;
 use serde::Serialize;
 
-/// The steps that are done, in order.
+/// The finished steps, in order.
 #[derive(Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Steps {
     done: Vec<Step>,
-    /// Names of the steps that somebody at a console chose to go without.
+    /// The names of the steps that a person at a console chose to skip.
     #[serde(skip)]
     skipped: Vec<&'static str>,
 }
 
-/// A step that is done.
+/// A finished step.
 #[derive(Debug, Serialize)]
 struct Step {
     name: &'static str,
-    /// µs of `CLOCK_MONOTONIC`, which begins with the kernel.
+    /// The start, µs of `CLOCK_MONOTONIC`, which begins with the kernel.
     start: u64,
+    /// The end, µs of the same clock.
     end: u64,
 }
 
-/// A step that failed.
+/// A failed step.
 #[derive(Debug)]
 pub struct Failed {
     /// Its name.
     pub step: &'static str,
     /// The reason.
     pub error: Error,
-    /// Whether the boot can go on without it.
+    /// Whether the boot can go on without this step.
     pub skippable: Skippable,
 }
 
-/// Whether a boot can go on without a step that failed.
+/// Whether the boot can go on without a failed step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skippable {
-    /// Later steps need it.
+    /// No: later steps need it.
     No,
-    /// If somebody at a console presses a key.
+    /// Yes, if a person at a console presses a key.
     ByKey,
-    /// If somebody at a console types that they want it.
+    /// Yes, if a person at a console types it in words.
     InWords,
 }
 
 impl Steps {
-    /// Runs a step that later ones need, and logs how long it took.
+    /// Runs a step that later steps need, and logs the time it takes.
     ///
     /// # Errors
     ///
-    /// That of the step.
+    /// The error of the step.
     pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T, Failed> {
         let start = microseconds(ClockId::Monotonic);
         let value = run().map_err(|error| Failed { step: name, error, skippable: Skippable::No })?;
@@ -61,16 +62,16 @@ impl Steps {
 
     fn note(&mut self, name: &'static str, start: u64) {
         let end = microseconds(ClockId::Monotonic);
-        let took = end.saturating_sub(start);
-        log::info!("{name}: done in {}.{:03} ms", took / 1000, took % 1000);
+        let duration = end.saturating_sub(start);
+        log::info!("{name}: done in {}.{:03} ms", duration / 1000, duration % 1000);
         self.done.push(Step { name, start, end });
     }
 
-    /// Runs a step that a boot can go on without, unless somebody chose that.
+    /// Runs a step, unless a person chose to skip it.
     ///
     /// # Errors
     ///
-    /// That of the step.
+    /// The error of the step.
     pub fn run_unless_skipped(
         &mut self,
         name: &'static str,
@@ -78,13 +79,13 @@ impl Steps {
         run: impl FnOnce() -> Result<()>,
     ) -> Result<(), Failed> {
         if self.skipped.contains(&name) {
-            log::warn!("{name}: left out, as somebody at a console chose");
+            log::warn!("{name}: skipped, as a person at a console chose");
             return Ok(());
         }
         self.run(name, run).map_err(|failed| Failed { skippable, ..failed })
     }
 
-    /// Leaves a step out from now on.
+    /// Skips a step in all attempts from now on.
     pub fn skip(&mut self, name: &'static str) {
         self.skipped.push(name);
     }

@@ -1,4 +1,4 @@
-//! The store: the images as lower layers, a tmpfs as upper layer, an overlay of all on `/nix/store`.
+//! The store: an overlay on `/nix/store`, with the store images as lower layers and a tmpfs as the upper layer.
 
 use crate::boot::images::Found;
 use crate::boot::kernel::loop_device::Backing;
@@ -10,14 +10,14 @@ use rustix::fd::OwnedFd;
 use rustix::mount::MountAttrFlags;
 use std::path::Path;
 
-/// The read-only lower layer; or the directory of several, each at its number.
+/// The mount point of the store image. Several images are mounted on subdirectories, named by their numbers.
 const LOWER: &str = "/nix/.ro-store";
-/// The tmpfs of the upper layer.
+/// The mount point of the tmpfs with the upper layer.
 const WRITABLE: &str = "/nix/.rw-store";
 const UPPER: &str = "/nix/.rw-store/store";
 const WORK: &str = "/nix/.rw-store/work";
 
-/// The root with its store.
+/// The new root with its store.
 pub struct NewRoot(Root);
 
 impl NewRoot {
@@ -25,7 +25,7 @@ impl NewRoot {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Root::inside`].
     pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         self.0.inside(run)
     }
@@ -37,8 +37,8 @@ impl NewRoot {
     }
 }
 
-/// Mounts the store images, the writable layer with its limits, and the overlay of all; `has_store` says whether an earlier attempt
-/// did, and does so afterwards.
+/// Mounts the store images, the writable layer with its limits, and the overlay. `has_store`: whether the store is mounted, by an
+/// earlier attempt or by this call.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub fn assemble(root: Root, images: &[Found], limits: &Limits, has_store: &mut b
 }
 
 fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
-    // A mount as with one image: the system's fstab has one there, which its systemd would make otherwise.
+    // The system's fstab has a mount on this directory. If stage 1 made none, systemd would mount over the images.
     if images.len() > 1 {
         root.inside(|| Filesystem::tmpfs(&[("mode", "0755"), ("size", "64k")]).mount(Path::new(LOWER)))?;
     }
@@ -72,24 +72,26 @@ fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
             options: &[("lowerdir", &lowerdir(images.len())), ("upperdir", UPPER), ("workdir", WORK)],
             optional: &[],
         };
-        // The layers' paths stay in /proc/mounts for ever: from inside they are those of the running system.
+        // /proc/mounts keeps the paths of the layers as they are given here. Inside of the new root they are the paths of the running
+        // system.
         store.mount(Path::new("/nix/store"))
     })
 }
 
-/// The mount points of so many images, the lowest layer first.
+/// The mount points of this number of images, the lowest layer first.
 fn layers(images: usize) -> Vec<String> {
     if images == 1 { vec![LOWER.into()] } else { (0..images).map(|number| format!("{LOWER}/{number}")).collect() }
 }
 
-/// The option of the overlay, which has the uppermost layer first (Documentation/filesystems/overlayfs.rst).
+/// The overlay option `lowerdir`. It begins with the uppermost layer (Documentation/filesystems/overlayfs.rst).
 fn lowerdir(images: usize) -> String {
     let mut layers = layers(images);
     layers.reverse();
     layers.join(":")
 }
 
-/// The mount of an image: an erofs is mounted as the file that it is where the kernel can do that, any other image as a block device.
+/// Mounts an image, attached to no directory yet. An erofs is mounted directly from its file if the kernel can do so. Any other image
+/// needs a block device.
 fn mount_image(image: &Found, target: &Path) -> Result<Detached> {
     let kind = image.file_system;
     let lower = |source, optional| {
@@ -97,16 +99,18 @@ fn mount_image(image: &Found, target: &Path) -> Result<Detached> {
         Filesystem { kind, source, attributes, options: &[], optional }.detached(target)
     };
     if let (Backing::File { path, .. }, "erofs") = (&image.backing, kind) {
-        // 6.12 with EROFS_FS_BACKED_BY_FILE, and not from a tmpfs
+        // Linux 6.12 with EROFS_FS_BACKED_BY_FILE can do so, but not from a tmpfs.
         match lower(path, &[]) {
             Ok(mount) => return Ok(mount),
-            Err(error) => log::info!("This kernel mounts no erofs from a file, trying a loop device ({error:#})"),
+            Err(error) => {
+                log::info!("This kernel cannot mount an erofs from a file; using a loop device ({error:#})");
+            }
         }
     }
     let device = image.backing.attach()?;
-    // 6.2 and SQUASHFS_CHOICE_DECOMP_BY_MOUNT: NixOS' kernels have it, Debian's do not
+    // Needs Linux 6.2 with SQUASHFS_CHOICE_DECOMP_BY_MOUNT. NixOS' kernels have it, Debian's do not.
     let optional: &[_] = if kind == "squashfs" { &[("threads", "multi")] } else { &[] };
-    // The mount holds the device from here on, and the kernel frees it after the last unmount (autoclear).
+    // The mount keeps the loop device in use. The kernel frees it after the last unmount (autoclear).
     lower(&device.path, optional)
 }
 

@@ -1,4 +1,4 @@
-//! Which system to start.
+//! The system to start: its init, its toplevel, its kind.
 
 use crate::boot::plan::Plan;
 use crate::boot::store::NewRoot;
@@ -17,55 +17,55 @@ use std::path::Path;
 pub struct System {
     /// Absolute path of its init in the new root.
     pub init: String,
-    /// The toplevel of that init, or else of the default system: a path in the store. Without one there is no target for a system
-    /// profile.
+    /// The toplevel of this init, or else of the default system: a store path. The system profile leads to it.
     pub toplevel: Option<String>,
-    /// Its kind: what stage 1 does before its init.
+    /// Its kind, which decides the steps of stage 1 before the init.
     pub kind: Kind,
-    /// What its bootspec asks of nixos-init; the default for a kind of system without nixos-init.
+    /// The configuration of nixos-init in its bootspec; empty if it has none.
     pub config: Config,
 }
 
-/// Finds the init that `init=` names (the last one wins) or else the plan's, and what it expects of stage 1. Makes sure that
-/// it can be executed, while there is still an initramfs to say so from.
+/// Finds the init that `init=` names (the last one wins), or else the init of the plan, and the kind of its system. Checks that the
+/// init can be executed, as long as the rescue menu can still show an error.
 ///
 /// # Errors
 ///
-/// No init asked for, none there, one that cannot be executed, or a system that does not say what it expects.
+/// No init is given, it does not exist, it cannot be executed, or the configuration of its system is missing or invalid.
 pub fn find(root: &NewRoot, cmdline: &CommandLine, plan: &Plan) -> Result<System> {
     let default = plan.init.as_deref();
     let asked = cmdline.value("init").filter(|init| !init.is_empty());
     let init = asked.or(default).context(
-        "no init: the ramdisk has no plan and so no default system; put init=<toplevel>/init on the command line",
+        "no init is given: the ramdisk has no plan, so there is no default system; add init=TOPLEVEL/init to the kernel command \
+         line",
     )?;
-    // What the builder wrote down need not be read: that would decompress a whole block of the image.
+    // With the values of the plan, the init is not read: a read would decompress a whole block of the image.
     let known = plan.start.as_ref().filter(|_| default == Some(init));
     root.inside(|| find_inside(init, known, default))
 }
 
 fn find_inside(init: &str, known: Option<&Start>, default: Option<&str>) -> Result<System> {
-    let own = toplevel_of(init);
-    let start = executable(init, own.as_deref(), known)
+    let toplevel = toplevel_of(init);
+    let start = executable(init, toplevel.as_deref(), known)
         .with_context(|| format!("looking for the init {init}; {}", systems_in_image()))?;
     log::info!("Starting {init} {}", start.kind.reason());
-    let config = match (&own, start.kind) {
+    let config = match (&toplevel, start.kind) {
         (Some(toplevel), Kind::PrepareRoot | Kind::NixosInit) => config(toplevel, start.kind)?,
         _ => Config::default(),
     };
-    let toplevel = own.or_else(|| toplevel_of(default?));
+    let toplevel = toplevel.or_else(|| toplevel_of(default?));
     Ok(System { init: init.to_owned(), toplevel, kind: start.kind, config })
 }
 
-/// Makes sure that the kernel can execute `init`, and tells how it is started.
+/// Checks that the kernel can execute `init`. Returns the way to start it.
 fn executable(init: &str, toplevel: Option<&str>, known: Option<&Start>) -> Result<Start> {
     if !init.starts_with('/') {
-        bail!("the path is relative; init= needs an absolute one");
+        bail!("the path is relative; init= needs an absolute path");
     }
     check_executable(init)?;
     let start = known.cloned().map_or_else(|| read_start(init, toplevel), Ok)?;
     if let Some(interpreter) = &start.interpreter {
         check_executable(interpreter)
-            .with_context(|| format!("it is a script for {interpreter}; pack the whole closure of the system"))?;
+            .with_context(|| format!("its interpreter is {interpreter}; pack the whole closure of the system"))?;
     }
     Ok(start)
 }
@@ -78,7 +78,7 @@ fn read_start(init: &str, toplevel: Option<&str>) -> Result<Start> {
     Ok(Start { kind, interpreter: Kind::interpreter(&start) })
 }
 
-/// How much of a script the kernel reads to find its interpreter, bytes (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
+/// The length of the start of a script that the kernel reads to find the interpreter, bytes (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
 const SCRIPT_START: u64 = 256;
 
 fn check_executable(path: &str) -> Result<()> {
@@ -87,7 +87,7 @@ fn check_executable(path: &str) -> Result<()> {
         bail!("it is a directory; did you mean {path}/init?");
     }
     if !found.is_file() {
-        bail!("it is no regular file");
+        bail!("it is not a regular file");
     }
     let mode = found.permissions().mode() & 0o7777;
     if mode & 0o111 == 0 {
@@ -96,8 +96,8 @@ fn check_executable(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the bootspec of a toplevel asks of nixos-init. A system made for nixos-init has to have it; of others it says where
-/// the parts of `/etc` are, if that is an overlay.
+/// The configuration of nixos-init in the bootspec of a toplevel. A system of the kind nixos-init needs it. For a system of another
+/// kind, it names the two parts of an overlay for `/etc`.
 fn config(toplevel: &str, kind: Kind) -> Result<Config> {
     let path = format!("{toplevel}/boot.json");
     let json = match fs::read_to_string(&path) {
@@ -106,7 +106,7 @@ fn config(toplevel: &str, kind: Kind) -> Result<Config> {
     };
     let (config, unknown) = Config::parse(&json).with_context(|| format!("reading {path}"))?;
     if !unknown.is_empty() {
-        log::warn!("{path} asks for settings that this firn does not know: {}; they are left out", unknown.join(", "));
+        log::warn!("{path} has settings that this firn does not know and ignores: {}", unknown.join(", "));
     }
     if config.is_none() && kind == Kind::NixosInit {
         bail!("{}", nixos_init::missing(toplevel));
@@ -114,14 +114,14 @@ fn config(toplevel: &str, kind: Kind) -> Result<Config> {
     Ok(config.unwrap_or_default())
 }
 
-/// The toplevel of `init`, as the path in the store that symlinks lead to, if it is one of NixOS.
+/// The toplevel of `init` with symlinks resolved, if it is the init of a NixOS system.
 fn toplevel_of(init: &str) -> Option<String> {
     let directory = Path::new(init.strip_suffix("/init")?);
     fs::metadata(directory.join("nixos-version")).ok()?;
     directory.canonicalize().ok()?.into_os_string().into_string().ok()
 }
 
-/// A sentence on the systems that could be started, for a person who mistyped one.
+/// The systems in the store image, as the end of a sentence, for a person who mistyped the path.
 fn systems_in_image() -> String {
     let mut systems: Vec<_> = fs::read_dir("/nix/store")
         .into_iter()
@@ -132,7 +132,7 @@ fn systems_in_image() -> String {
         .collect();
     systems.sort();
     match systems.as_slice() {
-        [] => "the store image holds no NixOS system".into(),
-        systems => format!("the store image holds {}", systems.join(" ")),
+        [] => "the store image contains no NixOS system".into(),
+        systems => format!("the store image contains {}", systems.join(" ")),
     }
 }

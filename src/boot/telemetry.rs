@@ -1,4 +1,4 @@
-//! What the boot was like, for the running system to read: [`PATH`].
+//! The report on the boot for the running system: [`PATH`].
 
 use crate::boot::console::kmsg;
 use crate::boot::images::Found;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-/// Where the report lies in the running system.
+/// The path of the report in the running system.
 const PATH: &str = "/run/firn/boot.json";
 
 /// The contents of [`PATH`].
@@ -31,7 +31,7 @@ struct Report<'a> {
     /// `MemAvailable`, kB, before the first module was loaded and after the initramfs was emptied.
     memory_before: Option<u64>,
     memory_after: Option<u64>,
-    /// What the log has of level warning and worse.
+    /// The messages of level warning or worse.
     warnings: Vec<String>,
 }
 
@@ -40,11 +40,11 @@ struct Report<'a> {
 struct Image<'a> {
     /// Its path in the ramdisk.
     path: String,
-    /// The file that it was mounted from.
+    /// The file or device that it was mounted from.
     source: &'a str,
 }
 
-/// Writes the report. One that cannot be written is a warning and nothing more.
+/// Writes the report. A failure is only a warning.
 pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Option<u64>) {
     let report = Report {
         firn: env!("CARGO_PKG_VERSION"),

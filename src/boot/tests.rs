@@ -1,4 +1,4 @@
-//! Steps of the boot one after the other, as they run in an initramfs.
+//! Tests of several steps of the boot in sequence, as they run in an initramfs.
 
 use super::early::{self, Early};
 use super::image::expected::Image;
@@ -74,7 +74,7 @@ fn the_last_image_is_the_uppermost_layer() {
             Ok(())
         })
         .unwrap();
-        // An attempt after this one takes the same root and mounts nothing.
+        // The next attempt uses the same root and mounts nothing.
         let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
         let before = mounts();
         let (texts, cmdline, mut known) = (Texts::default(), CommandLine::default(), HashSet::new());
@@ -95,7 +95,7 @@ fn after_the_switch_the_initramfs_is_empty() {
         handover::switch_root(root, &early, &system()).unwrap();
         assert_eq!(fs::read_to_string("/nix/store/x").unwrap(), "contents");
         assert!(Path::new("/dev/null").exists() && Path::new("/proc/1").exists() && !Path::new("/image").exists());
-        // The mount points of the new root and of the first step are all that is left.
+        // Only the mount points of the new root and of the first step are left.
         let left: Vec<_> = rustix::fs::Dir::read_from(&old)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -105,8 +105,8 @@ fn after_the_switch_the_initramfs_is_empty() {
     });
 }
 
-/// Puts a root that stays into the place of the tmpfs: with these symlinks, and directories. Runs what writes to the new root, and
-/// compares the initramfs before and after. What came of it: the database, the profile, the files.
+/// Makes a new root with these symlinks and directories, as a root on a disk may have them. Runs the steps that write to the new root,
+/// and checks that they change nothing in the initramfs. Returns whether each succeeded: the database, the registration, the files.
 fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [bool; 3]) {
     let work = tempfile::tempdir().unwrap().keep();
     let early = initramfs(&work, &[("image", &[("system/init", "")])]);
@@ -122,7 +122,7 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
         Ok(())
     })
     .unwrap();
-    // The initramfs has the same names, and files of its own.
+    // Files of the initramfs with the same names.
     for (path, contents) in [
         (DATABASE, "prebuilt"),
         (&format!("{FILES}/etc/key"), "secret"),
@@ -156,7 +156,7 @@ fn an_absolute_symlink_of_the_root_leads_into_the_root() {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         assert_eq!(read("persist/nix/var/nix/db/db.sqlite"), "prebuilt");
         assert_eq!(read("etc/key"), "secret");
-        // Generation 1: the profiles of the initramfs are not looked at.
+        // Generation 1: the profiles of the initramfs do not count.
         let link = fs::read_link(root.join("persist/nix/var/nix/profiles/system")).unwrap();
         assert_eq!(link, Path::new("system-1-link"));
     });
@@ -165,7 +165,7 @@ fn an_absolute_symlink_of_the_root_leads_into_the_root() {
 #[test]
 fn a_relative_symlink_of_the_root_does_not_leave_it() {
     in_namespaces(module_path!(), "a_relative_symlink_of_the_root_does_not_leave_it", || {
-        // Inside of the root this one leads to itself.
+        // Inside of the new root this symlink leads to itself.
         let (_, results) = with_symlinks(&[("/etc", "../../etc")], &[]);
         assert_eq!(results, [true, false, false]);
     });

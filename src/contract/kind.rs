@@ -1,26 +1,26 @@
-//! The kinds of systems: each expects other steps of stage 1 between the mounts and its init.
+//! The kinds of systems. Each kind needs different steps of stage 1 between the mounts and the init.
 //!
-//! Both halves look at the toplevel. The builder refuses a system that cannot start, and writes the kind into the plan, so that stage 1
-//! need not read the store image for it. Stage 1 looks at a system that `init=` names.
+//! The builder looks at the toplevel, refuses a system that cannot start, and writes the kind into the plan. So stage 1 does not have to
+//! read the store image for the default system. Stage 1 looks at the toplevel of any other system that `init=` names.
 
 use serde::{Deserialize, Serialize};
 
-/// The stage 1 that a system is made for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+/// The stage 1 that a system is built for (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Its init is the stage-2 script, which activates the system and starts systemd.
+    /// The init is the stage-2 script, which activates the system and starts systemd.
     Classic,
-    /// Its init is systemd; stage 1 runs `prepare-root` before, which activates the system and returns.
+    /// The init is systemd. Stage 1 runs `prepare-root` first, which activates the system and returns.
     PrepareRoot,
-    /// Its init is systemd and no script comes before it: stage 1 does the work of nixpkgs' nixos-init.
+    /// The init is systemd and no script runs before it. Stage 1 does the work of nixpkgs' nixos-init.
     NixosInit,
-    /// The init belongs to no NixOS system: stage 1 executes it without further steps.
+    /// The init is not part of a NixOS system. Stage 1 executes it without further steps.
     None,
 }
 
 impl Kind {
-    /// The kind of a toplevel: whether it has `prepare-root`, and the first bytes of its init, tell one of the first three.
+    /// The kind of a toplevel, one of the first three: from the presence of `prepare-root` and the first bytes of its init.
     #[must_use]
     pub fn of_toplevel(has_prepare_root: bool, init: &[u8]) -> Self {
         match (has_prepare_root, init.starts_with(b"#!")) {
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// The interpreter in the first line of a script, as the kernel finds it (`fs/binfmt_script.c`). None for a program.
+    /// The interpreter in the first line of a script, as the kernel finds it (`fs/binfmt_script.c`). `None` for a program.
     #[must_use]
     pub fn interpreter(init: &[u8]) -> Option<String> {
         let line = init.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
@@ -38,14 +38,14 @@ impl Kind {
         Some(String::from_utf8_lossy(word).into_owned())
     }
 
-    /// The kind and its reason, as the end of a sentence such as "Starting /init …".
+    /// The kind and the reason for it, as the end of a sentence such as "Starting /init …".
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::Classic => "as a classic system: its init is a script",
-            Self::PrepareRoot => "as a system made for a systemd stage 1: it has prepare-root",
-            Self::NixosInit => "as a system made for nixos-init: its init is a program and it has no prepare-root",
-            Self::None => "without further steps: it belongs to no NixOS system",
+            Self::PrepareRoot => "as a system built for a systemd stage 1: it has prepare-root",
+            Self::NixosInit => "as a system built for nixos-init: its init is a program and it has no prepare-root",
+            Self::None => "without further steps: it is not part of a NixOS system",
         }
     }
 }

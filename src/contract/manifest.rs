@@ -1,4 +1,4 @@
-//! The manifest of a build: `manifest.json`, which `firn build` writes for programs, and which the other subcommands read.
+//! The manifest of a build: `manifest.json`. `firn build` writes it; the other subcommands and other programs read it.
 
 use crate::contract::kind::Kind;
 use anyhow::{Context, Result};
@@ -7,17 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// The name of the file in the directory of a build.
+/// The name of the file in the build directory.
 pub const FILE: &str = "manifest.json";
 
-/// The contents of `manifest.json`. Another version of firn may have written it: a field that it does not have is empty, and a
-/// field that only `firn build` needs is empty if it cannot be read.
+/// The contents of `manifest.json`. Another version of firn may have written it. A missing field is read as empty, and so is an
+/// unreadable field that only `firn build` needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
     /// The version of firn that made the build.
     pub firn: String,
-    /// The label of the system for people, such as `NixOS 25.11 (Linux 6.12)`.
+    /// The label of the system, for people to read, such as `NixOS 25.11 (Linux 6.12)`.
     pub label: String,
     /// The platform, such as `x86_64-linux`.
     pub system: String,
@@ -26,10 +26,10 @@ pub struct Manifest {
     pub toplevel: String,
     /// The system's init.
     pub init: String,
-    /// The kind of the system: what it expects of stage 1 before its init.
+    /// The kind of the system: it decides the steps of stage 1 before the init.
     #[serde(deserialize_with = "or_empty")]
     pub hand_over: Option<Kind>,
-    /// The parameters that the boot loader gives to the kernel, apart from its own such as `initrd=`.
+    /// The kernel parameters that the boot loader has to pass, without its own ones such as `initrd=`.
     pub cmdline: String,
     /// The kernel's release (`uname -r`).
     pub kernel_release: String,
@@ -38,16 +38,16 @@ pub struct Manifest {
     /// The number of store paths in the images.
     #[serde(deserialize_with = "or_empty")]
     pub store_paths: usize,
-    /// The size of these paths, bytes, as NARs.
+    /// The total size of these paths as NARs, bytes.
     #[serde(deserialize_with = "or_empty")]
     pub store_bytes: u64,
     /// The store images, the lowest layer first.
     #[serde(deserialize_with = "or_empty")]
     pub images: Vec<ImageFile>,
-    /// The size of the part of `initrd` before the store images, bytes: a ramdisk without them.
+    /// The size of the part of `initrd` before the store images, bytes. This part is a complete ramdisk without store images.
     #[serde(deserialize_with = "or_empty")]
     pub before_images: u64,
-    /// Every other file of the directory, by name.
+    /// All other files of the directory.
     pub files: Vec<FileEntry>,
 }
 
@@ -56,7 +56,7 @@ pub struct Manifest {
 pub struct ImageFile {
     /// Its name in the directory.
     pub file: String,
-    /// The path in the ramdisk where stage 1 looks for it.
+    /// Its path in the ramdisk, where stage 1 looks for it.
     pub path: String,
 }
 
@@ -72,11 +72,11 @@ pub struct FileEntry {
 }
 
 impl Manifest {
-    /// The manifest as it stands in the file.
+    /// The manifest as the text of the file.
     ///
     /// # Errors
     ///
-    /// None in practice: every field is plain data.
+    /// None in practice: all fields are plain data.
     pub fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
@@ -85,17 +85,17 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// A directory that no `firn build` made, or a manifest that is damaged.
+    /// A directory that `firn build` did not make, or a damaged manifest.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
         let json = fs::read(&path)
             .with_context(|| format!("reading {}; give a directory made by `firn build`", path.display()))?;
         serde_json::from_slice(&json)
-            .with_context(|| format!("{} is damaged or no manifest; build the system again", path.display()))
+            .with_context(|| format!("{} is damaged or is not a manifest; build the system again", path.display()))
     }
 }
 
-/// A field's value, or its default if it has another form than this firn knows.
+/// The value of a field, or the default if this firn does not know its form.
 fn or_empty<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(read(&ours.to_json().unwrap()).unwrap(), ours);
         for bad in ["{", "[1]", r#"{"files": [{"name": "a"}]}"#] {
             let error = read(bad).unwrap_err().to_string();
-            assert!(error.contains("is damaged or no manifest; build the system again"), "{error}");
+            assert!(error.contains("is damaged or is not a manifest; build the system again"), "{error}");
         }
     }
 }

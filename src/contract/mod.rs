@@ -1,4 +1,4 @@
-//! The agreement of the builder and stage 1: the builder writes it, stage 1 reads it.
+//! The contract between the builder and stage 1: the builder writes it, stage 1 reads it.
 
 #![cfg_attr(
     not(test),

@@ -1,7 +1,7 @@
 //! The configuration of nixos-init: the extension `org.nixos.nixos-init.v1` of its bootspec (`boot.json`, RFC 125), as
 //! nixpkgs' `nixos/modules/system/boot/nixos-init.nix` writes it.
 //!
-//! Every recent NixOS system has it, also one of another kind: it names the two parts of an `/etc` that is an overlay.
+//! Every recent NixOS system has it, whatever its kind: it names the two parts of an overlay for `/etc`.
 
 use crate::contract::release::at_least;
 use anyhow::{Context, Result, bail};
@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The name of the extension.
 const EXTENSION: &str = "org.nixos.nixos-init.v1";
 
-/// The keys of [`Config`], and `special_filesystems`, which matters at no boot: nixos-init mounts these when a running system
-/// switches to another configuration; at a boot, stage 1 and systemd mount them.
+/// The keys of [`Config`], and `special_filesystems`, which a boot ignores: nixos-init mounts these file systems when a running
+/// system switches to another configuration; at a boot, stage 1 and systemd mount them.
 const KEYS: [&str; 8] = [
     "nix_store_mount_opts",
     "firmware",
@@ -23,24 +23,24 @@ const KEYS: [&str; 8] = [
     "special_filesystems",
 ];
 
-/// The values of the extension. Each is optional: NixOS leaves out those that a system does not use.
+/// The values of the extension. Each is optional: NixOS omits the values that a system does not use.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Options for the mount of `/nix/store`, as in mount(8).
+    /// Mount options for `/nix/store`, as in mount(8).
     pub nix_store_mount_opts: Vec<String>,
     /// The directory in which the kernel looks for firmware.
     pub firmware: Option<String>,
     /// The program that the kernel runs to load a module.
     pub modprobe_binary: Option<String>,
-    /// The target of the link `/bin/sh`. Empty: there is no link. None: `/bin/sh` stays unchanged.
+    /// The target of the link `/bin/sh`. An empty string removes the link; `None` leaves it unchanged.
     pub sh_binary: Option<String>,
-    /// The same for `/usr/bin/env`.
+    /// The target of the link `/usr/bin/env`, with the same rules.
     pub env_binary: Option<String>,
-    /// The two parts of `/etc`, if it is an overlay.
+    /// The two parts of `/etc`, if the system has an overlay for it.
     pub etc_overlay: Option<EtcOverlay>,
 }
 
-/// The two parts of an `/etc` that is an overlay.
+/// The two parts of an overlay for `/etc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcOverlay {
     /// The names, modes and owners: an erofs image.
@@ -50,27 +50,27 @@ pub struct EtcOverlay {
 }
 
 impl Config {
-    /// Reads a `boot.json`. Returns the extension, if there is one, and those of its keys that this firn does not know.
+    /// Reads a `boot.json`. Returns the extension, if there is one, and the keys of it that this firn does not know.
     ///
     /// # Errors
     ///
-    /// Text that is no JSON, or a value of another type than NixOS writes.
+    /// Text that is not JSON, or a value of a type that NixOS does not write.
     pub fn parse(json: &str) -> Result<(Option<Self>, Vec<String>)> {
         let document: Value = serde_json::from_str(json)?;
         let Some(extension) = document.get(EXTENSION) else { return Ok((None, Vec::new())) };
-        let extension = extension.as_object().with_context(|| format!("{EXTENSION} is no object"))?;
+        let extension = extension.as_object().with_context(|| format!("{EXTENSION} is not an object"))?;
         let text = |key: &str| match extension.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => bail!("{key} is no string"),
+            Some(_) => bail!("{key} is not a string"),
         };
-        let words = |key: &str| match extension.get(key) {
+        let strings = |key: &str| match extension.get(key) {
             None | Some(Value::Null) => Some(Vec::new()),
-            Some(list) => list.as_array()?.iter().map(|word| word.as_str().map(Into::into)).collect(),
+            Some(list) => list.as_array()?.iter().map(|text| text.as_str().map(Into::into)).collect(),
         };
         let config = Self {
-            nix_store_mount_opts: words("nix_store_mount_opts")
-                .context("nix_store_mount_opts is no list of strings")?,
+            nix_store_mount_opts: strings("nix_store_mount_opts")
+                .context("nix_store_mount_opts is not a list of strings")?,
             firmware: text("firmware")?,
             modprobe_binary: text("modprobe_binary")?,
             sh_binary: text("sh_binary")?,
@@ -78,7 +78,7 @@ impl Config {
             etc_overlay: match (text("etc_metadata_image")?, text("etc_basedir")?) {
                 (Some(metadata_image), Some(basedir)) => Some(EtcOverlay { metadata_image, basedir }),
                 (None, None) => None,
-                _ => bail!("it has one of etc_metadata_image and etc_basedir without the other"),
+                _ => bail!("it has only one of etc_metadata_image and etc_basedir; an overlay for /etc needs both"),
             },
         };
         let unknown = extension.keys().filter(|key| !KEYS.contains(&key.as_str()));
@@ -86,17 +86,17 @@ impl Config {
     }
 }
 
-/// The error for a system that is made for nixos-init and has no extension.
+/// The error message for a system that is built for nixos-init and lacks the extension.
 #[must_use]
 pub fn missing(toplevel: &str) -> String {
     format!(
-        "{toplevel} has no init that is a script, no prepare-root, and no extension {EXTENSION} in its boot.json: nothing tells how to start \
+        "{toplevel} has no init script, no prepare-root, and no extension {EXTENSION} in its boot.json: firn does not know how to start \
          it; build the system again with its own nixpkgs"
     )
 }
 
 /// Whether a kernel of this release (`uname -r`) can mount an overlay for `/etc`: it needs data-only layers
-/// (`lowerdir=metadata::contents`, Linux 6.6). True for a release of another form: the mount will tell.
+/// (`lowerdir=metadata::contents`, Linux 6.6). True for a release that does not begin with a version: then the mount shows it.
 #[must_use]
 pub fn kernel_has_etc_overlay(release: &str) -> bool {
     at_least(release, (6, 6)).unwrap_or(true)
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        // A key that is read is one that cannot be a number.
+        // A key that is read cannot be a number.
         for key in KEYS.iter().filter(|key| **key != "special_filesystems") {
             assert!(Config::parse(&format!(r#"{{"org.nixos.nixos-init.v1": {{"{key}": 1}}}}"#)).is_err(), "{key}");
         }

@@ -1,50 +1,66 @@
-//! Kernel parameters: those of firn, with their help, and those that firn puts on a command line.
+//! Kernel parameters: firn's own, with their help texts, and the kernel's own that firn adds to a command line.
 
-/// In every generated command line. The initramfs is a ramfs then and may fill all of the memory; the default is a tmpfs of half of
-/// the memory that is free beside the ramdisk.
+/// Part of every generated command line. It makes the initramfs a ramfs, which may fill all of the memory. The default is a tmpfs,
+/// which may fill half of the memory that the ramdisk leaves free.
 pub const RAMFS: &str = "rootfstype=ramfs";
 
-/// In the command lines of retained images: the kernel keeps the ramdisk in memory after the boot, as
-/// [`INITRD`](super::place::INITRD).
+/// Part of the command line for retained images. It makes the kernel keep the ramdisk in memory after the boot and show it as the
+/// file [`INITRD`](super::place::INITRD).
 pub const RETAIN: &str = "retain_initrd";
 
-/// The start of the names of firn's own parameters.
+/// The prefix of the names of firn's own parameters.
 pub const PREFIX: &str = "firn.";
 
-/// firn's own parameters, each with its values and its effect, as the README has them.
+/// firn's own parameters, each with a help text on its values and its effect. README.md shows the same texts.
 pub const PARAMETERS: &[(&str, &str)] = &[
     (
         "firn.store",
-        "another path of the store image in the ramdisk, or several with commas between, the lowest layer first",
+        "path of the store image in the ramdisk; several paths are separated by commas, the lowest layer first",
     ),
     (
         "firn.modules",
-        "modules of the ramdisk to load, too: names or aliases with commas between; several such words add up",
+        "additional modules of the ramdisk to load: names or aliases, separated by commas; can be given several times",
     ),
     (
         "firn.modules.skip",
-        "modules not to load; `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=` say the same",
+        "modules not to load; `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=` have the same effect",
     ),
-    ("firn.root.size", "how much of the memory the root may take: `80%`, `4g`; half of it by default"),
-    ("firn.root.inodes", "how many files and directories the root may have; `0` is no limit"),
-    ("firn.rw-store.size", "the same for what is written to the store"),
-    ("firn.rw-store.inodes", "the same for what is written to the store"),
+    (
+        "firn.root.size",
+        "size limit of the root in memory: `4g`, or a part of the memory such as `80%`; the default is half of the memory",
+    ),
+    ("firn.root.inodes", "limit for the number of files and directories in the root; `0` means no limit"),
+    (
+        "firn.rw-store.size",
+        "size limit of the writable store layer: `4g`, or a part of the memory such as `80%`; the default is half of the memory",
+    ),
+    (
+        "firn.rw-store.inodes",
+        "limit for the number of files and directories in the writable store layer; `0` means no limit",
+    ),
     (
         "firn.register",
-        "`prebuilt` (the default): register the store by the database in the ramdisk, or as `load` if it has none; `load`: by the \
-         system's Nix; go on if either fails; `required`: as `prebuilt`, or the boot fails; `none`: do not",
+        "`prebuilt` (the default): copy the Nix database from the ramdisk; `load`: the system's own Nix makes it; `required`: as \
+         `prebuilt`, and the boot fails without it; `none`: make no Nix database. With `prebuilt` and `required`, Nix makes the \
+         database if the ramdisk has none. With `prebuilt` and `load`, the boot goes on after an error",
     ),
-    ("firn.etc", "whether an `/etc` that is an overlay can be written to: `mutable` (the default) or `immutable`"),
-    ("firn.verify", "`size` (the default): the store image has to be whole; `full`: and its SHA-256 that of the plan"),
+    (
+        "firn.etc",
+        "for systems with an overlay for `/etc`: `mutable` (the default) makes `/etc` writable, `immutable` makes it read-only",
+    ),
+    ("firn.verify", "`size` (the default): check that the store image is complete; `full`: also check its SHA-256"),
     (
         "firn.hostid",
-        "eight hexadecimal digits that become `/etc/hostid` before modules are loaded: NixOS' `networking.hostId`",
+        "the host id, eight hexadecimal digits (NixOS' `networking.hostId`); stage 1 writes it to `/etc/hostid` before it loads modules",
     ),
     (
         "firn.on_failure",
-        "what to do when the boot fails: `menu`, or after some seconds `reboot,30`, `poweroff,30`, `panic,30`",
+        "action after a failed boot: `menu`, `reboot`, `poweroff` or `panic`; the last three can wait some seconds: `reboot,30`",
     ),
-    ("firn.log", "what stage 1 writes to the kernel log: `off`, `error`, `warn`, `info` (the default) or `debug`"),
+    (
+        "firn.log",
+        "level of the messages that stage 1 writes to the kernel log: `off`, `error`, `warn`, `info` (the default) or `debug`",
+    ),
 ];
 
 #[cfg(test)]

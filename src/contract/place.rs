@@ -1,29 +1,29 @@
-//! Where stage 1 finds a store image, and the part of the ramdisk that the kernel does not unpack.
+//! The place of a store image, and the part of the ramdisk that the kernel does not unpack.
 
 use crate::formats::newc::{HEADER, PAGE, TRAILER};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where a store image is when stage 1 looks for it.
+/// The place of a store image, where stage 1 looks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// A file of the initramfs, which the kernel unpacks: its absolute path. It may be a symlink.
+    /// A file of the initramfs, unpacked by the kernel: its absolute path. It may be a symlink.
     Unpacked(String),
-    /// A member of the ramdisk that the kernel leaves where the boot loader puts it: its name below [`RETAINED`].
+    /// A member of the ramdisk that the kernel does not unpack: its name below [`RETAINED`]. It stays where the boot loader puts it.
     Retained(String),
 }
 
-/// The directory of the ramdisk for retained store images. No ramdisk has an entry for it, so the kernel passes over its files
-/// (`do_name`, init/initramfs.c), and stage 1 mounts them where the boot loader puts the ramdisk.
+/// The directory of the ramdisk for retained store images. No ramdisk has an entry for the directory itself, so the kernel skips the
+/// files in it (`do_name`, init/initramfs.c). Stage 1 mounts them from the memory where the boot loader puts the ramdisk.
 pub const RETAINED: &str = "/firn-retained";
 
-/// The ramdisk as the boot loader puts it into memory, with [`RETAIN`](super::parameters::RETAIN) on the command line (Linux 6.8,
-/// `do_populate_rootfs` in init/initramfs.c).
+/// The file that shows the ramdisk as the boot loader puts it into memory. The kernel makes it with
+/// [`RETAIN`](super::parameters::RETAIN) on the command line (Linux 6.8, `do_populate_rootfs` in init/initramfs.c).
 pub const INITRD: &str = "/sys/firmware/initrd";
 
 impl Place {
-    /// The place of an image by its absolute path in the ramdisk, as `firn.store=` gives it.
+    /// The place that belongs to an absolute path in the ramdisk, such as a value of `firn.store=`.
     #[must_use]
     pub fn of_path(path: &str) -> Self {
         match path.strip_prefix(RETAINED).and_then(|rest| rest.strip_prefix('/')) {
@@ -48,8 +48,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// The size of the archive of images at these places and of these sizes, bytes, that the builder makes as the last part of the ramdisk;
-/// stage 1 looks there first. The contents of each image begin on a page, and the header before them ends there.
+/// The size, bytes, of the archive that the builder makes of images with these places and sizes (bytes). It is the last part of the
+/// ramdisk, and stage 1 looks there first. The contents of each image begin on a page; the header before them is padded to end there.
 pub fn archive_bytes<'a>(images: impl IntoIterator<Item = (&'a Place, u64)>) -> u64 {
     let four = |position: u64| position.next_multiple_of(4);
     let position = images.into_iter().fold(0, |position, (place, bytes)| {

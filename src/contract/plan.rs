@@ -1,101 +1,101 @@
-//! The plan: what the builder writes into the ramdisk and stage 1 reads there.
+//! The plan: a small JSON file in the ramdisk at [`PATH`]. The builder writes it and stage 1 reads it.
 //!
-//! It is the one contract between the two halves, a small JSON document at [`PATH`]. Everything that only the build
-//! machine can know cheaply is decided there and written down here, so that PID 1 has nothing to search for.
+//! The builder decides everything that is cheap to find out on the build machine, such as the load order of the modules, and writes it
+//! into the plan. So stage 1 has nothing to search for.
 
 use crate::contract::kind::Kind;
 use crate::contract::place::Place;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// Where the plan lies in the ramdisk.
+/// The path of the plan in the ramdisk.
 pub const PATH: &str = "/firn/plan.json";
 
-/// The format of the plan. A reader refuses any other version.
+/// The version of the plan's format. A reader refuses any other version.
 pub const VERSION: u32 = 3;
 
-/// Where the store image lies in the ramdisk, with a plan or without: nixpkgs' name, `installer/netboot/netboot.nix`.
+/// The path of the store image in the ramdisk, with or without a plan. The name is nixpkgs' (`installer/netboot/netboot.nix`).
 pub const IMAGE: &str = "/nix-store.squashfs";
 
-/// How many store images there can be: the kernel takes 255 bytes for an option of a mount (`fsconfig`, fs/fsopen.c), which is
-/// room for the paths of so many layers.
+/// The maximum number of store images. A mount option may have 255 bytes (`fsconfig`, fs/fsopen.c); the paths of 15 layers fit into
+/// that.
 pub const MAX_IMAGES: usize = 15;
 
-/// Of one file in a ramdisk, a kernel unpacks so much, bytes: more it refuses to write, to a file that it has not opened as a large one
-/// (init/initramfs.c; 6.1 fails with "write error", 6.12 does not).
+/// The maximum size of a file that every supported kernel unpacks from a ramdisk, bytes. Linux 6.1 does not open the file as a large
+/// file and fails with "write error" beyond this size; Linux 6.12 does not (init/initramfs.c).
 pub const MAX_UNPACKED: u64 = (1 << 31) - 1;
 
-/// What lies below this directory of the ramdisk is copied into the root of the system.
+/// The directory of the ramdisk whose contents stage 1 copies into the root of the system.
 pub const FILES: &str = "/firn/root";
 
-/// The registration of the image's store paths, at the root of the image: nixpkgs' name, `lib/make-squashfs.nix`.
+/// The registration of the image's store paths: a file at the root of the image. The name is nixpkgs' (`lib/make-squashfs.nix`).
 pub const REGISTRATION: &str = "nix-path-registration";
 
-/// Where the ramdisk has the Nix database of the image's store paths, if it was made when the ramdisk was built.
+/// The path of the Nix database in the ramdisk, if the builder made one. It registers the store paths of all images.
 pub const DATABASE: &str = "/firn/db.sqlite";
 
-/// Modules that mounting the store needs. A kernel that has one built in does without the file.
+/// The modules that the mounts of the store need. A module that is built into the kernel needs no file.
 pub const REQUIRED_MODULES: [&str; 3] = ["loop", "squashfs", "overlay"];
 
-/// What stage 1 is to do, decided when the ramdisk was built.
+/// The instructions for stage 1, written when the ramdisk is built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`VERSION`] at the time of writing.
+    /// The [`VERSION`] of the firn that wrote the plan.
     pub version: u32,
-    /// The version of the firn that wrote it.
+    /// The version of the firn that wrote the plan.
     pub firn: String,
-    /// `uname -r` of the kernel that the modules belong to; no other kernel takes them.
+    /// The release (`uname -r`) of the kernel that the modules belong to. Other kernels refuse them.
     pub kernel_release: String,
-    /// The init of the system that starts when the command line has no `init=`.
+    /// The init of the default system, which starts if the command line has no `init=`.
     pub init: String,
-    /// How that init is started.
+    /// The way to start this init.
     #[serde(default)]
     pub start: Option<Start>,
     /// Kernel modules as absolute paths in the ramdisk, in load order, decompressed.
     pub modules: Vec<String>,
-    /// The store images in the ramdisk, one to [`MAX_IMAGES`], the lowest layer first. The last one has the registration of all.
+    /// The store images in the ramdisk, one to [`MAX_IMAGES`], the lowest layer first. The last one holds the registration of all.
     pub images: Vec<Image>,
     /// The Nix database of the images, if there is one.
     #[serde(default)]
     pub database: Option<Database>,
-    /// Whether stage 1 compares the images with their checksums at each boot.
+    /// Whether stage 1 compares the SHA-256 of each image with the plan at every boot.
     #[serde(default)]
     pub verify: bool,
-    /// The system's host id as `networking.hostId` has it, eight hexadecimal digits.
+    /// The host id of the system (NixOS' `networking.hostId`), eight hexadecimal digits.
     #[serde(default)]
     pub host_id: Option<String>,
 }
 
-/// How an init is started: what stage 1 would otherwise have to read in the store image.
+/// The way to start an init. Without it, stage 1 has to read the init in the store image, which costs the decompression of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// What its system expects of stage 1.
+    /// The kind of its system.
     pub kind: Kind,
-    /// The program that executes it, if it is a script.
+    /// The absolute path of the interpreter, if the init is a script.
     pub interpreter: Option<String>,
 }
 
-/// A store image as the ramdisk holds it.
+/// A store image in the ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Where stage 1 finds it.
+    /// The place where stage 1 looks for it.
     pub place: Place,
-    /// Size in bytes. Any other size at boot means that the ramdisk did not arrive whole.
+    /// Size in bytes. Stage 1 refuses an image of another size: it is incomplete, or from another build.
     pub bytes: u64,
     /// SHA-256 in hexadecimal digits.
     pub sha256: String,
 }
 
-/// A Nix database as the ramdisk holds it: what `nix-store --load-db` would make of the image's registration.
+/// A Nix database in the ramdisk. It equals the result of `nix-store --load-db` with the registration of the images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
     /// Absolute path in the ramdisk.
     pub path: String,
-    /// The version of its schema, which Nix keeps in a file beside it.
+    /// The version of its schema. Nix keeps it in the file `schema` next to the database.
     pub schema: u32,
 }
 
-/// The part of a plan that every format has; formats 1 and 2 do not name the firn.
+/// The part of a plan that all formats have in common. Formats 1 and 2 have no version of firn.
 #[derive(Deserialize)]
 struct Header {
     version: u32,
@@ -103,23 +103,23 @@ struct Header {
 }
 
 impl Plan {
-    /// The size of all store images, bytes.
+    /// The total size of all store images, bytes.
     #[must_use]
     pub fn image_bytes(&self) -> u64 {
         self.images.iter().map(|image| image.bytes).sum()
     }
 
-    /// Whether store images stay where the boot loader puts them.
+    /// Whether any store image stays where the boot loader puts it.
     #[must_use]
     pub fn is_retained(&self) -> bool {
         self.images.iter().any(|image| matches!(image.place, Place::Retained(_)))
     }
 
-    /// The plan as it stands in the ramdisk.
+    /// The plan as the text of the file.
     ///
     /// # Errors
     ///
-    /// None in practice: every field is plain data.
+    /// None in practice: all fields are plain data.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self).map(|json| json + "\n")
     }
@@ -128,15 +128,15 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Text that is no plan, or the plan of a firn whose format differs from this one's. The version is read first and
-    /// by itself, so that a newer plan is called newer and not malformed.
+    /// Text that is not a plan, or a plan of another format. The version is read first and by itself, so that the error for another
+    /// format names the version and not a field that is missing.
     pub fn from_json(json: &str) -> Result<Plan> {
         let Header { version, firn } = serde_json::from_str(json)?;
         if version != VERSION {
             let firn = firn.unwrap_or_else(|| if version < 3 { "0.1.0".into() } else { "of another version".into() });
             bail!(
-                "firn {firn} made this plan, of format {version}, and firn {} reads format {VERSION}: build the ramdisk again, with \
-                 firn and firn-init of one version",
+                "firn {firn} made this plan in format {version}, but firn {} reads format {VERSION}; build the ramdisk again with firn \
+                 and firn-init of the same version",
                 env!("CARGO_PKG_VERSION")
             );
         }
@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn another_format_is_refused_with_the_firn_that_made_it() {
         for (json, maker) in [
-            (r#"{"version": 2, "images": [{"path": "/a"}]}"#, "firn 0.1.0 made this plan, of format 2"),
-            (r#"{"version": 7, "firn": "9.1.2"}"#, "firn 9.1.2 made this plan, of format 7"),
-            (r#"{"version": 7, "whatever": []}"#, "firn of another version made this plan, of format 7"),
+            (r#"{"version": 2, "images": [{"path": "/a"}]}"#, "firn 0.1.0 made this plan in format 2"),
+            (r#"{"version": 7, "firn": "9.1.2"}"#, "firn 9.1.2 made this plan in format 7"),
+            (r#"{"version": 7, "whatever": []}"#, "firn of another version made this plan in format 7"),
         ] {
             let error = Plan::from_json(json).unwrap_err().to_string();
             assert!(error.starts_with(maker) && error.contains("build the ramdisk again"), "{error}");

@@ -1,6 +1,6 @@
-//! Releases of the kernel, as `uname -r` prints them.
+//! Kernel releases, as `uname -r` prints them.
 
-/// Whether a release is this version or a newer one. None if it does not begin with a version.
+/// Whether a release is at least this version (major, minor). `None` if the release does not begin with a version.
 #[must_use]
 pub fn at_least(release: &str, version: (u32, u32)) -> Option<bool> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);

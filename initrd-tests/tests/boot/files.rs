@@ -40,6 +40,6 @@ fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
     files_are_there(&boot(&machine).unwrap());
 
     machine.append("firn.etc=immutable");
-    let advice = "leave firn.etc=immutable out, or put the file elsewhere";
+    let advice = "remove firn.etc=immutable from the kernel command line, or put the file elsewhere";
     fails(&machine, &["in the step  files", advice, "copying /firn/root/etc/ssh to", "Read-only file system"]);
 }

@@ -45,7 +45,7 @@ fn devices_get_their_drivers_before_the_store_is_mounted() {
     }
     assert!(!names.contains(&"loop5".to_owned()), "{names:?}");
     let warning =
-        "The ramdisk has no module no-such, which firn.modules asks for: build it with --available-module no-such";
+        "The ramdisk has no module no-such, which firn.modules= names; build it with --available-module no-such";
     assert_eq!(report.boot["warnings"], serde_json::json!([warning]));
 }
 
@@ -56,10 +56,10 @@ fn modules_that_are_to_be_skipped_and_parameters_that_make_no_sense() {
         assert!(!names.iter().any(|other| other == name), "{name} is among {names:?}");
     }
     assert!(names.contains(&"virtio_pci".to_owned()), "{names:?}");
-    place(&report, "drivers/block/virtio_blk.ko, as the command line asks");
+    place(&report, "drivers/block/virtio_blk.ko, because of the kernel command line");
     let warnings = report.boot["warnings"].as_array().unwrap();
     let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
     let warning = warning.as_str().unwrap();
     assert!(warning.contains("drivers/block/loop.ko: the kernel refuses it"), "{warning}");
-    assert!(warning.ends_with("trying without max_loop=many"), "{warning}");
+    assert!(warning.ends_with("trying again without max_loop=many"), "{warning}");
 }

@@ -111,12 +111,14 @@ fn a_system_without_nix_starts_and_says_so() {
         report.boot["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     let [unknown, register] = warnings.as_slice() else { panic!("{warnings:#?}") };
     assert!(
-        unknown
-            .ends_with("bare/boot.json asks for settings that this firn does not know: etc_confext; they are left out"),
+        unknown.ends_with("bare/boot.json has settings that this firn does not know and ignores: etc_confext"),
         "{unknown}"
     );
-    assert!(register.starts_with("The store is not registered and Nix will not know its paths"), "{register}");
-    assert!(register.contains("running ") && register.contains("bare/sw/bin/nix-store; if it is there"), "{register}");
+    assert!(register.starts_with("The store is not registered, so Nix does not know its paths"), "{register}");
+    assert!(
+        register.contains("running ") && register.contains("bare/sw/bin/nix-store; if the file exists"),
+        "{register}"
+    );
 
     let words = ["in the step  registration", "firn.register=required", "bare/sw/bin/nix-store", "No such file"];
     fails(&machine("bare", "firn.register=required"), &words);
@@ -124,22 +126,22 @@ fn a_system_without_nix_starts_and_says_so() {
 
 #[test]
 fn a_dangling_init() {
-    let there = format!("the store image holds init={}", image().manifest.init);
+    let there = format!("the store image contains init={}", image().manifest.init);
     fails(&machine("dangling", ""), &["in the step  system", "looking for the init", &there, "No such file"]);
 }
 
 #[test]
 fn an_init_that_cannot_be_executed() {
     fails(&machine("no-program", ""), &["in the step  system", "it is not executable (mode 444)"]);
-    let script = "it is a script for /no/such/interpreter; pack the whole closure of the system";
+    let script = "its interpreter is /no/such/interpreter; pack the whole closure of the system";
     fails(&machine("no-interpreter", ""), &["in the step  system", script, "No such file"]);
     // What only the kernel can tell comes too late for the initramfs, and not for a reason.
-    fails(&machine("no-format", ""), &["in the step  hand-over", "no-format/init; it is there, so its loader"]);
+    fails(&machine("no-format", ""), &["in the step  hand-over", "no-format/init; the file exists, so its loader"]);
 }
 
 #[test]
 fn an_etc_that_the_kernel_cannot_have() {
-    let words = ["in the step  etc", "takes Linux 6.6 or newer, and this is 6.1.", "no file system erofs"];
+    let words = ["in the step  etc", "needs Linux 6.6 or newer; this kernel is 6.1.", "no file system erofs"];
     fails(&machine("overlay", ""), &words);
 }
 
@@ -151,7 +153,7 @@ fn an_extension_that_is_missing_or_wrong() {
     );
     fails(
         &machine("wrong-extension", ""),
-        &["in the step  system", "wrong-extension/boot.json", "firmware is no string"],
+        &["in the step  system", "wrong-extension/boot.json", "firmware is not a string"],
     );
 }
 
@@ -175,7 +177,7 @@ fn a_system_without_activation_starts_only_if_somebody_types_that() {
     machine.when("in the step  activation", "");
     for typed in ["no\n", "without activation\n"] {
         machine.when("s  start a system that is not activated", "s");
-        machine.when("Type \"without activation\" and Enter: ", typed);
+        machine.when("Type \"without activation\" and press Enter: ", typed);
     }
     let outcome = machine.run().unwrap();
     // The probe is its init, too, and ends here.
@@ -188,7 +190,7 @@ fn a_system_without_activation_starts_only_if_somebody_types_that() {
 fn a_prepare_root_that_fails() {
     let words = [
         "in the step  activation",
-        "broken-activation/prepare-root failed (exit status: 1); its last words: firn-probe: there is no probe= on the kernel",
+        "broken-activation/prepare-root failed (exit status: 1); its last output: firn-probe: there is no probe= on the kernel",
     ];
     fails(&machine("broken-activation", "firn.register=none"), &words);
 }

@@ -57,11 +57,11 @@ fn a_disk_that_is_not_there() {
         &machine,
         &[
             "in the step  root",
-            "waiting for the device LABEL=other, which boot.persistence asks for",
-            "it did not appear in 1 s; there are /dev/vda LABEL=my state UUID=",
+            "waiting for the device LABEL=other of boot.persistence=",
+            "it did not appear in 1 s; this machine has /dev/vda LABEL=my state UUID=",
             "--available-module",
         ],
     );
     machine.disks.clear();
-    super::failures::fails(&machine, &["in the step  root", "there are no block devices at all"]);
+    super::failures::fails(&machine, &["in the step  root", "this machine has no block devices"]);
 }

@@ -28,8 +28,8 @@ fn what_is_mended_in_the_shell_is_tried_again() {
     assert_eq!(report.loop_files["loop0"], "/nix-store.squashfs (deleted)");
     // Of the attempt before nothing is left.
     assert_eq!(report.mounts.iter().filter(|mount| mount.kind == "squashfs").count(), 1, "{:#?}", report.mounts);
-    let said = |text: &str| report.dmesg.iter().any(|line| line.text.ends_with(text));
-    assert!(said("Killing sleep, which stage 1 left running"), "{:#?}", report.dmesg);
+    let logged = |text: &str| report.dmesg.iter().any(|line| line.text.ends_with(text));
+    assert!(logged("Killing sleep, which still runs from stage 1"), "{:#?}", report.dmesg);
 }
 
 #[test]

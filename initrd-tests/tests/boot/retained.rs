@@ -1,4 +1,4 @@
-//! Store images that stay where the boot loader put them, when it did so in another way than firn's, or not at all.
+//! Retained store images, if the boot loader puts them somewhere else than firn does, or not at all.
 
 use super::failures::{fails, with_ramdisk};
 use super::fixture::{boot, run};
@@ -67,8 +67,8 @@ fn a_command_line_without_the_word() {
         &machine,
         &[
             "in the step  image",
-            "the store image /firn-retained/nix-store.squashfs was to stay where the boot loader put it",
-            "retain_initrd is missing on the command line",
+            "the store image /firn-retained/nix-store.squashfs is missing",
+            "the kernel command line lacks retain_initrd",
             "or build with --image-placement copy",
         ],
     );
@@ -81,7 +81,7 @@ fn a_kernel_that_keeps_no_ramdisk() {
     // The first one is at the root.
     fails(
         &machine,
-        &["the store image /firn-retained/other was to stay", "this kernel, 6.1.", "does not keep the ramdisk"],
+        &["the store image /firn-retained/other is missing", "this kernel, 6.1.", "does not keep the ramdisk"],
     );
 }
 
@@ -93,7 +93,7 @@ fn a_ramdisk_without_the_image() {
         &machine(work.path(), &before),
         &[
             "there is no store image /firn-retained/nix-store.squashfs, neither unpacked nor in the",
-            "give it the whole initrd",
+            "give the machine the whole ramdisk",
         ],
     );
 }
@@ -104,7 +104,7 @@ fn a_ramdisk_that_is_cut_off() {
     let machine = with_ramdisk(&LINUX_6_12, work.path(), |ramdisk| ramdisk.truncate(ramdisk.len() / 2));
     fails(
         &machine,
-        &["in the step  image", "is not whole", "bytes are there: the boot loader handed over a part of it"],
+        &["in the step  image", "is incomplete", "bytes are there: the boot loader loaded only a part of the ramdisk"],
     );
 }
 

@@ -1,4 +1,4 @@
-//! firn's own words on the kernel command line.
+//! firn's own kernel parameters.
 
 use super::LINUX_6_1;
 use super::fixture::boot;
@@ -22,7 +22,7 @@ fn firns_words_do_what_they_say() {
     assert_eq!(report.commands[0].stdout, "0000beef\n", "{:#?}", report.commands);
 
     let warning =
-        "Left out of the kernel command line: firn.rootsize=1g: there is no such word; did you mean firn.root.size?";
+        "Ignoring the kernel parameter firn.rootsize=1g: there is no such parameter; did you mean firn.root.size?";
     assert_eq!(report.boot["warnings"], serde_json::json!([warning]));
     let said: Vec<_> = report.dmesg.iter().filter(|line| line.text.starts_with("firn-init[1]: ")).collect();
     // Before the command line was read, everything is logged.

@@ -1,4 +1,4 @@
-//! The consoles: all that the kernel writes to, since nobody knows at which one somebody stands.
+//! The consoles. Stage 1 uses all consoles of the kernel, since the person may be at any of them.
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,17 +9,17 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-/// How long a console may take for a text. A line that somebody holds up must not hold up the machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit for writing a text to a console. A serial line that is stopped by flow control must not stop the machine.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A terminal that is a console.
+/// A terminal that is a console of the kernel.
 struct Console {
-    /// Its device.
+    /// The path of its device.
     path: String,
     file: File,
 }
 
-/// The kernel's consoles (`console=`), in its order: the last one is the main one, `/dev/console`.
+/// The consoles of the kernel (`console=`), in its order. The last one is the main console, `/dev/console`.
 fn all() -> Vec<Console> {
     let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     let consoles: Vec<_> = active.split_whitespace().filter_map(|name| Console::open(&device(name)).ok()).collect();
@@ -35,7 +35,8 @@ pub fn say(text: &str) {
     }
 }
 
-/// tty0 is whichever virtual terminal is in front, and that cannot control a session. At this time it is the first one.
+/// The device of a console. tty0 stands for the virtual terminal in the foreground and cannot be the controlling terminal of a shell. In
+/// stage 1 the foreground terminal is tty1.
 fn device(name: &str) -> String {
     format!("/dev/{}", if name == "tty0" { "tty1" } else { name })
 }
@@ -48,13 +49,13 @@ impl Console {
     }
 
     fn write(&self, text: &str) -> Result<()> {
-        let (mut rest, end) = (text.as_bytes(), Instant::now() + PATIENCE);
+        let (mut rest, end) = (text.as_bytes(), Instant::now() + TIMEOUT);
         while !rest.is_empty() {
             match (&self.file).write(rest) {
                 Ok(length) => rest = rest.get(length..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let left = end.saturating_duration_since(Instant::now());
-                    anyhow::ensure!(!left.is_zero(), "it does not take any more");
+                    anyhow::ensure!(!left.is_zero(), "it accepts no more output");
                     wait(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)], left)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -65,11 +66,11 @@ impl Console {
     }
 }
 
-/// The keyboards of all consoles: each key is there at once and not only after Enter. Dropped, they are as they were.
+/// The keyboards of all consoles. Each key can be read at once, not only after Enter. Drop restores their settings.
 pub struct Keyboards(Vec<(Console, Option<Termios>)>);
 
 impl Keyboards {
-    /// Listens on every console. What was typed before is thrown away.
+    /// Listens on every console. Input from before is discarded.
     #[must_use]
     pub fn listen() -> Self {
         let with_settings = |console: Console| {
@@ -77,7 +78,7 @@ impl Keyboards {
             if let Some(mut settings) = before.clone() {
                 settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
                 if let Err(errno) = tcsetattr(&console.file, SetArg::TCSAFLUSH, &settings) {
-                    log::warn!("Preparing {} for single keys: {errno}", console.path);
+                    log::warn!("Preparing {} for single keys: {errno}; press Enter after each key", console.path);
                 }
             }
             (console, before)
@@ -85,7 +86,7 @@ impl Keyboards {
         Self(all().into_iter().map(with_settings).collect())
     }
 
-    /// The next key, and the device of the console where it was pressed; none if there was none in that time.
+    /// The next key, and the device of the console where it was pressed. `None` if no key was pressed within `limit`.
     pub fn key(&mut self, limit: Duration) -> Option<(u8, String)> {
         let ready = {
             let mut files: Vec<_> =
@@ -98,7 +99,7 @@ impl Keyboards {
         match (&console.file).read(&mut key) {
             Ok(1) => Some((key[0], console.path.clone())),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
-            // Hung up: it would be ready for ever, and the processor busy with asking it.
+            // The terminal hung up. poll(2) would report it as ready for ever and keep the processor busy.
             _ => {
                 self.0.remove(ready);
                 None
@@ -106,11 +107,11 @@ impl Keyboards {
         }
     }
 
-    /// Throws away what is typed already, such as the rest of what an arrow key sends.
+    /// Discards pending input, such as the rest of the bytes that an arrow key sends.
     pub fn flush(&self) {
         for (console, _) in &self.0 {
             if let Err(errno) = tcflush(&console.file, FlushArg::TCIFLUSH) {
-                log::warn!("Flushing {}: {errno}", console.path);
+                log::warn!("Discarding the pending input of {}: {errno}", console.path);
             }
         }
     }
@@ -120,13 +121,13 @@ impl Drop for Keyboards {
     fn drop(&mut self) {
         for (console, before) in &self.0 {
             if let Some(Err(errno)) = before.as_ref().map(|before| tcsetattr(&console.file, SetArg::TCSANOW, before)) {
-                log::warn!("Putting the settings of {} back: {errno}", console.path);
+                log::warn!("Restoring the settings of {}: {errno}", console.path);
             }
         }
     }
 }
 
-/// Waits until one of the files is ready, or the time is over.
+/// Waits until one of the files is ready or the time limit is over.
 fn wait(files: &mut [PollFd<'_>], limit: Duration) -> nix::Result<()> {
     match poll(files, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),

@@ -1,4 +1,4 @@
-//! The log: lines in the kernel's ring buffer, and so on every console that its level lets them through to.
+//! The log: lines in the kernel's ring buffer. The kernel shows them on the consoles, depending on its log level.
 
 use crate::boot::console::consoles;
 use kernlog::KernelLog;
@@ -8,35 +8,36 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 
-/// Who speaks, at the front of every line.
+/// The name at the start of every line.
 const TARGET: &str = "firn-init";
 
-/// Bytes of a line. The kernel refuses what is longer than its buffer, 1,024 bytes and on some kernels 48 less (`LOG_LINE_MAX`,
-/// kernel/printk), and kernlog does not look at the result: such a line would vanish. Level, name and process id need 18.
+/// The maximum length of a line, bytes. The kernel refuses a line that is longer than its buffer: 1,024 bytes, on some kernels 48 bytes
+/// less (`LOG_LINE_MAX`, kernel/printk). kernlog ignores the error, so the line would be lost. Level, name and process id need 18 bytes.
 const LINE: usize = 900;
 
-/// kernlog, with one name for all modules and long messages in pieces.
+/// kernlog, with one name for all modules and with long messages cut into pieces.
 struct Lines(KernelLog);
 
-/// Messages of level warning and worse, for [`warnings`].
+/// The messages of level warning or worse, for [`warnings`].
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What was logged as a warning or worse so far.
+/// The messages of level warning or worse so far, oldest first.
 pub fn warnings() -> Vec<String> {
     WARNINGS.lock().map(|warnings| warnings.clone()).unwrap_or_default()
 }
 
-/// How many lines the kernel takes from a process: ten in five seconds by default, the others are dropped
-/// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line it refuses to be told otherwise.
+/// The kernel's limit on log lines from processes. By default it drops lines beyond ten in five seconds
+/// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line, the kernel refuses a change of this setting.
 const LIMIT: &str = "/proc/sys/kernel/printk_devkmsg";
 
-/// Four levels, the first of them: what reaches the consoles (`man 2 syslog`).
+/// Four log levels. The first one decides which lines reach the consoles (`man 2 syslog`).
 const LEVELS: &str = "/proc/sys/kernel/printk";
 
-/// The kernel's settings as they were before the boot changed them, by path, for [`restore`].
+/// The kernel's settings before stage 1 changed them, by path, for [`restore`].
 static BEFORE: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
 
-/// Starts the log, without a limit. Without `/dev/kmsg` (a kernel without printk) there is none, which the consoles are told.
+/// Starts the log and lifts the limit on its lines. Without `/dev/kmsg` (a kernel without printk) there is no log, and the consoles show
+/// this.
 pub fn start() {
     let lifted = set(LIMIT, "on\n");
     match KernelLog::new() {
@@ -48,18 +49,18 @@ pub fn start() {
         Err(error) => consoles::say(&format!("{TARGET}: opening /dev/kmsg: {error}; the boot goes on without a log\n")),
     }
     if let Err(error) = lifted {
-        log::warn!("Lifting the limit on log lines: {error}; some may be missing here");
+        log::warn!("Lifting the kernel's limit on log lines: {error}; this log may lack some lines of stage 1");
     }
 }
 
 /// Shows every line of the log on every console.
 pub fn show_all() {
     if let Err(error) = set(LEVELS, "8\n") {
-        log::warn!("Showing the whole log on the consoles: {error}");
+        log::warn!("Showing the whole log on the consoles: {error}; read it with dmesg");
     }
 }
 
-/// Gives the system the kernel's settings that it expects.
+/// Restores the kernel's settings for the running system.
 pub fn restore() {
     let before = BEFORE.lock().map(|mut before| std::mem::take(&mut *before)).unwrap_or_default();
     for (path, value) in before {
@@ -73,26 +74,26 @@ fn set(path: &'static str, value: &str) -> std::io::Result<()> {
     let before = fs::read_to_string(path)?;
     fs::write(path, value)?;
     if let Ok(mut all) = BEFORE.lock()
-        && all.iter().all(|(known, _)| *known != path)
+        && all.iter().all(|(changed, _)| *changed != path)
     {
         all.push((path, before));
     }
     Ok(())
 }
 
-/// What the kernel itself logged as an error or worse, oldest first.
+/// The kernel's own messages of level error or worse, oldest first.
 pub fn kernel_errors() -> Vec<String> {
     let mut errors = Vec::new();
     let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg");
     let Ok(mut kmsg) = opened else { return errors };
     let mut record = [0; 8192];
     loop {
-        // Each read gives one record (Documentation/ABI/testing/dev-kmsg).
+        // Each read returns one record (Documentation/ABI/testing/dev-kmsg).
         match kmsg.read(&mut record) {
             Ok(length) => {
                 errors.extend(kernel_error(&String::from_utf8_lossy(record.get(..length).unwrap_or_default())));
             }
-            // Overwritten by a newer one; the next read goes on behind the gap.
+            // The record was overwritten. The next read returns the oldest record that is left.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             Err(_) => return errors,
         }
@@ -128,7 +129,7 @@ impl Log for Lines {
     }
 }
 
-/// `text` in pieces of at most `length` bytes, at least 4, cut between characters.
+/// Cuts `text` between characters into pieces of at most `length` bytes. `length` is at least 4.
 fn pieces(mut text: &str, length: usize) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         if text.is_empty() {
@@ -164,7 +165,7 @@ mod tests {
             ("3,339,5140900,-;SQUASHFS error: zlib failed\n SUBSYSTEM=block\n", Some("SQUASHFS error: zlib failed")),
             ("0,1,2,-;Initramfs unpacking failed: write error\n", Some("Initramfs unpacking failed: write error")),
             ("4,1,2,-;only a warning\n", None),
-            // facility 1, user: somebody wrote it into /dev/kmsg
+            // Facility 1 (user): a process wrote it into /dev/kmsg.
             ("11,1,2,-;firn-init[1]: an error\n", None),
             ("a line without its prefix\n", None),
             (";", None),

@@ -1,4 +1,4 @@
-//! Where stage 1 speaks: the kernel log and the consoles.
+//! The output of stage 1: the kernel log and the consoles.
 
 pub mod consoles;
 pub mod kmsg;

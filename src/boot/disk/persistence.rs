@@ -1,5 +1,5 @@
-//! A root that stays: `boot.persistence=DEVICE` puts a disk in the place of the tmpfs, and `boot.persistence.opt=` has its mount
-//! options, as in NixOS' scripted stage 1 (`nixos/modules/system/boot/stage-1-init.sh`).
+//! A root on a disk, which survives a reboot: `boot.persistence=DEVICE` mounts a disk instead of the tmpfs, with the mount options of
+//! `boot.persistence.opt=`, as in NixOS' scripted stage 1 (`nixos/modules/system/boot/stage-1-init.sh`).
 
 use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
@@ -15,12 +15,11 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long to wait for the device, as NixOS does, unless the kernel's `rootwait=` has another number of seconds
-/// (`init/do_mounts.c`).
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for the device, as in NixOS. The kernel parameter `rootwait=SECONDS` (`init/do_mounts.c`) changes it.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What can be said of a device: as mount(8) puts it before `=`, and the directory where udev has links by it.
+/// The tags of devices: the name that mount(8) expects before `=`, and the directory of udev's links by this tag.
 const TAGS: [(&str, &str); 4] = [
     ("LABEL", "/dev/disk/by-label/"),
     ("UUID", "/dev/disk/by-uuid/"),
@@ -28,44 +27,45 @@ const TAGS: [(&str, &str); 4] = [
     ("PARTUUID", "/dev/disk/by-partuuid/"),
 ];
 
-/// A tag that every device has: its path.
+/// The tag that every device has: its path.
 const PATH: &str = "";
 
-/// A tag and its value, by which to know a device.
+/// The name and the value of a tag.
 type Tag = (&'static str, String);
 
 /// A block device of the machine.
 #[derive(Debug, PartialEq, Eq)]
 struct Device {
     path: String,
-    /// The type of its file system, where it is a usual one.
+    /// The type of its file system, if [`disk::recognize`] knows it.
     kind: Option<&'static str>,
     tags: Vec<Tag>,
 }
 
-/// Mount options, sorted by who takes them.
+/// Mount options, separated into attributes of the mount and options of the file system.
 #[derive(Debug, PartialEq, Eq)]
 struct Options<'a> {
     attributes: MountAttrFlags,
-    /// The file system's, and those that the kernel knows for every file system.
+    /// Options for fsconfig(2), name and value; a flag has an empty value.
     others: Vec<(&'a str, &'a str)>,
 }
 
-/// The device that the command line asks for.
+/// The device that the command line names.
 pub fn device(cmdline: &CommandLine) -> Option<&str> {
     cmdline.value("boot.persistence").filter(|device| !device.is_empty())
 }
 
-/// Mounts a device on the directory `target`, as soon as it is there.
+/// Waits for a device and mounts it on the directory `target`.
 ///
 /// # Errors
 ///
-/// A device that does not appear, or a mount that the kernel refuses: a machine that is to keep its state is better not up without.
+/// The device does not appear, or the kernel refuses the mount. The boot does not fall back to a root in memory, which would lose the
+/// state of the machine.
 pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
-    let patience =
-        cmdline.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(PATIENCE, Duration::from_secs);
-    let found = wait(device, patience, modules)
-        .with_context(|| format!("waiting for the device {device}, which boot.persistence asks for"))?;
+    let timeout =
+        cmdline.value("rootwait").and_then(|seconds| seconds.parse().ok()).map_or(TIMEOUT, Duration::from_secs);
+    let found = wait(device, timeout, modules)
+        .with_context(|| format!("waiting for the device {device} of boot.persistence="))?;
     let options = options(cmdline.value("boot.persistence.opt").unwrap_or_default());
     let mut mount = |kind: &str| {
         modules.load(&format!("fs-{kind}"));
@@ -79,7 +79,7 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
         filesystem.mount(target)
     };
     if let Some(kind) = found.kind {
-        return mount(kind).with_context(|| format!("mounting {found} as the root, as boot.persistence asks"));
+        return mount(kind).with_context(|| format!("mounting {found} as the root, because of boot.persistence="));
     }
     let text = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
     let kinds: Vec<_> = on_devices(&text).collect();
@@ -88,33 +88,33 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
         return Ok(());
     }
     bail!(
-        "{found} has none of the file systems that this kernel knows ({}); make one on it, or build with --available-module \
-         for what it has",
+        "{found} has no file system that this kernel knows ({}); make a file system on it, or add the module for its file \
+         system with firn build --available-module",
         kinds.join(" ")
     )
 }
 
-/// Waits until there is a device of this name. Devices on slow buses ask for their drivers only then.
-fn wait(name: &str, patience: Duration, modules: &mut Loader<'_>) -> Result<Device> {
+/// Waits until a device of this name appears. It loads drivers while it waits: devices on slow buses appear late.
+fn wait(name: &str, timeout: Duration, modules: &mut Loader<'_>) -> Result<Device> {
     let (tag, start) = (tag(name), Instant::now());
-    let mut said = false;
+    let mut is_logged = false;
     loop {
         let mut devices = devices()?;
         if let Some(place) = devices.iter().position(|device| device.has(&tag)) {
             return Ok(devices.swap_remove(place));
         }
-        if start.elapsed() >= patience {
-            let there: Vec<_> = devices.iter().map(ToString::to_string).collect();
+        if start.elapsed() >= timeout {
+            let present: Vec<_> = devices.iter().map(ToString::to_string).collect();
             bail!(
-                "it did not appear in {} s; there are {}; name one that is there, or build with --available-module for what the \
-                 device hangs on (nvme, virtio_blk, ahci with sd_mod, …)",
-                patience.as_secs(),
-                if there.is_empty() { "no block devices at all".into() } else { there.join(", ") }
+                "it did not appear in {} s; this machine has {}; name one of these devices, or add the driver of the missing one \
+                 with firn build --available-module (nvme, virtio_blk, ahci with sd_mod, …)",
+                timeout.as_secs(),
+                if present.is_empty() { "no block devices".into() } else { present.join(", ") }
             );
         }
-        if !said {
+        if !is_logged {
             log::info!("Waiting for the device {name}");
-            said = true;
+            is_logged = true;
         }
         sleep(PAUSE);
         coldplug::run(modules)?;
@@ -123,9 +123,10 @@ fn wait(name: &str, patience: Duration, modules: &mut Loader<'_>) -> Result<Devi
 
 impl Device {
     fn has(&self, (name, value): &Tag) -> bool {
-        self.tags.iter().any(|(other, own)| {
-            // UUIDs are numbers in letters of any size.
-            other == name && if name.ends_with("UUID") { own.eq_ignore_ascii_case(value) } else { own == value }
+        self.tags.iter().any(|(tag, tag_value)| {
+            // UUIDs are hexadecimal numbers: upper and lower case are the same.
+            tag == name
+                && if name.ends_with("UUID") { tag_value.eq_ignore_ascii_case(value) } else { tag_value == value }
         })
     }
 }
@@ -140,7 +141,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// The tag that a device has by which somebody names it.
+/// The tag in the name of a device, such as `LABEL=state` or `/dev/vda1`.
 fn tag(device: &str) -> Tag {
     let tagged = TAGS.iter().find_map(|(name, directory)| {
         let by_name = device.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
@@ -149,7 +150,7 @@ fn tag(device: &str) -> Tag {
     tagged.unwrap_or_else(|| (PATH, device.into()))
 }
 
-/// Replaces `\x20` and its like, as which udev writes what it wants in no file name.
+/// Decodes `\x20` and so on: udev encodes characters in file names in this way.
 fn unescape(name: &str) -> String {
     let mut parts = name.split("\\x");
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -162,20 +163,20 @@ fn unescape(name: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The block devices that have something in them.
+/// The block devices with readable contents.
 fn devices() -> Result<Vec<Device>> {
     let entries = fs::read_dir("/sys/class/block").context("reading /sys/class/block")?;
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    // sysfs has no order of its own; of two devices with the same label it shall always be the same one.
+    // sysfs has no fixed order. If two devices have the same label, every boot has to take the same one.
     names.sort();
     let mut devices = Vec::new();
     for name in names {
-        // A device that has just gone has no such file.
+        // A device that has just disappeared has no such file.
         let uevent = fs::read_to_string(format!("/sys/class/block/{name}/uevent")).unwrap_or_default();
         let Some(name) = variable(&uevent, "DEVNAME") else { continue };
         let path = format!("/dev/{name}");
         let mut start = Vec::new();
-        // A drive without a disk cannot be opened.
+        // A drive without a medium cannot be opened.
         let read = File::open(&path).and_then(|file| file.take(disk::LENGTH).read_to_end(&mut start));
         if read.is_ok_and(|length| length > 0) {
             devices.push(describe(path, &uevent, disk::recognize(&start)));
@@ -184,7 +185,7 @@ fn devices() -> Result<Vec<Device>> {
     Ok(devices)
 }
 
-/// A device by what the kernel says of it (`uevent` in sysfs; `PARTUUID` is there from 6.13 on), and by what is on it.
+/// Describes a device: tags from the kernel (`uevent` in sysfs; it has `PARTUUID` since Linux 6.13) and from its file system.
 fn describe(path: String, uevent: &str, file_system: Option<DiskFileSystem>) -> Device {
     let mut tags = vec![(PATH, path.clone())];
     tags.extend(variable(uevent, "PARTNAME").map(|name| ("PARTLABEL", name.into())));
@@ -200,12 +201,12 @@ fn variable<'a>(uevent: &'a str, name: &str) -> Option<&'a str> {
     uevent.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The file systems of `/proc/filesystems` that are on devices (`man 5 proc_filesystems`).
+/// The file systems of `/proc/filesystems` that need a block device (`man 5 proc_filesystems`).
 fn on_devices(filesystems: &str) -> impl Iterator<Item = &str> {
     filesystems.lines().filter_map(|line| line.strip_prefix('\t'))
 }
 
-/// Reads mount options as fstab has them (`man 8 mount`). Those that only mount(8) and systemd know are left out.
+/// Reads mount options in the form of fstab (`man 8 mount`). Options for mount(8) and systemd themselves are dropped.
 fn options(text: &str) -> Options<'_> {
     let mut options = Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
     for option in text.split(',') {

@@ -5,16 +5,16 @@ use crate::contract::place::Place;
 /// A store image that this boot mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Where it is.
+    /// Its place in the ramdisk.
     pub place: Place,
-    /// Size in bytes, if the builder wrote it down.
+    /// Size in bytes, if the plan has it.
     pub bytes: Option<u64>,
-    /// SHA-256 in hexadecimal digits, if the builder wrote it down.
+    /// SHA-256 in lowercase hexadecimal digits, if the plan has it.
     pub sha256: Option<String>,
 }
 
 impl Image {
-    /// An image of unknown contents.
+    /// An image of unknown size and contents, by its path in the ramdisk.
     #[must_use]
     pub fn at(path: &str) -> Self {
         Self { place: Place::of_path(path), bytes: None, sha256: None }

@@ -1,8 +1,8 @@
-//! Where a store image is, and whether all of it arrived.
+//! Locates a store image and checks that it is complete.
 
 use crate::boot::image::expected::Image;
 use crate::boot::image::retained;
-use crate::boot::image::sentences::{not_whole, of_another_build};
+use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,57 +11,61 @@ use std::io::ErrorKind;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
 
-/// Finds an image: unpacked by the kernel, or in the ramdisk as the boot loader put it into memory. `archive` is the size of the
-/// archive of retained images at the end of that ramdisk, bytes, if it is known.
+/// Locates an image: a file that the kernel unpacked, or a member of the ramdisk in memory. `archive` is the size of the archive of
+/// retained images at the end of the ramdisk, bytes, if it is known.
 ///
 /// # Errors
 ///
-/// An image that is missing, not whole, or of another build than the plan.
+/// An image that is missing, incomplete, or from another build than the plan.
 pub fn locate(image: &Image, archive: Option<u64>) -> Result<Backing> {
     if let Some(backing) = unpacked(&image.place.path(), image.bytes)? {
         return Ok(backing);
     }
     match &image.place {
-        // A boot loader that loads images as files of their own may put them at the root.
+        // A boot loader that loads the images as separate files may put them at the root of the initramfs.
         Place::Retained(name) => match unpacked(&format!("/{name}"), image.bytes)? {
             Some(backing) => Ok(backing),
             None => retained::find(image, archive),
         },
-        // Nobody asked the kernel to unpack a ramdisk of another make, but it may be there.
+        // The kernel may have kept the ramdisk in memory instead of unpacking the image.
         Place::Unpacked(_) => retained::find(image, archive),
     }
 }
 
-/// The image as a file of the initramfs, or as a block device; none if there is neither.
+/// The image as a file of the initramfs or as a block device. `None` if the path does not exist.
 ///
-/// A ramdisk that is cut short or does not fit into the memory is only a line in the kernel log. The boot goes on with a file that is
-/// missing, or that has its full length from the start (`do_name`, init/initramfs.c) and a hole in place of its data.
+/// If the ramdisk is cut short or does not fit into the memory, the kernel only logs a line and goes on. Then the file is missing, or it
+/// has its full length from the start (`do_name`, init/initramfs.c) and a hole instead of data.
 fn unpacked(path: &str, bytes: Option<u64>) -> Result<Option<Backing>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("opening the store image {path}"))?,
     };
-    let metadata = file.metadata().with_context(|| format!("looking at the store image {path}"))?;
+    let metadata = file.metadata().with_context(|| format!("reading the status of the store image {path}"))?;
     if metadata.file_type().is_block_device() {
         return Ok(Some(Backing::Device { file, path: path.into() }));
     }
     ensure!(
         metadata.is_file(),
-        "the store image {path} is neither a regular file nor a block device; name another path with firn.store="
+        "the store image {path} is neither a regular file nor a block device; name another path with firn.store= on the kernel \
+         command line"
     );
     check_size(path, &metadata, bytes)?;
     Ok(Some(Backing::File { file, path: path.into() }))
 }
 
-/// A hole has no blocks of 512 bytes (`man 2 stat`).
+/// Checks the size of an unpacked image. A hole in the file has no blocks (of 512 bytes, `man 2 stat`).
 fn check_size(path: &str, metadata: &Metadata, expected: Option<u64>) -> Result<()> {
     let expected = expected.unwrap_or(metadata.len());
     let arrived = metadata.len().min(metadata.st_blocks() * 512);
     if arrived < expected {
-        bail!("the store image {path} is not whole, {arrived} of {expected} bytes are there: {}", not_whole(expected));
+        bail!(
+            "the store image {path} is incomplete, {arrived} of {expected} bytes are there: {}",
+            incomplete(expected)
+        );
     }
     if metadata.len() != expected {
-        bail!("the store image {path} has {} bytes and {}", metadata.len(), of_another_build(expected));
+        bail!("the store image {path} has {} bytes, but {}", metadata.len(), of_another_build(expected));
     }
     Ok(())
 }
@@ -80,9 +84,9 @@ mod tests {
         fs::write(&path, vec![7; 1 << 20]).unwrap();
         assert_eq!(found(None), Ok(true));
         assert_eq!(found(Some(1 << 20)), Ok(true));
-        assert!(found(Some(1 << 19)).unwrap_err().contains("of different builds"));
+        assert!(found(Some(1 << 19)).unwrap_err().contains("from different builds"));
         assert!(found(Some(1 << 21)).unwrap_err().contains("1048576 of 2097152 bytes are there"));
-        // Its full length from the start, and no data: all of it, or the end.
+        // The full length from the start; the end of the data is missing, then all of it.
         File::options().write(true).open(&path).unwrap().set_len(1 << 21).unwrap();
         assert!(found(Some(1 << 21)).unwrap_err().contains("1048576 of 2097152 bytes are there"));
         File::create(&path).unwrap().set_len(1 << 20).unwrap();

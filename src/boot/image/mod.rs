@@ -1,4 +1,4 @@
-//! A store image before it is mounted.
+//! A store image before it is mounted: locate, verify, recognize.
 
 pub mod expected;
 pub mod locate;

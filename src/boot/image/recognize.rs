@@ -1,4 +1,4 @@
-//! The file system of a store image.
+//! Recognizes the file system of a store image.
 
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
@@ -6,12 +6,12 @@ use crate::formats::magic;
 use anyhow::{Context, Result};
 use std::io::Read;
 
-/// The file system of an image, by its magic number. Another known type of file is an error with its name: the kernel would only
-/// say what it is not. A file of no known type is left to the kernel, as a squashfs.
+/// The file system of an image, by its magic number: `squashfs` or `erofs`. A file of unknown type counts as squashfs, and the kernel
+/// refuses the mount.
 ///
 /// # Errors
 ///
-/// An image that cannot be read, or a file of another type.
+/// An image that cannot be read, or a file of another known type; the error names the type, which the kernel would not do.
 pub fn recognize(place: &Place, backing: &Backing) -> Result<&'static str> {
     let mut start = Vec::new();
     let read = backing.read().and_then(|image| image.take(magic::LENGTH).read_to_end(&mut start));
@@ -20,7 +20,7 @@ pub fn recognize(place: &Place, backing: &Backing) -> Result<&'static str> {
         None => Ok("squashfs"),
         Some(kind) => kind.store_image().with_context(|| {
             format!(
-                "the store image {place} is {kind}, and firn-init mounts squashfs and erofs; build the image with firn"
+                "the store image {place} is {kind}, but firn-init mounts only squashfs and erofs; build the image with firn"
             )
         }),
     }

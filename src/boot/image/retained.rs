@@ -1,8 +1,8 @@
-//! Store images that stay where the boot loader puts them: the kernel keeps the ramdisk in memory and shows it as a file
-//! ([`INITRD`]), in which the image is a member of an archive that was not unpacked.
+//! Retained store images, which stay where the boot loader puts them: the kernel keeps the ramdisk in memory and shows it as the file
+//! [`INITRD`]. In it, the image is a member of a cpio archive that the kernel did not unpack.
 
 use crate::boot::image::expected::Image;
-use crate::boot::image::sentences::{not_whole, of_another_build};
+use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::release::kernel_release;
@@ -15,15 +15,15 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The size of one read while looking for an archive, bytes.
+/// The size of a read in the search for an archive, bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Finds an image in the ramdisk as the boot loader left it: first in an archive of `archive` bytes at its end, where the builder
-/// puts it, so that there is nothing to search; or else anywhere.
+/// Finds an image in the ramdisk in memory. It looks first in an archive of `archive` bytes at the end of the ramdisk, where the builder
+/// puts it, so that usually no search is needed; then anywhere.
 ///
 /// # Errors
 ///
-/// No such memory, no such image in it, or one that is not whole or of another build; each with the next step.
+/// The kernel keeps no ramdisk, the ramdisk has no such image, or the image is incomplete or from another build.
 pub fn find(image: &Image, archive: Option<u64>) -> Result<Backing> {
     match File::open(INITRD) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", no_ramdisk(image)),
@@ -33,63 +33,63 @@ pub fn find(image: &Image, archive: Option<u64>) -> Result<Backing> {
 
 fn find_in(file: File, ramdisk: &str, image: &Image, archive: Option<u64>) -> Result<Backing> {
     let place = &image.place;
-    let size = file.metadata().with_context(|| format!("looking at {ramdisk}"))?.len();
+    let size = file.metadata().with_context(|| format!("reading the size of {ramdisk}"))?.len();
     let likely = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
     let found = search(&file, likely, size, Path::new(&place.path()));
     let Some((offset, bytes)) = found.with_context(|| format!("looking for {place} in {ramdisk}"))? else {
         bail!(
-            "there is no store image {place}, neither unpacked nor in the {size} bytes of ramdisk that the boot loader left in \
-             memory: give the machine the whole ramdisk, or the image as a second one"
+            "there is no store image {place}, neither unpacked nor in the {size} bytes of ramdisk in memory: give the machine the \
+             whole ramdisk, or the image as a second ramdisk"
         );
     };
     let expected = image.bytes.unwrap_or(bytes);
-    ensure!(bytes == expected, "the store image {place} has {bytes} bytes and {}", of_another_build(expected));
+    ensure!(bytes == expected, "the store image {place} has {bytes} bytes, but {}", of_another_build(expected));
     let arrived = size.saturating_sub(offset).min(bytes);
     ensure!(
         arrived == bytes,
-        "the store image {place} is not whole, {arrived} of {bytes} bytes are there: the boot loader handed over a part of it; check \
-         the ramdisk that the machine loads"
+        "the store image {place} is incomplete, {arrived} of {bytes} bytes are there: the boot loader loaded only a part of the \
+         ramdisk; check the ramdisk file and the download"
     );
-    log::info!("{place} stays where the boot loader put it, at {offset} of {ramdisk}");
+    log::info!("The store image {place} is in {ramdisk} at byte {offset}, where the boot loader put it");
     Ok(Backing::Part { file, path: ramdisk.into(), offset, bytes })
 }
 
-/// The reason for a missing image, in a machine whose kernel shows no ramdisk.
+/// The reason why an image is missing, if the kernel keeps no ramdisk in memory.
 fn no_ramdisk(image: &Image) -> String {
     let place = &image.place;
     if let Place::Unpacked(path) = place {
         return match image.bytes {
-            Some(bytes) => format!("there is no store image {path} in the ramdisk: {}", not_whole(bytes)),
-            None => format!(
-                "there is no store image {path} in the ramdisk: put it there, or name another path with firn.store="
-            ),
+            Some(bytes) => format!("there is no store image {path} in the ramdisk: {}", incomplete(bytes)),
+            None => {
+                format!("there is no store image {path} in the ramdisk: add it, or name another path with firn.store=")
+            }
         };
     }
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let reason = if cmdline.split_whitespace().any(|parameter| parameter == RETAIN) {
         let release = kernel_release().unwrap_or_default();
-        format!("this kernel, {release}, does not keep the ramdisk for it: build with --image-placement copy")
+        format!("this kernel, {release}, does not keep the ramdisk in memory; build with --image-placement copy")
     } else {
         format!(
-            "the command line lacks {RETAIN}, with which the kernel keeps the ramdisk: boot with all parameters of manifest.json, or \
-             build with --image-placement copy"
+            "the kernel command line lacks {RETAIN}; boot with all parameters of manifest.json, or build with --image-placement \
+             copy"
         )
     };
     format!(
-        "the store image {place} was to stay where the boot loader put it, and {reason}; {}",
-        memory::sentence(None)
+        "the store image {place} is missing, because the kernel kept no ramdisk in memory: {reason}; {}",
+        memory::summary(None)
     )
 }
 
-/// Where the contents of the member `path` are, and their size, bytes: in the archive that begins at `likely`, if there is one,
-/// or else wherever. Archives are read from header to header. What is
-/// between them, zeros or compressed segments of whatever boot loader, is searched for the next header.
+/// Searches for the member `path`: first in the archive that begins at `likely`, if there is one, then in the whole ramdisk. Returns the
+/// offset and the size of its contents, bytes. An archive is read from header to header. The bytes between archives, zeros or
+/// compressed segments, are searched for the next header.
 fn search(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Option<(u64, u64)>> {
     let begin = if member(ramdisk, likely)?.is_some() { likely } else { 0 };
     let mut at = begin;
     while let Some(header) = next_header(ramdisk, at, size)? {
         let Some((entry, contents)) = member(ramdisk, header)? else {
-            at = header + 4; // by chance six bytes that look like one
+            at = header + 4; // These bytes only look like a header.
             continue;
         };
         if entry.is_at(path) {
@@ -101,17 +101,18 @@ fn search(ramdisk: &File, likely: u64, size: u64, path: &Path) -> io::Result<Opt
             at = contents;
         }
     }
-    // Two builds in one ramdisk, of which the last one is the other.
+    // The archive at `likely` is that of another build: the ramdisk holds two of them.
     if begin > 0 { search(ramdisk, 0, size, path) } else { Ok(None) }
 }
 
-/// The place of the next header from `at` on: of what looks like one, on a multiple of four as the kernel wants it.
+/// The offset of the next four bytes from `at` on that look like the start of a header. Headers begin on multiples of four, as the
+/// kernel demands.
 fn next_header(ramdisk: &File, mut at: u64, size: u64) -> io::Result<Option<u64>> {
     let mut chunk = vec![0; HEADER];
     while at + HEADER as u64 <= size {
         let read = fill(ramdisk, &mut chunk, at)?;
         let found = chunk.get(..read).unwrap_or_default().chunks(4).zip(0..).find_map(|(four, number)| {
-            // the other two bytes of the magic number are looked at with the rest of the header
+            // `member` checks the other two bytes of the magic number with the rest of the header.
             (four == b"0707").then_some(at + 4 * number)
         });
         if found.is_some() {
@@ -121,12 +122,12 @@ fn next_header(ramdisk: &File, mut at: u64, size: u64) -> io::Result<Option<u64>
             break;
         }
         at += read as u64 & !3;
-        chunk.resize(CHUNK, 0); // not right behind another archive
+        chunk.resize(CHUNK, 0); // The next header is not close: read larger chunks.
     }
     Ok(None)
 }
 
-/// The member whose header is at `at`, and where its contents begin; none if there is no header.
+/// The member whose header is at offset `at`, and the offset of its contents. `None` if there is no valid header.
 fn member(ramdisk: &File, at: u64) -> io::Result<Option<(Member, u64)>> {
     let mut header = [0; HEADER];
     if fill(ramdisk, &mut header, at)? < HEADER {
@@ -144,7 +145,7 @@ fn member(ramdisk: &File, at: u64) -> io::Result<Option<(Member, u64)>> {
     Ok(Some((entry, contents + padding(contents))))
 }
 
-/// Reads until `buffer` is full or the file at its end: of a file in sysfs the kernel gives a page at a time.
+/// Reads until `buffer` is full or the file ends. A read from sysfs returns at most a page.
 fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -189,7 +190,7 @@ mod tests {
         let trailer = member(TRAILER, 0, b"");
         let archive = [&image[..], &trailer].concat();
         let other = [&member("init", 0, b"an init")[..], &trailer].concat();
-        // A compressed segment, in which something looks like a header; as long as several chunks.
+        // A compressed segment with bytes that look like a header. It is longer than several chunks.
         let compressed = [&b"\x28\xb5\x2f\xfd0707"[..], &vec![7; 3 * CHUNK + 1], b"\0\0\0"].concat();
         for ramdisk in [
             archive.clone(),
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!((offset, bytes), (length - 4, 9));
         let image = |bytes| Image { place: Place::Retained("image".into()), bytes, sha256: None };
         for (bytes, expected) in
-            [(None, "4 of 9 bytes are there"), (Some(9), "4 of 9 bytes"), (Some(8), "different builds")]
+            [(None, "4 of 9 bytes are there"), (Some(9), "4 of 9 bytes"), (Some(8), "from different builds")]
         {
             let error =
                 find_in(file.try_clone().unwrap(), "it", &image(bytes), None).map(|_| ()).unwrap_err().to_string();

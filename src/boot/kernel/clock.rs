@@ -6,6 +6,6 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn microseconds(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
-    // Neither is ever negative on a clock that begins with the kernel, or with 1970.
+    // Neither field is negative: the clocks begin with the kernel, or with 1970.
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }

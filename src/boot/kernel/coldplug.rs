@@ -1,16 +1,16 @@
-//! Drivers for the devices that are there: what udev does with `modalias` when it starts, for the modules of the ramdisk.
+//! Drivers for the devices of the machine: loads modules of the ramdisk by `modalias`, as udev does when it starts.
 
 use crate::boot::kernel::modules::Loader;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
 
-/// Loads the drivers that the ramdisk has for the machine's devices. A driver of a bus brings devices that were not there
-/// before; this ends when no device asks for another module.
+/// Loads the drivers that the ramdisk has for the devices of the machine. A driver of a bus brings new devices, so this repeats until it
+/// loads no more modules.
 ///
 /// # Errors
 ///
-/// None: without one of its devices, a machine may well do its work.
+/// None: a driver that fails is a warning in the log.
 pub fn run(modules: &mut Loader<'_>) -> Result<()> {
     if !modules.has_aliases() {
         return Ok(());
@@ -19,7 +19,7 @@ pub fn run(modules: &mut Loader<'_>) -> Result<()> {
         let before = modules.count();
         let mut aliases = Vec::new();
         find(Path::new("/sys/devices"), &mut aliases);
-        // sysfs has no order of its own, and a boot that repeats can be looked into.
+        // sysfs has no fixed order. Every boot has to load modules in the same order.
         aliases.sort();
         aliases.dedup();
         for alias in aliases {
@@ -31,8 +31,8 @@ pub fn run(modules: &mut Loader<'_>) -> Result<()> {
     }
 }
 
-/// Collects what is in all files `modalias` below a directory. Symlinks lead to other devices and in circles. A directory that
-/// cannot be read is one of a device that has just gone.
+/// Collects the contents of all files `modalias` below a directory. It does not follow symlinks: they lead to other devices and form
+/// loops. A directory that cannot be read belongs to a device that has just disappeared.
 fn find(directory: &Path, aliases: &mut Vec<String>) {
     if let Ok(alias) = fs::read_to_string(directory.join("modalias")) {
         aliases.push(alias.trim_end().to_owned());

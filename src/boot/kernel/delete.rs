@@ -1,12 +1,12 @@
-//! Deletes a whole file system, by descriptor.
+//! Deletes all files of a file system, by descriptor.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, statat, unlinkat};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-/// Deletes the files of the initramfs. The store image goes, too: the loop device holds its contents. A file that cannot be deleted
-/// is only a warning: it costs memory and nothing else.
+/// Deletes the files of the initramfs, including store images: the loop device keeps their contents. A file that cannot be deleted is
+/// only a warning, since it only costs memory.
 pub fn empty(initramfs: &OwnedFd) {
     match fstat(initramfs) {
         Ok(status) => delete_below(initramfs, status.st_dev),
@@ -14,9 +14,9 @@ pub fn empty(initramfs: &OwnedFd) {
     }
 }
 
-/// Deletes everything in `directory` that lies on the same file system. By descriptor, so that no path can lead out of it.
+/// Deletes everything below `directory` on the file system `device` (`st_dev`). By descriptor, so that no path can lead out of it.
 fn delete_below(directory: &OwnedFd, device: u64) {
-    // On the stack: a buffer from the heap for each directory costs more than the deletion.
+    // On the stack: a heap buffer for each directory costs more than the deletion.
     let mut buffer = [const { MaybeUninit::uninit() }; 2048];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -45,7 +45,8 @@ fn delete(directory: &OwnedFd, name: &CStr, device: u64) -> rustix::io::Result<(
     unlinkat(directory, name, AtFlags::REMOVEDIR)
 }
 
-/// Opens a directory, and no symlink: one that took the place of the directory meanwhile would lead out of the file system.
+/// Opens a directory, but not through a symlink: a symlink that has replaced the directory in the meantime may lead out of the file
+/// system.
 fn open_directory(at: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
@@ -72,7 +73,7 @@ mod tests {
         fs::write(other.join("file"), "").unwrap();
         symlink(&other, initramfs.join("a/link")).unwrap();
         symlink(&other, initramfs.join("link")).unwrap();
-        // The symlink may come between the look at a directory and its opening.
+        // A symlink may replace a directory between statat(2) and openat(2).
         assert_eq!(open_directory(&open(&initramfs), c"link").unwrap_err(), Errno::NOTDIR);
         open_directory(&open(&initramfs), c"a").unwrap();
         empty(&open(&initramfs));

@@ -1,4 +1,4 @@
-//! Files as block devices.
+//! Loop devices: files as block devices.
 
 use crate::boot::kernel::sys;
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 
-/// The bytes of a file system that is to be mounted, open.
+/// The open file, part of a file, or device that holds a file system.
 pub enum Backing {
     /// A whole regular file.
     File {
@@ -42,7 +42,7 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// Those of open(2), with the path.
+    /// An error of open(2), with the path.
     pub fn open(path: &str) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("opening {path}"))?;
         Ok(Self::File { file, path: path.into() })
@@ -60,7 +60,7 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// Those of lseek(2).
+    /// An error of lseek(2).
     pub fn read(&self) -> io::Result<impl Read> {
         let (mut file, offset, bytes) = match self {
             Self::File { file, .. } | Self::Device { file, .. } => (file, 0, u64::MAX),
@@ -74,40 +74,41 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// A kernel without loop devices, or one that refuses this one.
+    /// The kernel has no loop devices, or refuses this one.
     pub fn attach(&self) -> Result<Attached> {
         match self {
             Self::Device { path, .. } => Ok(Attached { path: path.clone(), _device: None }),
-            // To the kernel a size of 0 is the rest of the file (`man 4 loop`).
+            // The size 0 means the rest of the file (`man 4 loop`).
             Self::File { file, path } => attach(file, path, 0, 0),
             Self::Part { file, path, offset, bytes } => attach(file, path, *offset, *bytes),
         }
     }
 }
 
-/// A block device with a file system. The mount holds a loop device; the kernel frees it after the last unmount (autoclear).
+/// A block device with a file system. A mount keeps a loop device in use; the kernel frees it after the last unmount (autoclear).
 pub struct Attached {
     /// Its path, such as `/dev/loop0`.
     pub path: String,
     _device: Option<LoopDevice>,
 }
 
-/// Attaches a free loop device to `size` bytes from `offset` on of a file, read-only.
+/// Attaches a free loop device, read-only, to `size` bytes of a file from `offset` on.
 fn attach(file: &File, path: &str, offset: u64, size: u64) -> Result<Attached> {
     let control = LoopControl::open().context(
-        "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk",
+        "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk; build the ramdisk \
+         again with a kernel that has them",
     )?;
     let device = control.next_free().context("looking for a free loop device")?;
     log::info!("Attaching {path} to a loop device");
     match sys::loop_configure(&device, file, offset, size) {
-        // before 5.8 there is no LOOP_CONFIGURE
+        // Linux before 5.8 has no LOOP_CONFIGURE.
         Err(Errno::INVAL | Errno::NOTTY) => {
             let options = device.with().read_only(true).autoclear(true).offset(offset).size_limit(size);
-            options.attach_fd(file.as_raw_fd()).context("LOOP_SET_FD")
+            options.attach_fd(file.as_raw_fd()).context("ioctl LOOP_SET_FD")
         }
-        other => other.context("LOOP_CONFIGURE"),
+        other => other.context("ioctl LOOP_CONFIGURE"),
     }
     .with_context(|| format!("attaching {path} to a loop device"))?;
-    let path = device.path().context("asking /proc for the name of the loop device")?;
+    let path = device.path().context("reading the path of the loop device in /proc")?;
     Ok(Attached { path: path.to_string_lossy().into_owned(), _device: Some(device) })
 }

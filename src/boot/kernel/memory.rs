@@ -1,36 +1,36 @@
-//! How much memory there is, and how much a ramdisk takes.
+//! The free memory of the machine, and the memory that a boot needs.
 
 use std::fs;
 
-/// What a boot takes on top of the ramdisk and what it unpacks to, bytes: kernel, firn-init, the system's first programs.
-/// Measured with 6.1 (docs/boot.md, "Memory").
+/// The memory that a boot needs in addition to the ramdisk and its unpacked files, bytes: for the kernel, firn-init and the first
+/// programs of the system. Measured with Linux 6.1 (docs/boot.md, "Memory").
 const BASE: u64 = 80 << 20;
 
-/// The same where the store images stay in the ramdisk. Measured with 7.3.
+/// The same for retained store images, bytes. Measured with Linux 7.3.
 const BASE_RETAINED: u64 = 110 << 20;
 
-/// What a new program could have of the memory (`MemAvailable` in `/proc/meminfo`), kB.
+/// The memory that is available to a new program (`MemAvailable` in `/proc/meminfo`), kB.
 #[must_use]
 pub fn available() -> Option<u64> {
     field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
-/// About what a machine needs to boot a ramdisk with images of so many bytes: the ramdisk as the boot loader left it and what
-/// the kernel unpacks from it are in memory at the same time. Images that stay where they are, are there once.
+/// The approximate memory that a boot needs, bytes, with store images of `images` bytes in total. The ramdisk and the files that the
+/// kernel unpacks from it are in memory at the same time; retained images are in memory once.
 #[must_use]
 pub fn needed(images: u64, retained: bool) -> u64 {
     if retained { images.saturating_add(BASE_RETAINED) } else { images.saturating_mul(2).saturating_add(BASE) }
 }
 
-/// A sentence for who wonders whether there is enough.
+/// The free memory and, with `needed` (bytes), the memory that the boot needs: the end of a message.
 #[must_use]
-pub fn sentence(needed: Option<u64>) -> String {
+pub fn summary(needed: Option<u64>) -> String {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let [Some(total), Some(available)] = ["MemTotal:", "MemAvailable:"].map(|name| field(&meminfo, name)) else {
         return "/proc/meminfo cannot be read".into();
     };
     let needs = needed.map(|bytes| format!("; this ramdisk needs about {} MiB to boot", bytes >> 20));
-    format!("{} of {} MiB are free{}", available >> 10, total >> 10, needs.unwrap_or_default())
+    format!("{} of {} MiB of memory are free{}", available >> 10, total >> 10, needs.unwrap_or_default())
 }
 
 fn field(meminfo: &str, name: &str) -> Option<u64> {
@@ -57,6 +57,6 @@ mod tests {
         assert_eq!(needed(56 << 20, false), 192 << 20);
         assert_eq!(needed(56 << 20, true), 166 << 20);
         assert_eq!(needed(u64::MAX, false), u64::MAX);
-        assert!(sentence(Some(192 << 20)).ends_with("; this ramdisk needs about 192 MiB to boot"));
+        assert!(summary(Some(192 << 20)).ends_with("; this ramdisk needs about 192 MiB to boot"));
     }
 }

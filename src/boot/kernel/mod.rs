@@ -1,4 +1,4 @@
-//! The kernel's interfaces: mounts, loop devices, modules, processes, memory, clocks.
+//! Interfaces of the kernel: mounts, loop devices, modules, processes, memory, clocks.
 
 pub mod clock;
 pub mod coldplug;

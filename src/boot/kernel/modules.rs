@@ -1,4 +1,4 @@
-//! Kernel modules, by `finit_module(2)`.
+//! Loads kernel modules with `finit_module(2)`.
 
 use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::modules::{Index, Texts, module_name};
@@ -10,35 +10,36 @@ use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 
-/// `MODULE_INIT_COMPRESSED_FILE` (kernel 5.17, include/uapi/linux/module.h): the kernel decompresses the file, if it was
-/// built to. firn's own ramdisks hold decompressed modules; others do not.
+/// `MODULE_INIT_COMPRESSED_FILE` (Linux 5.17, include/uapi/linux/module.h): the kernel decompresses the file, if it is built with
+/// `MODULE_DECOMPRESS`. Modules are decompressed in firn's own ramdisks, but not in the ramdisks of other tools.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 
-/// Parameters for modules that are not to be loaded: firn's, the kernel's own (it would refuse them, and the boot would end), that
-/// of kmod, and that of dracut.
+/// The kernel parameters that list modules not to load: firn's, the kernel's (it would refuse these modules, and the boot would fail),
+/// kmod's and dracut's.
 const SKIP_PARAMETERS: [&str; 4] =
     ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
 
-/// Loads modules of the ramdisk: each once, with its parameters from the command line, unless the command line skips it.
+/// Loads modules of the ramdisk, each one once, with its parameters from the command line. Skips the modules that the command line
+/// excludes.
 pub struct Loader<'a> {
     cmdline: &'a CommandLine,
     /// The directory of the modules.
     directory: &'a str,
     index: Index<'a>,
     skipped: HashSet<String>,
-    /// Names of modules that were loaded, in earlier attempts of the boot, too.
+    /// The names of the loaded modules, including those of earlier attempts of the boot.
     loaded: &'a mut HashSet<String>,
-    /// Names of modules that were loaded, skipped or refused in this attempt.
+    /// The names of the modules that are loaded, skipped or refused. The next attempt tries refused modules again.
     tried: HashSet<String>,
     insert: Insert,
 }
 
-/// Gives a module file with its parameters to the kernel.
+/// Loads a module file with its parameters into the kernel.
 type Insert = Box<dyn FnMut(&str, &str) -> Result<()>>;
 
 impl<'a> Loader<'a> {
-    /// A loader of the modules in `directory`, of which `texts` are depmod's files. `loaded` are the names of those that an earlier
-    /// attempt loaded.
+    /// A loader for the modules in `directory`. `texts` are the files that depmod made for them. `loaded` holds the names of the modules
+    /// that earlier attempts loaded.
     #[must_use]
     pub fn new(
         directory: &'a str,
@@ -57,8 +58,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Loads all modules that the ramdisk has for a name or an alias. True if there are any, or if the kernel has it built in. A module
-    /// that fails is a warning.
+    /// Loads all modules that the ramdisk has for a name or an alias. Returns whether there are any, or the module is built into the
+    /// kernel. A module that fails is a warning.
     pub fn load(&mut self, name: &str) -> bool {
         let order = self.index.load_order(&[name]);
         let files: Vec<_> = order.files.iter().map(|file| format!("{}/{file}", self.directory)).collect();
@@ -75,14 +76,14 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     ///
-    /// A file that cannot be opened or that the kernel refuses.
+    /// The file cannot be opened, or the kernel refuses the module.
     pub fn load_file(&mut self, file: &str) -> Result<()> {
         let name = module_name(file);
         if !self.tried.insert(name.clone()) {
             return Ok(());
         }
         if self.skipped.contains(&name) {
-            log::info!("Skipping {file}, as the command line asks");
+            log::info!("Skipping {file}, because of the kernel command line");
             return Ok(());
         }
         let parameters = parameters(self.cmdline, &name);
@@ -91,9 +92,9 @@ impl<'a> Loader<'a> {
             (self.insert)(file, parameters).with_context(|| format!("loading the kernel module {file}"))
         };
         match load(&parameters) {
-            // A value that it cannot read is enough for the kernel to refuse the module.
+            // The kernel refuses a module if the value of a parameter is invalid.
             Err(error) if !parameters.is_empty() => {
-                log::warn!("{error:#}; trying without {parameters}");
+                log::warn!("{error:#}; trying again without {parameters}");
                 load("")
             }
             result => result,
@@ -102,51 +103,51 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// The number of modules that were loaded, skipped or refused so far.
+    /// The number of modules that are loaded, skipped or refused so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.tried.len()
     }
 
-    /// Whether there are modules for devices to ask for.
+    /// Whether the ramdisk has a `modules.alias`, so that devices can ask for modules.
     #[must_use]
     pub fn has_aliases(&self) -> bool {
         self.index.has_aliases()
     }
 }
 
-/// Loads a module. One that is loaded already is no error, and neither is a driver that finds nothing to drive.
+/// Loads a module. A module that is already loaded is no error, and neither is a driver that finds no device.
 fn insert(file: &str, parameters: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
-    let module = File::open(file).context("the ramdisk does not have it; build the ramdisk again")?;
+    let module = File::open(file).context("the ramdisk has no such file; build the ramdisk again")?;
     match finit_module(module, &CString::new(parameters)?, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        // One ramdisk is for many machines: what another one's processor can do comes along as a soft dependency.
+        // One ramdisk serves many machines, and soft dependencies bring modules for features that only some processors have.
         Err(Errno::ENODEV) => {
-            log::info!("This machine has nothing for {file}");
+            log::info!("This machine has no device or processor feature for {file}");
             Ok(())
         }
         Err(errno) => Err(errno).context(match errno {
-            Errno::ENOEXEC => "the file is no module of this kernel; build the ramdisk with the modules of this kernel",
+            Errno::ENOEXEC => "the file is not a module for this kernel; build the ramdisk with its modules",
             Errno::EKEYREJECTED | Errno::EPERM => {
-                "this kernel takes signed modules only (Secure Boot, lockdown= or module.sig_enforce), and not this one; \
-                 build the ramdisk with the modules that belong to the kernel, or lift the restriction"
+                "this kernel accepts only signed modules (Secure Boot, lockdown= or module.sig_enforce), and not this one; build \
+                 the ramdisk with the modules that belong to the kernel, or lift the restriction"
             }
             Errno::EOPNOTSUPP if compressed => "this kernel cannot decompress modules; build the ramdisk with firn",
-            _ => "the kernel refuses it; its reason is in the kernel log",
+            _ => "the kernel refuses it; the kernel log has the reason (dmesg)",
         }),
     }
 }
 
-/// Names of modules that are not to be loaded.
+/// The names of the modules that the command line excludes.
 fn skipped(cmdline: &CommandLine) -> HashSet<String> {
     let lists = cmdline.iter().filter(|(key, _)| SKIP_PARAMETERS.contains(key)).filter_map(|(_, value)| value);
     lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(module_name).collect()
 }
 
-/// The parameters of a module, as the kernel reads them: the words `name.parameter=value` without the name, which for a
-/// module that is built in the kernel reads itself.
+/// The parameters of a module, in the form of `finit_module(2)`: from the kernel parameters `name.parameter=value`, without the name.
+/// For a module that is built in, the kernel reads them itself.
 fn parameters(cmdline: &CommandLine, name: &str) -> String {
     let parameter = |(key, value)| {
         let (module, parameter): (&str, _) = str::split_once(key, '.')?;
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(parameters(&cmdline, "virtio_blk"), "num-vqs=1 x=2");
     }
 
-    /// The calls of a loader, and what the kernel says to each: it refuses modules by the name of `refused`.
+    /// A loader, and the list of its calls of the kernel. The kernel refuses the module `refused`.
     fn loader<'a>(
         texts: &'a Texts,
         cmdline: &'a CommandLine,
@@ -213,7 +214,7 @@ mod tests {
         );
         assert_eq!(first.count(), 4);
 
-        // The next attempt of the boot loads only what failed.
+        // The next attempt of the boot loads only the module that failed.
         let (mut second, calls) = loader(&texts, &cmdline, &mut loaded, "");
         assert!(second.load("a"));
         second.load_file("/x/d.ko").unwrap();

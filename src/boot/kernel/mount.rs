@@ -1,4 +1,5 @@
-//! Mounting with the kernel's reasons: fsopen(2) and its relatives (kernel 5.2) say why, mount(2) only says `EINVAL`.
+//! Mounts with the kernel's own reason for an error: fsopen(2) and fsconfig(2) (Linux 5.2) report it, while mount(2) only returns
+//! `EINVAL`.
 
 use anyhow::{Context, Result, anyhow};
 use rustix::fd::OwnedFd;
@@ -12,17 +13,17 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// A file system to mount; displays as the command that does the same.
+/// A file system to mount. Displays as the equivalent mount(8) command, without the target.
 pub struct Filesystem<'a> {
-    /// As `/proc/filesystems` calls it.
+    /// Its type, as in `/proc/filesystems`.
     pub kind: &'a str,
-    /// Device, or a name that tells the mount from others.
+    /// The device, or a name for a file system without one.
     pub source: &'a str,
-    /// Attributes of the mount. With `MOUNT_ATTR_RDONLY` the file system is read-only, too.
+    /// Attributes of the mount. `MOUNT_ATTR_RDONLY` makes the file system read-only, too.
     pub attributes: MountAttrFlags,
-    /// Options of this type of file system; one without a value is a flag.
+    /// Options of the file system, name and value. An option with an empty value is a flag.
     pub options: &'a [(&'a str, &'a str)],
-    /// Options that some kernels lack: left out, with a line in the log, where the kernel refuses them.
+    /// Options that some kernels lack. If the kernel refuses one, it is dropped with a line in the log.
     pub optional: &'a [(&'static str, &'a str)],
 }
 
@@ -39,9 +40,9 @@ const ATTRIBUTES: [(&str, MountAttrFlags); 6] = [
 impl fmt::Display for Filesystem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mount -t {} -o {}", self.kind, if self.read_only() { "ro" } else { "rw" })?;
-        for (word, attribute) in ATTRIBUTES {
+        for (name, attribute) in ATTRIBUTES {
             if self.attributes.contains(attribute) {
-                write!(f, ",{word}")?;
+                write!(f, ",{name}")?;
             }
         }
         for (key, value) in self.options {
@@ -58,21 +59,21 @@ impl<'a> Filesystem<'a> {
         Self { kind: "tmpfs", source: "tmpfs", attributes: MountAttrFlags::empty(), options, optional: &[] }
     }
 
-    /// Mounts the file system on the directory `target`, made if it is not there.
+    /// Mounts the file system on the directory `target`, which is made if it is missing.
     ///
     /// # Errors
     ///
-    /// What the kernel refuses, in its own words where it has any.
+    /// The kernel refuses the mount; the error has the kernel's own reason, if it gives one.
     pub fn mount(&self, target: &Path) -> Result<()> {
         self.detached(target)?.attach(target)
     }
 
-    /// Makes the mount for the directory `target` and attaches it to no directory yet: its source and options are resolved here,
-    /// its target where it is attached.
+    /// Makes the mount without attaching it to a directory; `target` is only for messages. Paths in the source and the options are
+    /// resolved here, the path of the target in [`Detached::attach`].
     ///
     /// # Errors
     ///
-    /// What the kernel refuses, in its own words where it has any.
+    /// The kernel refuses the mount; the error has the kernel's own reason, if it gives one.
     pub fn detached(&self, target: &Path) -> Result<Detached> {
         log::info!("Mounting: {self} {}", target.display());
         self.create().map(Detached).with_context(|| format!("{self} {}", target.display()))
@@ -85,14 +86,14 @@ impl<'a> Filesystem<'a> {
     fn create(&self) -> Result<OwnedFd> {
         let context = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
             Errno::NODEV => anyhow!(errno).context(format!(
-                "this kernel has no file system {0}: neither built in nor as a module in the ramdisk; build with a kernel \
-                 that has {0}",
+                "this kernel has no file system {0}, neither built in nor as a module in the ramdisk; build the ramdisk \
+                 again with a kernel that has {0}",
                 self.kind
             )),
             Errno::NOSYS => anyhow!(errno).context("this kernel is too old; firn-init needs Linux 5.6 or newer"),
             _ => anyhow!(errno).context("fsopen"),
         })?;
-        let explain = |errno| words(&context, errno);
+        let explain = |errno| with_kernel_messages(&context, errno);
         fsconfig_set_string(&context, "source", self.source).map_err(explain)?;
         if self.read_only() {
             fsconfig_set_flag(&context, "ro").map_err(explain)?;
@@ -102,11 +103,14 @@ impl<'a> Filesystem<'a> {
                 "" => fsconfig_set_flag(&context, *key),
                 value => fsconfig_set_string(&context, *key, value),
             };
-            result.map_err(explain).with_context(|| format!("the option {key}={value}"))?;
+            result.map_err(explain).with_context(|| format!("setting the mount option {key}={value}"))?;
         }
         for (key, value) in self.optional {
             if let Err(errno) = fsconfig_set_string(&context, *key, *value) {
-                log::info!("This kernel does not take {key}={value}, going on without ({:#})", explain(errno));
+                log::info!(
+                    "This kernel lacks the mount option {key}={value}; mounting without it ({:#})",
+                    explain(errno)
+                );
             }
         }
         fsconfig_create(&context).map_err(explain)?;
@@ -118,49 +122,49 @@ impl<'a> Filesystem<'a> {
 pub struct Detached(OwnedFd);
 
 impl Detached {
-    /// A copy of the mount at `path` and of all mounts below it, as `mount --rbind` makes it (`open_tree(2)`, kernel 5.2).
+    /// A copy of the mount at `path` and of all mounts below it, as with `mount --rbind` (`open_tree(2)`, Linux 5.2).
     ///
     /// # Errors
     ///
-    /// Those of `open_tree(2)`, with the path.
+    /// An error of `open_tree(2)`, with the path.
     pub fn copy_of(path: &str) -> Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         open_tree(CWD, path, flags).map(Self).with_context(|| format!("copying the mounts at {path}"))
     }
 
-    /// Attaches the mount to the directory `target`, made if it is missing.
+    /// Attaches the mount to the directory `target`, which is made if it is missing.
     ///
     /// # Errors
     ///
-    /// Those of mkdir(2) and `move_mount(2)`, with the path.
+    /// An error of mkdir(2) or `move_mount(2)`, with the path.
     pub fn attach(&self, target: &Path) -> Result<()> {
         make_directory(target)?;
         move_mount(&self.0, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .with_context(|| format!("attaching a mount to {}", target.display()))
+            .with_context(|| format!("attaching the mount to {}", target.display()))
     }
 }
 
-/// `errno` with what the kernel wrote about it into the file system context: a message on each read, the first letter its
-/// level (`man 2 fsopen`).
-fn words(context: &OwnedFd, errno: Errno) -> anyhow::Error {
-    let mut said = Vec::new();
+/// Adds the messages in the file system context to `errno`. Each read returns one message, which begins with a letter for its level
+/// (`man 2 fsopen`).
+fn with_kernel_messages(context: &OwnedFd, errno: Errno) -> anyhow::Error {
+    let mut messages = Vec::new();
     let mut message = [0; 1024];
     while let Ok(length) = rustix::io::read(context, &mut message) {
         let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
         let text = text.trim();
-        said.push(text.get(2..).unwrap_or(text).to_owned());
+        messages.push(text.get(2..).unwrap_or(text).to_owned());
     }
-    match said.as_slice() {
+    match messages.as_slice() {
         [] => anyhow!(errno),
-        _ => anyhow!(errno).context(format!("the kernel says: {}", said.join("; "))),
+        _ => anyhow!(errno).context(format!("the kernel says: {}", messages.join("; "))),
     }
 }
 
-/// Makes a directory and those above it (mode 0755), if they are not there.
+/// Makes a directory and its parents (mode 0755), unless they exist.
 ///
 /// # Errors
 ///
-/// Those of mkdir(2), with the path.
+/// An error of mkdir(2), with the path.
 pub fn make_directory(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     fs::create_dir_all(path).with_context(|| format!("making the directory {}", path.display()))

@@ -1,4 +1,4 @@
-//! The processes of stage 1, which are to end with it.
+//! The child processes of stage 1: reaps and kills them.
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -7,33 +7,33 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to die; one that waits for a device dies only after that.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit for killed processes to end. A process that waits for a device ends only after the wait.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reaps the processes that have ended and have no other parent than PID 1.
+/// Reaps the ended processes whose parent is process 1.
 pub fn reap() {
     while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
 }
 
-/// Kills the remaining processes of stage 1, as the scripted stage 1 does: jobs of a rescue shell, children that a program left. A
-/// name with `@` in front is that of a storage daemon, which the root needs (systemd, `docs/ROOT_STORAGE_DAEMONS.md`).
+/// Kills the remaining processes of stage 1, as NixOS' scripted stage 1 does: jobs of a rescue shell, background processes of a program.
+/// It spares storage daemons, which the root needs; their names begin with `@` (systemd, `docs/ROOT_STORAGE_DAEMONS.md`).
 pub fn kill_all() {
     reap();
-    // Whatever has no parent is a child of PID 1: without a child there is no process, and nothing to look for.
+    // A process without a parent becomes a child of process 1. So without children there are no processes to look for in /proc.
     if !has_children() {
         return;
     }
     for (pid, name) in others() {
         if is_storage_daemon(&name) {
-            log::info!("Leaving the storage daemon {name} alone");
+            log::info!("Not killing the storage daemon {name}");
             continue;
         }
-        log::info!("Killing {name}, which stage 1 left running");
+        log::info!("Killing {name}, which still runs from stage 1");
         if let Err(errno) = kill(pid, Signal::SIGKILL) {
-            log::warn!("Killing {name}: {errno}");
+            log::warn!("Killing {name}: {errno}; it goes on running in the booted system");
         }
     }
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while has_children() && others().any(|(_, name)| !is_storage_daemon(&name)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
         reap();
@@ -48,7 +48,7 @@ fn has_children() -> bool {
     waitpid(None, Some(WaitPidFlag::WNOHANG)) != Err(Errno::ECHILD)
 }
 
-/// All processes but this one and the kernel's own, which have no arguments, and the names they were called by.
+/// All processes with their names (the first argument), except process 1 and the kernel's threads, which have no arguments.
 fn others() -> impl Iterator<Item = (Pid, String)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {
@@ -71,12 +71,12 @@ mod tests {
         in_namespaces(module_path!(), "all_processes_are_killed_but_storage_daemons", || {
             let sleep = |name: &str| Command::new("/bin/sleep").arg0(name).arg("9").spawn().unwrap();
             let (mut daemon, mut job) = (sleep("@mdmon"), sleep("sleep"));
-            // Each has its name only after execve(2).
+            // A process has its name only after execve(2).
             while others().count() < 2 {
                 std::thread::sleep(Duration::from_millis(1));
             }
             kill_all();
-            // Reaped already, or ended by the signal.
+            // kill_all has reaped it, or it was ended by the signal.
             assert!(job.wait().map_or(true, |status| status.signal() == Some(9)));
             assert!(daemon.try_wait().unwrap().is_none(), "it still runs");
             daemon.kill().unwrap();

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 ///
 /// # Errors
 ///
-/// None in practice: those of uname(2).
+/// An error of uname(2): none in practice.
 pub fn kernel_release() -> Result<String> {
-    let name = nix::sys::utsname::uname().context("uname")?;
+    let name = nix::sys::utsname::uname().context("uname(2)")?;
     Ok(name.release().to_string_lossy().into_owned())
 }

@@ -1,4 +1,4 @@
-//! What no crate wraps. The only file of the project that may hold `unsafe`.
+//! System calls that no crate wraps safely. The only file of the project that may contain `unsafe`.
 #![allow(unsafe_code)]
 
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
@@ -8,37 +8,38 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Puts the loop device `device` over `size` bytes from `offset` on of `file`, or all that follows with a size of 0: read-only,
-/// and given back to the kernel when its last user closes it. One
-/// call since 5.8 (`man 4 loop`) where `LOOP_SET_FD` and `LOOP_SET_STATUS64` are two and freeze the queue in
+/// Attaches the loop device `device`, read-only, to `size` bytes of `file` from `offset` on; the size 0 means the rest of the file. The
+/// kernel frees the device when its last user closes it (autoclear).
+///
+/// `LOOP_CONFIGURE` (Linux 5.8, `man 4 loop`) is one call. The older pair `LOOP_SET_FD` and `LOOP_SET_STATUS64` freezes the queue in
 /// between, which costs 15 to 20 ms.
 ///
 /// # Errors
 ///
-/// Those of ioctl(2); `EINVAL` or `ENOTTY` from a kernel that does not have the call.
+/// An error of ioctl(2); `EINVAL` or `ENOTTY` if the kernel lacks the call.
 pub fn loop_configure(device: &impl AsRawFd, file: &impl AsRawFd, offset: u64, size: u64) -> rustix::io::Result<()> {
-    // SAFETY: plain numbers and arrays of numbers, for which zeros are valid: the default block size.
+    // SAFETY: the struct has only numbers and arrays of numbers. Zeros are valid for them and mean the default block size.
     let mut config: loop_config = unsafe { std::mem::zeroed() };
     config.fd = u32::try_from(file.as_raw_fd()).map_err(|_| Errno::BADF)?;
     config.info.lo_offset = offset;
     config.info.lo_sizelimit = size;
     config.info.lo_flags = LO_FLAGS_READ_ONLY as u32 | LO_FLAGS_AUTOCLEAR as u32;
-    // By rustix and not by a C library: of those each has another type for the number of an ioctl.
-    // SAFETY: the device is open as long as its owner is borrowed here; the kernel reads one loop_config and keeps nothing of it.
+    // Through rustix instead of libc: the type of an ioctl's number differs between C libraries.
+    // SAFETY: the device stays open as long as its owner is borrowed here; the kernel reads one loop_config and keeps no reference to it.
     unsafe { ioctl(BorrowedFd::borrow_raw(device.as_raw_fd()), Setter::<LOOP_CONFIGURE, _>::new(config)) }
 }
 
-/// Makes `command` the leader of a new session, controlled by the terminal that is its standard input: without it a shell has
-/// no job control, and Ctrl-C reaches nobody.
+/// Makes `command` the leader of a new session, with its standard input as the controlling terminal. Without it, a shell has no job
+/// control and Ctrl-C has no effect.
 pub fn in_own_session(command: &mut Command) {
     let prepare = || {
-        // PID 1 that executes the shell itself may lead one already.
+        // Process 1, if it executes the shell itself, may already lead a session.
         match nix::unistd::setsid() {
             Ok(_) | Err(nix::errno::Errno::EPERM) => {}
             Err(errno) => return Err(errno.into()),
         }
         Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
     };
-    // SAFETY: between fork and exec it makes two system calls and nothing else: no memory, no lock.
+    // SAFETY: between fork and exec it only makes two system calls. It allocates no memory and takes no lock.
     unsafe { command.pre_exec(prepare) };
 }

@@ -1,4 +1,4 @@
-//! What the kernel command line asks of stage 1.
+//! The kernel parameters that stage 1 reads.
 
 pub mod options;
 pub mod values;

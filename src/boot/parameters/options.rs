@@ -1,9 +1,7 @@
-//! What the kernel command line asks of stage 1: firn's own words ([`crate::contract::plan::PARAMETERS`] describes them), those of NixOS'
-//! scripted stage 1 (nixpkgs, `system/boot/stage-1-init.sh`), and of dracut's (`man 7 dracut.cmdline`) those that ask for
-//! the same.
+//! The options for stage 1 on the kernel command line: firn's own parameters (described in [`PARAMETERS`]), the parameters of NixOS'
+//! scripted stage 1 (nixpkgs, `system/boot/stage-1-init.sh`), and those of dracut (`man 7 dracut.cmdline`) that have the same effect.
 //!
-//! A word of firn's that is unknown, or a value that makes no sense, is a warning and never a boot that fails: nobody is
-//! there to correct it.
+//! An unknown parameter of firn or an invalid value is a warning. It never fails the boot, since there may be nobody to correct it.
 
 use crate::boot::console::kmsg;
 use crate::boot::parameters::values::{Action, OnFailure, flag, host_id, number, size};
@@ -13,54 +11,54 @@ use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
 
-/// Reads the command line that the kernel was started with.
+/// Reads the kernel command line.
 ///
 /// # Errors
 ///
-/// `/proc/cmdline` that cannot be read.
+/// `/proc/cmdline` cannot be read.
 pub fn read() -> Result<CommandLine> {
     let line = std::fs::read("/proc/cmdline").context("reading /proc/cmdline")?;
-    log::info!("Command line: {}", String::from_utf8_lossy(&line).trim());
+    log::info!("Kernel command line: {}", String::from_utf8_lossy(&line).trim());
     Ok(CommandLine::parse(&line))
 }
 
-/// What the administrator asked for.
+/// The options for stage 1. Without a parameter, each has its default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The store images in the ramdisk, in place of the plan's, the lowest layer first.
+    /// Paths of the store images in the ramdisk, the lowest layer first. They replace the images of the plan.
     pub images: Vec<String>,
-    /// Modules to load beside the plan's: names or aliases.
+    /// Modules to load in addition to the plan's: names or aliases.
     pub modules: Vec<String>,
-    /// Limits of the tmpfs that is the root.
+    /// Limits of the root tmpfs.
     pub root: Limits,
-    /// Limits of the tmpfs that is the store's upper layer.
+    /// Limits of the tmpfs with the writable store layer.
     pub rw_store: Limits,
-    /// What becomes of the Nix database.
+    /// The way to make the Nix database.
     pub register: Register,
-    /// Whether an `/etc` that is an overlay can be written to.
+    /// Whether an overlay for `/etc` is writable.
     pub etc: Etc,
-    /// Whether the whole image is read and compared with its SHA-256 before it is mounted.
+    /// Whether the SHA-256 of each image is compared with the plan before the mount.
     pub verify: bool,
     /// The host id of this machine.
     pub host_id: Option<u32>,
-    /// What is written to the log.
+    /// The most detailed level of the messages in the log.
     pub log: Option<LevelFilter>,
-    /// Whether everything is logged and shown on the consoles.
+    /// Whether all messages are logged and shown on the consoles.
     pub trace: bool,
-    /// Where the boot stops and asks what to do.
+    /// The places where the boot stops and shows a menu.
     pub stops: Vec<Stop>,
-    /// Whether a boot that fails offers a shell.
+    /// Whether the menu offers a shell.
     pub shell: bool,
-    /// What a boot that fails does; if nothing is asked for, the kernel's `panic=` decides.
+    /// The action after a failed boot. Without it, the kernel's `panic=` decides.
     pub on_failure: Option<OnFailure>,
 }
 
-/// A place to look around at.
+/// A place where the boot can stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Before anything is loaded or mounted, except for /proc, /sys, /dev and /run.
+    /// At the start: only /proc, /sys, /dev and /run are mounted.
     Start,
-    /// After the modules, before the root.
+    /// After the modules and devices, before the root.
     Devices,
     /// Before the activation and the hand-over.
     Mounts,
@@ -69,37 +67,37 @@ pub enum Stop {
 /// Limits of a tmpfs, as its options (`man 5 tmpfs`).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// A number of bytes with `k`, `m` or `g`, or a part of the memory with `%`. Half of the memory if there is none.
+    /// A number of bytes with `k`, `m` or `g`, or a part of the memory with `%`. The default is half of the memory.
     pub size: Option<String>,
-    /// A number of inodes, with `k`, `m` or `g`; 0 is no limit.
+    /// A number of inodes, with `k`, `m` or `g`; 0 means no limit.
     pub inodes: Option<String>,
 }
 
-/// How the store is registered.
+/// The way to make the Nix database.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Register {
-    /// By the database of the ramdisk, or the system's Nix if there is none; the boot goes on if it fails.
+    /// Copy the database of the ramdisk, or run the system's Nix if there is none. After an error the boot goes on.
     #[default]
     Prebuilt,
-    /// By the system's Nix; the boot goes on if it fails.
+    /// Run the system's Nix. After an error the boot goes on.
     Load,
-    /// By either, or the boot fails.
+    /// As `Prebuilt`, but an error fails the boot.
     Required,
-    /// Not at all.
+    /// Make no database.
     None,
 }
 
-/// Whether `/etc` can be written to, where it is an overlay. NixOS compiles it into its own initrd and says it nowhere else.
+/// Whether an overlay for `/etc` is writable. NixOS has this setting only inside of its own ramdisk, where firn cannot read it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Etc {
-    /// What is written lies in the root's memory.
+    /// Writable. Changes are stored in the root file system.
     #[default]
     Mutable,
-    /// It stays as the system was built.
+    /// Read-only.
     Immutable,
 }
 
-/// Finds firn's words, warns of those that it does not understand, and sets the level of the log.
+/// Reads the options, logs warnings about invalid parameters, and sets the level of the log.
 pub fn apply(cmdline: &CommandLine) -> Options {
     let (options, warnings) = parse(cmdline);
     if options.trace {
@@ -116,17 +114,17 @@ pub fn apply(cmdline: &CommandLine) -> Options {
     options
 }
 
-/// What to say of a word that does nothing here, to who put it there in the hope that it does.
+/// A message on a parameter that has no effect here, for the person who expects one.
 fn note(name: &str) -> Option<String> {
     match name {
         "rd.break" | "rd.debug" | "rd.driver.blacklist" | "rd.shell" => None,
-        "copytoram" => Some("copytoram: the store image is in memory already".into()),
-        _ if name.starts_with("rd.") => Some(format!("{name}: a word for another stage 1, which does nothing here")),
+        "copytoram" => Some("copytoram has no effect: firn always runs from memory".into()),
+        _ if name.starts_with("rd.") => Some(format!("{name} is a parameter for dracut and has no effect")),
         _ => None,
     }
 }
 
-/// The options, and a sentence for each word that is none.
+/// The options, and a warning for each invalid parameter.
 pub fn parse(cmdline: &CommandLine) -> (Options, Vec<String>) {
     let mut options = Options::default();
     let mut warnings = Vec::new();
@@ -134,28 +132,28 @@ pub fn parse(cmdline: &CommandLine) -> (Options, Vec<String>) {
         let result = match value {
             _ if !name.starts_with(PREFIX) => options.set_foreign(name, value),
             Some(value) => options.set(name, value),
-            None => Err(anyhow!("it has no value")),
+            None => Err(anyhow!("it needs a value")),
         };
         if let Err(error) = result {
-            let word = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
-            warnings.push(format!("Left out of the kernel command line: {word}: {error:#}"));
+            let parameter = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
+            warnings.push(format!("Ignoring the kernel parameter {parameter}: {error:#}"));
         }
     }
     (options, warnings)
 }
 
 impl Options {
-    /// A word of firn's own.
+    /// Sets an option from one of firn's own parameters.
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "firn.store" => {
                 let paths: Vec<_> = value.split(',').map(String::from).collect();
-                ensure!(paths.iter().all(|path| path.starts_with('/')), "it takes absolute paths in the ramdisk");
-                ensure!(paths.len() <= MAX_IMAGES, "it takes at most {MAX_IMAGES} paths");
+                ensure!(paths.iter().all(|path| path.starts_with('/')), "it needs absolute paths in the ramdisk");
+                ensure!(paths.len() <= MAX_IMAGES, "it can have at most {MAX_IMAGES} paths");
                 self.images = paths;
             }
             "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
-            "firn.modules.skip" => {} // one of several such words, which the loader knows
+            "firn.modules.skip" => {} // The loader of the modules reads this parameter.
             "firn.root.size" => self.root.size = Some(size(value)?),
             "firn.root.inodes" => self.root.inodes = Some(number(value)?),
             "firn.rw-store.size" => self.rw_store.size = Some(size(value)?),
@@ -166,32 +164,34 @@ impl Options {
                     "load" => Register::Load,
                     "required" => Register::Required,
                     "none" => Register::None,
-                    _ => bail!("it takes prebuilt, load, required or none"),
+                    _ => bail!("the value must be prebuilt, load, required or none"),
                 }
             }
             "firn.etc" => {
                 self.etc = match value {
                     "mutable" => Etc::Mutable,
                     "immutable" => Etc::Immutable,
-                    _ => bail!("it takes mutable or immutable"),
+                    _ => bail!("the value must be mutable or immutable"),
                 }
             }
             "firn.verify" => {
                 self.verify = match value {
                     "size" => false,
                     "full" => true,
-                    _ => bail!("it takes size or full"),
+                    _ => bail!("the value must be size or full"),
                 }
             }
             "firn.hostid" => self.host_id = Some(host_id(value)?),
             "firn.on_failure" => self.on_failure = Some(OnFailure::parse(value)?),
-            "firn.log" => self.log = Some(value.parse().ok().context("it takes off, error, warn, info or debug")?),
-            _ => bail!("there is no such word; did you mean {}?", nearest(name)),
+            "firn.log" => {
+                self.log = Some(value.parse().ok().context("the value must be off, error, warn, info or debug")?);
+            }
+            _ => bail!("there is no such parameter; did you mean {}?", nearest(name)),
         }
         Ok(())
     }
 
-    /// A word of NixOS' or of dracut's. Most words are neither, and everybody else's.
+    /// Sets an option from a parameter of NixOS or dracut. Ignores all others: they belong to the kernel or to the system.
     fn set_foreign(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         match name {
             "boot.trace" | "debugtrace" | "rd.debug" => self.trace = flag(value)?,
@@ -212,7 +212,7 @@ impl Options {
         Ok(())
     }
 
-    /// Who asks to stop there wants to look around.
+    /// Adds a stop. It also allows a shell: a stop is for a look at the machine.
     fn stop(&mut self, at: Stop) {
         self.stops.push(at);
         self.shell = true;
@@ -229,9 +229,9 @@ impl Limits {
     }
 }
 
-/// The known word that takes the fewest changes to get to.
+/// The known parameter with the smallest edit distance.
 fn nearest(name: &str) -> &'static str {
-    PARAMETERS.iter().map(|(word, _)| *word).min_by_key(|word| strsim::levenshtein(word, name)).unwrap_or_default()
+    PARAMETERS.iter().map(|(known, _)| *known).min_by_key(|known| strsim::levenshtein(known, name)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_is_understood() {
+    fn every_parameter_is_understood() {
         let line = "quiet firn.store=/other.squashfs,/more.erofs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
                     firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
                     firn.register=required firn.etc=immutable firn.verify=full firn.hostid=0000beef \
@@ -262,8 +262,8 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(parsed(line), (options, vec![]));
-        for (word, _) in PARAMETERS {
-            assert!(line.contains(&format!(" {word}=")), "{word}");
+        for (name, _) in PARAMETERS {
+            assert!(line.contains(&format!(" {name}=")), "{name}");
         }
     }
 
@@ -274,30 +274,30 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_a_warning_and_changes_nothing() {
+    fn an_invalid_parameter_is_a_warning_and_changes_nothing() {
         for (line, expected) in [
-            ("firn.registr=none", "firn.registr=none: there is no such word; did you mean firn.register?"),
+            ("firn.registr=none", "firn.registr=none: there is no such parameter; did you mean firn.register?"),
             ("firn.rwstore.size=1g", "did you mean firn.rw-store.size?"),
-            ("firn.register=maybe", "it takes prebuilt, load, required or none"),
-            ("firn.register", "firn.register: it has no value"),
+            ("firn.register=maybe", "the value must be prebuilt, load, required or none"),
+            ("firn.register", "firn.register: it needs a value"),
             ("firn.root.size=0", "such as 512m, 4g or 80%"),
             ("firn.root.size=lots", "such as 512m, 4g or 80%"),
             ("firn.root.size=101%", "1% to 100%"),
             ("firn.root.size=,uid=0", "such as 512m"),
-            ("firn.root.inodes=-1", "it takes a number"),
-            ("firn.root.inodes=+1", "it takes a number"),
-            ("firn.rw-store.inodes=", "it takes a number"),
-            ("firn.rw-store.inodes=999999999999g", "it takes a number"),
-            ("firn.rw-store.inodes=18446744073709551615", "it takes a number"),
+            ("firn.root.inodes=-1", "it must be a number"),
+            ("firn.root.inodes=+1", "it must be a number"),
+            ("firn.rw-store.inodes=", "it must be a number"),
+            ("firn.rw-store.inodes=999999999999g", "it must be a number"),
+            ("firn.rw-store.inodes=18446744073709551615", "it must be a number"),
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=/image,other", "absolute paths"),
             ("firn.store=/1,/2,/3,/4,/5,/6,/7,/8,/9,/10,/11,/12,/13,/14,/15,/16", "at most 15 paths"),
-            ("firn.etc=ro", "it takes mutable or immutable"),
+            ("firn.etc=ro", "the value must be mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),
             ("firn.verify=maybe", "size or full"),
             ("firn.hostid=1", "eight hexadecimal digits"),
             ("firn.on_failure=restart", "menu, panic, poweroff or reboot"),
-            ("boot.trace=loud", "it takes no value, or 1 or 0"),
+            ("boot.trace=loud", "it needs no value, or 1 or 0"),
         ] {
             let (options, warnings) = parsed(line);
             assert_eq!(options, Options::default(), "{line}");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_nixos_and_dracut() {
+    fn parameters_of_nixos_and_dracut() {
         let panic = Some(OnFailure { action: Action::Panic, seconds: 0 });
         let menu = Some(OnFailure { action: Action::Menu, seconds: 0 });
         let stop = |at| Options { stops: vec![at], shell: true, ..Options::default() };

@@ -1,34 +1,36 @@
-//! What the words of the command line take for values: text in, a value or a sentence out.
+//! Parses the values of kernel parameters: text in, a value or an error message out.
 
 use crate::formats::size;
 use anyhow::{Context, Result, bail, ensure};
 
-/// What to do when the boot fails, and how long somebody has to stop it, seconds.
+/// The action after a failed boot, and the delay before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnFailure {
+    /// The action.
     pub action: Action,
+    /// The delay, seconds. A key press within it cancels the action and opens the menu.
     pub seconds: u64,
 }
 
-/// What becomes of a machine whose boot failed.
+/// An action after a failed boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It asks what to do.
+    /// Show the menu.
     Menu,
-    /// PID 1 ends, so that the kernel panics and does what its `panic=` says.
+    /// End process 1, so that the kernel panics and acts as `panic=` says.
     Panic,
-    /// It is switched off.
+    /// Switch the machine off.
     PowerOff,
-    /// It starts again.
+    /// Reboot the machine.
     Reboot,
 }
 
 impl OnFailure {
-    /// Reads `reboot`, `reboot,30`, and so on.
+    /// Parses a value such as `reboot` or `reboot,30`.
     ///
     /// # Errors
     ///
-    /// Anything else.
+    /// An unknown action or an invalid number of seconds.
     pub fn parse(value: &str) -> Result<Self> {
         let (action, seconds) = value.split_once(',').unwrap_or((value, "0"));
         let action = match action {
@@ -36,62 +38,68 @@ impl OnFailure {
             "panic" => Action::Panic,
             "poweroff" => Action::PowerOff,
             "reboot" => Action::Reboot,
-            _ => bail!("it takes menu, panic, poweroff or reboot, the last three with seconds to wait: reboot,30"),
+            _ => bail!(
+                "the value must be menu, panic, poweroff or reboot; the last three can have a delay in seconds: reboot,30"
+            ),
         };
-        let seconds = size::decimal(seconds).context("behind the comma it takes a number of seconds")?;
+        let seconds = size::decimal(seconds).context("the part after the comma must be a number of seconds")?;
         Ok(Self { action, seconds })
     }
 }
 
-/// Whether a word without a value is meant: it has none, or one that means yes.
+/// Parses a flag. Without a value it is set.
 ///
 /// # Errors
 ///
-/// A value that is neither yes nor no.
+/// A value that means neither yes nor no.
 pub fn flag(value: Option<&str>) -> Result<bool> {
     match value {
         None | Some("1" | "y" | "yes" | "on" | "true") => Ok(true),
         Some("0" | "n" | "no" | "off" | "false") => Ok(false),
-        Some(_) => bail!("it takes no value, or 1 or 0"),
+        Some(_) => bail!("it needs no value, or 1 or 0"),
     }
 }
 
-/// A host id as NixOS' `networking.hostId` has it: eight hexadecimal digits.
+/// Parses a host id in the form of NixOS' `networking.hostId`: eight hexadecimal digits.
 ///
 /// # Errors
 ///
-/// Anything else.
+/// A value of another form.
 pub fn host_id(value: &str) -> Result<u32> {
-    // from_str_radix alone would take a sign
+    // from_str_radix alone accepts a sign.
     let digits = value.len() == 8 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digits.then(|| u32::from_str_radix(value, 16).ok()).flatten().context("it takes eight hexadecimal digits: 4e98920d")
+    digits
+        .then(|| u32::from_str_radix(value, 16).ok())
+        .flatten()
+        .context("the value must be eight hexadecimal digits, such as 4e98920d")
 }
 
-/// A size as tmpfs takes it, unless it would leave no room for anything.
+/// Checks a size for a tmpfs.
 ///
 /// # Errors
 ///
-/// What tmpfs would refuse, and 0.
+/// A value that tmpfs refuses, and 0.
 pub fn size(value: &str) -> Result<String> {
     match value.strip_suffix('%') {
-        Some(_) => ensure!(size::percent(value).is_some(), "it takes 1% to 100% of the memory"),
-        // tmpfs takes 0 for "no limit", which fills the memory until the machine is dead.
-        None => ensure!(amount(value).is_some_and(|bytes| bytes > 0), "it takes a size such as 512m, 4g or 80%"),
+        Some(_) => ensure!(size::percent(value).is_some(), "it must be 1% to 100% of the memory"),
+        // For tmpfs, 0 means no limit: files could then fill the memory until the machine stops working.
+        None => ensure!(amount(value).is_some_and(|bytes| bytes > 0), "it must be a size such as 512m, 4g or 80%"),
     }
     Ok(value.into())
 }
 
-/// A number as tmpfs takes it.
+/// Checks a number of inodes for a tmpfs.
 ///
 /// # Errors
 ///
-/// What tmpfs would refuse.
+/// A value that tmpfs refuses.
 pub fn number(value: &str) -> Result<String> {
-    ensure!(amount(value).is_some(), "it takes a number, with k, m or g for thousands of 1,024");
+    ensure!(amount(value).is_some(), "it must be a number, possibly with k (1,024), m or g");
     Ok(value.into())
 }
 
-/// A size, if tmpfs does not refuse so many (`BOGO_INODE_SIZE`, mm/shmem.c): a mount that is refused is a boot that fails.
+/// Parses a size, and refuses numbers that are too large for tmpfs (`BOGO_INODE_SIZE`, mm/shmem.c): the mount would fail, and with it
+/// the boot.
 fn amount(value: &str) -> Option<u64> {
     size::parse(value).filter(|amount| *amount <= u64::MAX >> 10)
 }
@@ -101,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_do_on_failure() {
+    fn actions_on_failure() {
         for (value, action, seconds) in [
             ("menu", Action::Menu, 0),
             ("panic", Action::Panic, 0),

@@ -1,4 +1,4 @@
-//! The end of a boot that failed: the reasons, once, on every console; then what the command line asks for, or a menu.
+//! The end of a failed boot: shows the reasons on every console, then does what the command line asks for, or shows a menu.
 
 use crate::boot::console::consoles::{self, Keyboards};
 use crate::boot::console::kmsg;
@@ -15,21 +15,21 @@ use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How many of the warnings and of the kernel's errors there is room for: a VGA screen has 25 lines.
+/// The number of warnings, and of kernel errors, on the screen. A VGA screen has only 25 lines.
 const LAST: usize = 4;
 
 /// A person's answer to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Run the step again: the reason may be gone.
+    /// Try the step again: a person may have fixed the cause.
     Again,
     /// Go on without the step.
     Skip,
 }
 
-/// Says why the boot failed and does what the command line asks for. Returns if a person at a console answered.
+/// Shows why the boot failed and does what the command line asks for. Returns only if a person at a console answers.
 ///
-/// The kernel log gets the chain of reasons on one line. The consoles get it as a block that is not torn apart by other messages.
+/// The kernel log gets the chain of reasons in one line. The consoles get it as a block without other messages in between.
 #[must_use]
 pub fn fail(failed: Failed) -> Answer {
     let offers = Offers { other_key: Some("try this step again"), skippable: failed.skippable };
@@ -37,7 +37,7 @@ pub fn fail(failed: Failed) -> Answer {
     menu(shell, offers)
 }
 
-/// Says which bug ended the boot and does what the command line asks for. There is nothing to try again.
+/// Shows which bug ended the boot and does what the command line asks for. The menu offers no other attempt.
 pub fn fail_for_ever(error: &Error) -> ! {
     let shell = report(error);
     loop {
@@ -45,29 +45,30 @@ pub fn fail_for_ever(error: &Error) -> ! {
     }
 }
 
-/// Stops the boot where the command line asks for it (`boot.debug1` and others), until a person goes on.
+/// Stops the boot if the command line asks for a stop here (`boot.debug1` and others), until a person answers.
 pub fn stop(options: &Options, at: Stop) {
     if options.stops.contains(&at) {
-        log::info!("Stopping, as the command line asks");
-        consoles::say("\n\n  firn-init: the boot stops here, as the command line asks.\n");
+        log::info!("Stopping, because of the kernel command line");
+        consoles::say("\n\n  firn-init: the boot stops here, as the kernel command line asks.\n");
         let _: Answer =
             menu(options.shell, Offers { other_key: Some("go on with the boot"), skippable: Skippable::No });
     }
 }
 
-/// Shows the reasons. Ends the machine if that is asked for and nobody is there; otherwise says whether a shell is allowed.
+/// Shows the reasons. Then panics, switches off or reboots if this is asked for, unless a person presses a key. Returns whether the menu
+/// may offer a shell.
 fn report(error: &Error) -> bool {
     let screen = screen(error);
     log::error!("The boot failed: {error:#}");
     let line = fs::read("/proc/cmdline").unwrap_or_default();
     let (options, _) = options::parse(&CommandLine::parse(&line));
-    // Without /proc there is no telling: then the kernel decides.
+    // Without /proc the setting is unknown. Then end process 1, and the kernel decides.
     let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
-    let ending = ending(&options, panics);
+    let on_failure = on_failure(&options, panics);
     consoles::say(&screen);
-    match ending.action {
+    match on_failure.action {
         Action::Menu => {}
-        _ if somebody_is_there(ending) => {}
+        _ if is_cancelled(on_failure) => {}
         Action::Panic => std::process::exit(1),
         Action::PowerOff => end(RebootMode::RB_POWER_OFF),
         Action::Reboot => end(RebootMode::RB_AUTOBOOT),
@@ -75,53 +76,56 @@ fn report(error: &Error) -> bool {
     options.shell
 }
 
-/// What is asked for, and otherwise what an administrator would expect: with a shell asked for there is somebody to use it;
-/// a machine whose kernel is to reboot after a panic (`panic=`) is to reboot after this, too; any other one waits.
-fn ending(options: &Options, panics: bool) -> OnFailure {
+/// The action after a failed boot: as the command line asks, or by default as an administrator expects. A machine that reboots after a
+/// panic (`panic=` is not 0, `panics`) reboots after a failed boot, too, unless a shell is asked for. Any other machine shows the menu.
+fn on_failure(options: &Options, panics: bool) -> OnFailure {
     let action = if panics && !options.shell { Action::Panic } else { Action::Menu };
     options.on_failure.unwrap_or(OnFailure { action, seconds: 0 })
 }
 
-/// Waits as long as was asked for. True if a key was pressed before the end.
-fn somebody_is_there(OnFailure { action, seconds }: OnFailure) -> bool {
-    let what = match action {
+/// Announces the action and waits for its delay. Returns whether a person cancels it with a key.
+fn is_cancelled(OnFailure { action, seconds }: OnFailure) -> bool {
+    let effect = match action {
         Action::Menu => return true,
-        Action::Panic => "ends in a kernel panic",
+        Action::Panic => "stops with a kernel panic",
         Action::PowerOff => "is switched off",
         Action::Reboot => "reboots",
     };
     if seconds == 0 {
-        consoles::say(&format!("\n  The machine {what}, as the command line asks.\n\n"));
-        // What ends it takes away what a slow serial line has not sent yet. A moment and not tcdrain(3): a line that
-        // somebody holds up must not hold up the reboot.
+        consoles::say(&format!("\n  The machine {effect}, as the kernel command line asks.\n\n"));
+        // A slow serial line needs a moment to send the text before the machine ends. tcdrain(3) would wait for ever for a line that is
+        // stopped by flow control.
         std::thread::sleep(Duration::from_secs(1));
         return false;
     }
-    let text = format!("\n  The machine {what} in {seconds} s, as the command line asks. Any key stops that.\n\n");
+    let text = format!(
+        "\n  The machine {effect} in {seconds} s, as the kernel command line asks. Press any key to cancel.\n\n"
+    );
     ask(&text, Some(Duration::from_secs(seconds))).is_some()
 }
 
-/// What the menu offers apart from a shell and the reboot.
+/// The choices of the menu apart from a shell and the reboot.
 #[derive(Clone, Copy)]
 struct Offers {
-    /// The effect of every other key, if there is one.
+    /// The effect of every other key, if it has one.
     other_key: Option<&'static str>,
+    /// Whether the boot can go on without the failed step.
     skippable: Skippable,
 }
 
-/// What a person types to start a system that was not activated.
-const WITHOUT: &str = "without activation";
+/// The words that a person has to type to start a system without activation.
+const SKIP_ACTIVATION: &str = "without activation";
 
-/// Asks what to do, until the answer is to go on.
+/// Shows the menu until the answer is to try again or to skip the step.
 fn menu(shell_allowed: bool, offers: Offers) -> Answer {
     let no_shell = match (shell_allowed, shell::exists()) {
         (true, true) => None,
-        (true, false) => Some("the ramdisk has none; firn build --rescue-shell packs one"),
-        (false, _) => Some("boot.shell_on_fail on the command line would allow one"),
+        (true, false) => Some("the ramdisk contains none; firn build --rescue-shell packs one"),
+        (false, _) => Some("to allow one, add boot.shell_on_fail to the kernel command line"),
     };
     loop {
         let Some((key, terminal)) = ask(&choices(no_shell, offers), None) else { continue };
-        log::info!("Somebody at {terminal} chose {:?}", char::from(key));
+        log::info!("A person at {terminal} pressed {:?}", char::from(key));
         let shell = match key {
             b'r' => {
                 end(RebootMode::RB_AUTOBOOT);
@@ -132,7 +136,7 @@ fn menu(shell_allowed: bool, offers: Offers) -> Answer {
             b'i' | b'f' => Ok(()),
             b's' => match offers.skippable {
                 Skippable::ByKey => return Answer::Skip,
-                Skippable::InWords if typed(WITHOUT) => return Answer::Skip,
+                Skippable::InWords if typed(SKIP_ACTIVATION) => return Answer::Skip,
                 Skippable::InWords | Skippable::No => Ok(()),
             },
             _ if offers.other_key.is_some() => return Answer::Again,
@@ -147,22 +151,27 @@ fn menu(shell_allowed: bool, offers: Offers) -> Answer {
 /// The lines below the reasons.
 fn choices(no_shell: Option<&str>, offers: Offers) -> String {
     let shell = match no_shell {
-        None => "  i  a shell; firn-init waits for its end\n  f  a shell in place of firn-init, as process 1".into(),
+        None => {
+            "  i  start a shell; this menu comes back after it\n  f  start a shell instead of firn-init, as process 1"
+                .into()
+        }
         Some(reason) => format!("  There is no shell: {reason}."),
     };
     let skip = match offers.skippable {
         Skippable::No => String::new(),
         Skippable::ByKey => "  s  go on without this step\n".into(),
-        Skippable::InWords => format!("  s  start a system that is not activated; asks for the words: {WITHOUT}\n"),
+        Skippable::InWords => {
+            format!("  s  start the system without its activation; asks you to type: {SKIP_ACTIVATION}\n")
+        }
     };
     let other = offers.other_key.map_or(String::new(), |effect| format!("  *  any other key: {effect}\n"));
     format!("\n{shell}\n  r  reboot\n{skip}{other}\n")
 }
 
-/// Whether a person types these words and Enter. What they type is shown.
+/// Asks a person to type these words. Returns whether the line equals them. The typed characters are shown.
 fn typed(words: &str) -> bool {
     let mut keyboards = Keyboards::listen();
-    consoles::say(&format!("\n  Type \"{words}\" and Enter: "));
+    consoles::say(&format!("\n  Type \"{words}\" and press Enter: "));
     let mut line = String::new();
     while let Some((key, _)) = next_key(&mut keyboards, None) {
         if matches!(key, b'\r' | b'\n') {
@@ -175,16 +184,16 @@ fn typed(words: &str) -> bool {
     line == words
 }
 
-/// Shows a text and waits for a key, for ever or so long.
+/// Shows a text and waits for a key, up to `limit` or for ever.
 fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
-    // In this order: an answer that comes as soon as the text is there must not be thrown away.
+    // Listen first: a key that is pressed as soon as the text appears must not be discarded.
     let mut keyboards = Keyboards::listen();
     consoles::say(text);
     next_key(&mut keyboards, limit)
 }
 
-/// Waits for a key that a person may have meant, for ever or so long: noise on a serial line is no answer, nor is half of an arrow key.
-/// Meanwhile it reaps processes, as the parent of all processes without one has to.
+/// Waits for a key, up to `limit` or for ever. It ignores noise on a serial line and keys that send an escape sequence, such as arrow
+/// keys. In the meantime it reaps processes, as process 1 has to.
 fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
     let start = Instant::now();
@@ -204,25 +213,27 @@ fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>) -> Option<(u8, S
     None
 }
 
-/// Switches the machine off or starts it again. What was written to a disk gets there.
+/// Switches the machine off or reboots it, after a sync of the disks.
 fn end(mode: RebootMode) {
     rustix::fs::sync();
     let Err(errno) = reboot(mode);
-    consoles::say(&format!("\n  The kernel refuses: {errno}\n"));
+    consoles::say(&format!(
+        "\n  The kernel refuses to switch off or reboot: {errno}. Use the power or reset button.\n"
+    ));
 }
 
-/// What the consoles show.
+/// The text for the consoles: the reasons, the memory, the last warnings and kernel errors.
 fn screen(error: &Error) -> String {
     let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
     let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
     let plan = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
     let memory =
-        line("memory", &memory::sentence(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
-    let said = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
-    format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{said}", reasons.collect::<String>())
+        line("memory", &memory::summary(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
+    let messages = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
+    format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{messages}", reasons.collect::<String>())
 }
 
-/// The last of some messages, with what they are in front of the first.
+/// The last messages, with `name` in front of the first one.
 fn block(name: &str, messages: &[String]) -> String {
     let last = messages.get(messages.len().saturating_sub(LAST)..).unwrap_or_default();
     let names = std::iter::once(name).chain(std::iter::repeat(""));
@@ -247,7 +258,7 @@ mod tests {
             lines[..4],
             ["firn-init: the boot failed.", "in the step  store", "because  mounting the image", "because  EINVAL"]
         );
-        assert!(lines[4].starts_with("memory  ") && lines[4].contains("MiB are free"), "{screen}");
+        assert!(lines[4].starts_with("memory  ") && lines[4].contains("MiB of memory are free"), "{screen}");
     }
 
     #[test]
@@ -262,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn every_step_can_be_tried_again_and_activation_is_left_out_in_words_only() {
+    fn every_step_can_be_tried_again_and_activation_is_skipped_in_words_only() {
         let offers = |skippable| choices(None, Offers { other_key: Some("try this step again"), skippable });
         for (skippable, expected) in [
             (Skippable::No, None),
             (Skippable::ByKey, Some("  s  go on without this step")),
             (
                 Skippable::InWords,
-                Some("  s  start a system that is not activated; asks for the words: without activation"),
+                Some("  s  start the system without its activation; asks you to type: without activation"),
             ),
         ] {
             let shown = offers(skippable);
@@ -281,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn endings() {
+    fn actions_after_a_failure() {
         let now = |action| OnFailure { action, seconds: 0 };
         for (line, panics, expected) in [
             ("", false, now(Action::Menu)),
@@ -293,7 +304,7 @@ mod tests {
             ("firn.on_failure=reboot,30", true, OnFailure { action: Action::Reboot, seconds: 30 }),
         ] {
             let (options, _) = options::parse(&CommandLine::parse(line.as_bytes()));
-            assert_eq!(ending(&options, panics), expected, "{line}");
+            assert_eq!(on_failure(&options, panics), expected, "{line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A boot that failed: the reasons, the menu, the shell.
+//! The end of a failed boot: the reasons, the menu, the shell.
 
 pub mod menu;
 mod shell;

@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Where it lies in the ramdisk.
+/// The path of the shell in the ramdisk.
 const SHELL: &str = "/bin/sh";
 
-/// A shell by this name brings other programs, which have names of their own only after it was asked for them.
+/// The path of busybox. If it exists, it first has to install links for its other programs.
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Whether the ramdisk has a shell.
@@ -22,14 +22,14 @@ pub fn exists() -> bool {
     Path::new(SHELL).exists()
 }
 
-/// Runs a shell on a terminal until it ends, and reaps what ends meanwhile.
+/// Runs a shell on a terminal until it ends. In the meantime it reaps other processes, as process 1 has to.
 ///
-/// It is a child with a session of its own, so that it has job control and can be left again: PID 1 cannot without a kernel
+/// The shell is a child in its own session. So it has job control, and a person can leave it: if process 1 itself ended, the kernel would
 /// panic.
 ///
 /// # Errors
 ///
-/// A terminal that cannot be opened or a shell that cannot be executed.
+/// The terminal cannot be opened, or the shell cannot be executed.
 pub fn run(terminal: &str) -> Result<()> {
     let mut command = prepare(terminal)?;
     sys::in_own_session(&mut command);
@@ -43,11 +43,11 @@ pub fn run(terminal: &str) -> Result<()> {
     }
 }
 
-/// Executes the shell in place of this process. Whoever is PID 1 then can do all that firn-init can.
+/// Executes the shell instead of firn-init. The shell is process 1 then and can, for example, execute another init.
 ///
 /// # Errors
 ///
-/// As above. There is no success.
+/// The terminal cannot be opened, or the shell cannot be executed. It returns only with an error.
 pub fn replace_this_process(terminal: &str) -> Result<Infallible> {
     let mut command = prepare(terminal)?;
     sys::in_own_session(&mut command);
@@ -59,7 +59,7 @@ fn prepare(terminal: &str) -> Result<Command> {
         let installed = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
         installed.with_context(|| format!("running {BUSYBOX} --install"))?;
     }
-    // Opened anew: the console itself does not block, and a shell would take that for the end of its input.
+    // Open the terminal again: the descriptor of the console is non-blocking, and a shell would take EAGAIN for the end of its input.
     let file = OpenOptions::new().read(true).write(true).open(terminal);
     let file = file.with_context(|| format!("opening {terminal}"))?;
     let mut command = Command::new(SHELL);

@@ -1,4 +1,4 @@
-//! What a system needs before and at the exec of its init.
+//! The preparations of a system for its init: activation programs, the work of nixos-init, arguments for systemd.
 
 pub mod nixos_init;
 pub mod program;

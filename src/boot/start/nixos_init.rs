@@ -1,6 +1,6 @@
-//! What nixos-init does before systemd, done natively: permissions and options of the store, the links that programs rely on,
-//! and what the kernel is to call. The steps and their order are those of nixpkgs' `pkgs/by-name/ni/nixos-init`
-//! (`init.rs`, `activate.rs`).
+//! The work of nixos-init before systemd, done by stage 1 itself: permissions and mount options of the store, links that programs rely
+//! on, and the kernel's paths for modprobe and firmware. The steps and their order are those of nixpkgs'
+//! `pkgs/by-name/ni/nixos-init` (`init.rs`, `activate.rs`).
 
 use crate::boot::kernel::mount::make_directory;
 use crate::contract::nixos_init::Config;
@@ -13,10 +13,10 @@ use std::path::Path;
 
 const STORE: &str = "/nix/store";
 
-/// The group nixbld of NixOS (`misc/ids.nix`), which there is no `/etc/group` to look up in yet.
+/// The group nixbld of NixOS (nixpkgs, `nixos/modules/misc/ids.nix`). There is no `/etc/group` yet to look it up in.
 const NIXBLD: u32 = 30000;
 
-/// Activates a system of this configuration below the current root.
+/// Activates a system with this configuration. The current root is the root of the system.
 ///
 /// # Errors
 ///
@@ -33,16 +33,16 @@ pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
     link_or_remove("/bin/sh", config.sh_binary.as_deref())
 }
 
-/// Lets the builders of Nix write to the store, and nobody remove what is not theirs.
+/// Lets the build users of Nix write to the store. The sticky bit keeps them from removing files of other users.
 fn share_store() {
     let shared =
         chown(STORE, Some(0), Some(NIXBLD)).and_then(|()| fs::set_permissions(STORE, Permissions::from_mode(0o1775)));
     if let Err(error) = shared {
-        log::warn!("Giving {STORE} to the group {NIXBLD} with mode 1775: {error}");
+        log::warn!("Giving {STORE} to the group {NIXBLD} with mode 1775: {error}; builds with Nix may fail");
     }
 }
 
-/// Puts the options that are missing on `/nix/store`, on a mount of its own: Nix takes that one away for itself to write.
+/// Sets the missing mount options on `/nix/store`, on a separate bind mount. Nix remounts it writable for itself.
 fn remount_store(wanted: &[String]) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     let present = options_of(&mountinfo, STORE).unwrap_or_default();
@@ -51,15 +51,15 @@ fn remount_store(wanted: &[String]) -> Result<()> {
     }
     log::info!("Remounting {STORE} with {}", wanted.join(","));
     for option in wanted.iter().filter(|option| flag(option).is_none()) {
-        log::warn!("{STORE} goes without the mount option {option}, which this firn does not know");
+        log::warn!("Mounting {STORE} without the option {option}: this firn does not know it");
     }
     mount_bind(STORE, STORE).with_context(|| format!("mount --bind {STORE} {STORE}"))?;
-    // A remount sets all of the flags: without those that are there it would take them away.
+    // A remount sets all flags, so the present ones have to be repeated.
     let flags = flags(wanted.iter().map(String::as_str).chain(present)) | MountFlags::BIND;
     mount_remount(STORE, flags, "").with_context(|| format!("mount -o remount,bind,{} {STORE}", wanted.join(",")))
 }
 
-/// The options of the last mount on `target` (`man 5 proc_pid_mountinfo`): it hides those before it.
+/// The options of the last mount on `target` (`man 5 proc_pid_mountinfo`). It hides earlier mounts on the same path.
 fn options_of<'a>(mountinfo: &'a str, target: &str) -> Option<Vec<&'a str>> {
     let last = mountinfo.lines().rev().find_map(|line| {
         let mut fields = line.split(' ').skip(4);
@@ -72,7 +72,7 @@ fn flags<'a>(options: impl Iterator<Item = &'a str>) -> MountFlags {
     options.filter_map(flag).fold(MountFlags::empty(), MountFlags::union)
 }
 
-/// An option of a mount by its name in mount(8). Those of a file system, and the opposites, which are the defaults, are none.
+/// The flag for a mount option, by its name in mount(8). `None` for options of a file system and for defaults such as `rw`.
 fn flag(option: &str) -> Option<MountFlags> {
     Some(match option {
         "ro" => MountFlags::RDONLY,
@@ -86,13 +86,13 @@ fn flag(option: &str) -> Option<MountFlags> {
     })
 }
 
-/// Tells the kernel a path, if it has the setting: without modules, or without firmware, it has not.
+/// Sets a path in the kernel. A kernel without modules, or without firmware loading, lacks the setting.
 fn set(setting: &str, value: Option<&str>) -> Result<()> {
     let Some(value) = value else { return Ok(()) };
     match fs::OpenOptions::new().write(true).open(setting) {
         Ok(mut file) => std::io::Write::write_all(&mut file, value.as_bytes()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            log::info!("This kernel has no {setting}; {value} is not needed");
+            log::info!("This kernel has no {setting}, so it does not need {value}");
             Ok(())
         }
         Err(error) => Err(error),
@@ -108,7 +108,7 @@ fn link_or_remove(path: &str, target: Option<&str>) -> Result<()> {
     }
 }
 
-/// Makes a symlink, in place of what may be there.
+/// Makes a symlink. It replaces an existing file or symlink.
 fn link(path: &str, target: &str) -> Result<()> {
     make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
@@ -141,7 +141,7 @@ mod tests {
     fn options_are_flags() {
         let all = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime"];
         assert_eq!(flags(all.into_iter()).iter().count(), all.len());
-        // What mountinfo and NixOS have, and what is none.
+        // Options as in mountinfo and NixOS, and some that are no flags.
         let expected = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::RELATIME;
         assert_eq!(flags(["rw", "relatime", "ro", "nodev", "size=1g"].into_iter()), expected);
     }
@@ -150,7 +150,7 @@ mod tests {
     fn links_are_made_replaced_removed_or_left() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("usr/bin/env");
-        let there = || fs::read_link(&path).ok();
+        let target_of_link = || fs::read_link(&path).ok();
         let path = path.to_str().unwrap();
         for (target, expected) in [
             (None, None),
@@ -161,18 +161,18 @@ mod tests {
             (Some(""), None),
         ] {
             link_or_remove(path, target).unwrap();
-            assert_eq!(there().as_deref(), expected.map(Path::new), "{target:?}");
+            assert_eq!(target_of_link().as_deref(), expected.map(Path::new), "{target:?}");
         }
-        // What is no link is replaced, too, unless it is a directory.
+        // A regular file is replaced, too; a directory is not.
         fs::write(path, "").unwrap();
         link(path, "/a").unwrap();
-        assert_eq!(there().as_deref(), Some(Path::new("/a")));
+        assert_eq!(target_of_link().as_deref(), Some(Path::new("/a")));
         let error = format!("{:#}", link(root.path().join("usr/bin").to_str().unwrap(), "/a").unwrap_err());
         assert!(error.starts_with("removing "), "{error}");
     }
 
     #[test]
-    fn a_setting_that_the_kernel_has_not_is_left() {
+    fn a_setting_that_the_kernel_lacks_is_skipped() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("modprobe");
         set(path.to_str().unwrap(), Some("/a")).unwrap();

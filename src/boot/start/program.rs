@@ -1,4 +1,4 @@
-//! Programs of the system that stage 1 runs: what they write goes to the log, line by line, so that one that hangs shows where.
+//! Runs programs of the system. Their output goes to the log line by line, so that the log shows where a program hangs.
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -6,42 +6,44 @@ use std::io::{Read, pipe};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How many lines of its output are in the error when it fails.
+/// The number of lines of output in the error of a failed program.
 const LAST_LINES: usize = 5;
 
-/// Bytes of a line that is logged before it ends: what never ends one is not to fill the memory.
+/// The maximum length of a line, bytes. A longer line is logged in pieces, so that output without line ends cannot fill the memory.
 const LONGEST: usize = 4096;
 
-/// What a pipe holds, bytes (`man 7 pipe`): one read takes all of it.
+/// The capacity of a pipe, bytes (`man 7 pipe`). One read empties it.
 const PIPE: usize = 1 << 16;
 
-/// How long to wait for output before looking whether the program still runs. Not for ever: a process that it left behind may
-/// hold the pipe open.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// The time limit of a wait for output, after which the program's status is checked. A background process of the program may hold the
+/// pipe open after the program ends.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Runs a program that is called `name` in the log, with both of its outputs going there. One that runs for longer than
-/// `limit` is killed.
+/// Runs a program. Its standard output and error go to the log, with `name` at the start of each line. It is killed if it runs longer
+/// than `limit`.
 ///
 /// # Errors
 ///
-/// A program that cannot be run, fails, or is killed, with the last lines that it wrote.
+/// The program cannot be executed, fails, or is killed. The error has the last lines of its output.
 pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let (mut reader, writer) = pipe().context("making a pipe")?;
     command.stdout(writer.try_clone().context("duplicating a pipe")?).stderr(writer);
     let mut child = command.spawn().with_context(|| {
-        format!("running {program}; if it is there, its interpreter is missing: pack the whole closure of the system")
+        format!(
+            "running {program}; if the file exists, its interpreter is missing: pack the whole closure of the system"
+        )
     })?;
-    // It holds the other end of the pipe, which would not end then.
+    // The command holds the write end of the pipe. Without the drop, a read would never return 0.
     drop(command);
 
     let start = Instant::now();
     let mut output = Output { name, line: Vec::new(), last: Vec::new() };
     let mut buffer = vec![0; PIPE];
     let status = loop {
-        // Asked before the pipe is: what the program wrote is in there by then.
+        // Check the status before the read: if the program has ended, its whole output is in the pipe by now.
         let ended = child.try_wait().with_context(|| format!("waiting for {program}"))?;
-        if poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&PATIENCE)).context("poll")? > 0 {
+        if poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&POLL_INTERVAL)).context("poll")? > 0 {
             match reader.read(&mut buffer).with_context(|| format!("reading from {program}"))? {
                 0 => break child.wait().with_context(|| format!("waiting for {program}"))?,
                 length => output.log(buffer.get(..length).unwrap_or_default()),
@@ -52,27 +54,27 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
         }
         if limit.is_some_and(|limit| start.elapsed() > limit) {
             child.kill().and_then(|()| child.wait()).with_context(|| format!("killing {program}"))?;
-            bail!("{program} was killed after {} s; {}", start.elapsed().as_secs(), output.end());
+            bail!("{program} did not end within {} s and was killed; {}", start.elapsed().as_secs(), output.end());
         }
     };
-    let said = output.end();
+    let last_lines = output.end();
     if !status.success() {
-        bail!("{program} failed ({status}); {said}");
+        bail!("{program} failed ({status}); {last_lines}");
     }
     Ok(())
 }
 
-/// What a program writes, cut into lines.
+/// The output of a program, cut into lines.
 struct Output<'a> {
     name: &'a str,
-    /// A line that has not ended yet.
+    /// The current line, which has not ended yet.
     line: Vec<u8>,
-    /// The last lines before it.
+    /// The last complete lines.
     last: Vec<String>,
 }
 
 impl Output<'_> {
-    /// Logs the lines that end in `bytes`, and one that is longer than any should be.
+    /// Logs the lines that end in `bytes`, and pieces of lines that are too long.
     fn log(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
@@ -95,12 +97,12 @@ impl Output<'_> {
         self.last.push(line);
     }
 
-    /// Half a sentence on the last lines of all.
+    /// Logs the rest, and returns the last lines as the end of a message.
     fn end(mut self) -> String {
         self.end_line();
         match self.last.as_slice() {
-            [] => "it wrote nothing".into(),
-            last => format!("its last words: {}", last.join("; ")),
+            [] => "its output is empty".into(),
+            last => format!("its last output: {}", last.join("; ")),
         }
     }
 }
@@ -112,10 +114,10 @@ mod tests {
     #[test]
     fn the_last_lines_of_an_output() {
         for (pieces, expected) in [
-            (&["one\ntw", "o\n\n", "three"][..], "its last words: one; two; three"),
-            (&["1\n2\n3\n4\n5\n6\n"], "its last words: 2; 3; 4; 5; 6"),
-            (&["a\r\n"], "its last words: a"),
-            (&[], "it wrote nothing"),
+            (&["one\ntw", "o\n\n", "three"][..], "its last output: one; two; three"),
+            (&["1\n2\n3\n4\n5\n6\n"], "its last output: 2; 3; 4; 5; 6"),
+            (&["a\r\n"], "its last output: a"),
+            (&[], "its output is empty"),
         ] {
             let mut output = Output { name: "x", line: Vec::new(), last: Vec::new() };
             for piece in pieces {
@@ -136,7 +138,7 @@ mod tests {
             run("sh", command, limit).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(shell("echo well", None), Ok(()));
-        // What it leaves behind holds the pipe, and nobody waits for it, however much it says.
+        // A background process holds the pipe open. The program's end counts, however much the background process writes.
         for left_behind in ["sleep 20", "while :; do echo noise; done"] {
             let start = Instant::now();
             assert_eq!(shell(&format!("timeout 20 sh -c '{left_behind}' & echo done"), None), Ok(()));
@@ -144,10 +146,10 @@ mod tests {
         }
         assert_eq!(
             shell("echo one; echo two >&2; exit 3", None),
-            Err("/bin/sh failed (exit status: 3); its last words: one; two".into())
+            Err("/bin/sh failed (exit status: 3); its last output: one; two".into())
         );
         let error = shell("echo wait; exec sleep 60", Some(Duration::ZERO)).unwrap_err();
-        assert!(error.starts_with("/bin/sh was killed after 0 s; "), "{error}");
+        assert!(error.starts_with("/bin/sh did not end within 0 s and was killed; "), "{error}");
         assert!(run("none", Command::new("/no/such/program"), None).is_err());
     }
 }

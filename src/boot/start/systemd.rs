@@ -1,5 +1,5 @@
-//! What the systemd of an initramfs leaves to the systemd that it executes: here, when the initramfs began, by which
-//! `systemd-analyze` shows how long it took.
+//! The state that a systemd in an initramfs passes to the systemd of the system. Stage 1 passes only the time when the initramfs began;
+//! `systemd-analyze` shows the duration of the initramfs from it.
 
 use crate::boot::kernel::clock::microseconds;
 use anyhow::{Context, Result};
@@ -9,28 +9,31 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 
-/// The state of an initramfs that began at `began`, µs of `CLOCK_MONOTONIC`: an open file that execve(2) leaves open.
+/// The state of an initramfs that began at `began`, µs of `CLOCK_MONOTONIC`: a file in memory that stays open across execve(2).
 ///
 /// # Errors
 ///
-/// A file in memory that cannot be made.
+/// The file cannot be made or written.
 pub fn state(began: u64) -> Result<File> {
-    let mut file = File::from(memfd_create("systemd-state", MemfdFlags::empty()).context("memfd_create")?);
+    let mut file = File::from(memfd_create("systemd-state", MemfdFlags::empty()).context("memfd_create(2)")?);
     let [now, realtime] = [ClockId::Monotonic, ClockId::Realtime].map(microseconds);
-    file.write_all(serialized(began, now, realtime).as_bytes()).and_then(|()| file.rewind()).context("writing it")?;
+    file.write_all(serialized(began, now, realtime).as_bytes())
+        .and_then(|()| file.rewind())
+        .context("writing the file in memory")?;
     Ok(file)
 }
 
-/// The arguments that systemd gives to itself when it switches root (`do_reexecute`, src/core/main.c).
+/// The arguments that systemd passes to the next systemd when it switches root (`do_reexecute`, src/core/main.c).
 pub fn arguments(state: &File) -> [String; 3] {
     ["--switched-root".into(), "--system".into(), format!("--deserialize={}", state.as_raw_fd())]
 }
 
-/// The text that systemd reads (`manager_deserialize`, src/core/manager-serialize.c, version 252): lines of `name=value`, of
-/// which it passes over those that it does not know, an empty line, and units, of which there are none.
+/// The text that systemd reads (`manager_deserialize`, src/core/manager-serialize.c, version 252): lines `name=value`, an empty line, and
+/// the units; here there are none. It ignores names that it does not know. `now` and `realtime` are the current times of
+/// `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, µs.
 fn serialized(began: u64, now: u64, realtime: u64) -> String {
-    let then = realtime.saturating_sub(now.saturating_sub(began));
-    format!("initrd-timestamp={then} {began}\n\n")
+    let began_realtime = realtime.saturating_sub(now.saturating_sub(began));
+    format!("initrd-timestamp={began_realtime} {began}\n\n")
 }
 
 #[cfg(test)]
