@@ -11,7 +11,9 @@ fn main() -> ExitCode {
     }
     std::panic::set_hook(Box::new(|panic| {
         // After this hook returns, process 1 ends and the kernel panics. So it never returns.
-        boot::rescue::menu::fail_for_ever(&anyhow::anyhow!("{panic}").context("a bug in firn-init"));
+        boot::rescue::menu::fail_for_ever(
+            &anyhow::anyhow!("{panic}").context("unknown: this is a bug in firn-init; report it with this screen"),
+        );
     }));
     boot::run()
 }

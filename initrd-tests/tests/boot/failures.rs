@@ -223,7 +223,15 @@ fn an_init_that_is_a_directory() {
 fn a_registration_that_has_no_room() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("firn.root.size=64k firn.register=required");
-    fails(&machine, &["in the step  registration", "the root is full", "firn.root.size=", "copying /firn/db.sqlite"]);
+    fails(
+        &machine,
+        &[
+            "in the step  registration",
+            "the root is full",
+            "firn.root.size=",
+            "copying the Nix database of the ramdisk",
+        ],
+    );
 }
 
 #[test]

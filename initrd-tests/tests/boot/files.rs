@@ -41,5 +41,6 @@ fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
 
     machine.append("firn.etc=immutable");
     let advice = "remove firn.etc=immutable from the kernel command line, or put the file elsewhere";
-    fails(&machine, &["in the step  files", advice, "copying /firn/root/etc/ssh to", "Read-only file system"]);
+    let below = "copying the files below /firn/root";
+    fails(&machine, &["in the step  files", below, advice, "copying /etc/ssh", "Read-only file system"]);
 }

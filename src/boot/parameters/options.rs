@@ -297,7 +297,7 @@ mod tests {
             ("firn.verify=maybe", "size or full"),
             ("firn.hostid=1", "eight hexadecimal digits"),
             ("firn.on_failure=restart", "menu, panic, poweroff or reboot"),
-            ("boot.trace=loud", "it needs no value, or 1 or 0"),
+            ("boot.trace=loud", "use it without a value, or with 1 or 0"),
         ] {
             let (options, warnings) = parsed(line);
             assert_eq!(options, Options::default(), "{line}");

@@ -56,7 +56,7 @@ pub fn flag(value: Option<&str>) -> Result<bool> {
     match value {
         None | Some("1" | "y" | "yes" | "on" | "true") => Ok(true),
         Some("0" | "n" | "no" | "off" | "false") => Ok(false),
-        Some(_) => bail!("it needs no value, or 1 or 0"),
+        Some(_) => bail!("use it without a value, or with 1 or 0"),
     }
 }
 
