@@ -11,10 +11,10 @@ use firn::contract::manifest::Manifest;
 use firn::contract::plan;
 use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;
-use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::summary::{BuildSummary, Summary};
 use firn::inspect::{difference, unpack, verify};
+use qemu::Machine;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -294,7 +294,7 @@ fn what_is_made_of_a_build_can_be_looked_at_too() {
 #[test]
 fn a_build_boots() {
     let mut machine = Machine::of_build(&demo().directory).unwrap();
-    machine.cmdline += " probe=";
+    machine.append("probe=");
     let mut timeout = Command::new("timeout");
     let qemu = machine.command(false, false);
     timeout.args(["--kill-after=5", "240"]).arg(qemu.get_program()).args(qemu.get_args());

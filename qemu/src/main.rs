@@ -5,7 +5,7 @@ mod bench;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use qemu::steps::{self, Steps};
-use qemu::{Exit, Machine};
+use qemu::{Exit, Kvm, Machine};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -149,7 +149,10 @@ impl Boot {
     fn run(&self) -> Result<()> {
         let machine = Machine { time_limit: Duration::from_secs(self.time_limit), show: true, ..self.build.machine()? };
         if self.interactive {
-            return machine.interact();
+            let kvm = Kvm::tested(&machine.kernel)?;
+            qemu::command::print(&machine.command(true, kvm == Kvm::On));
+            // Ctrl-C goes to the guest.
+            return machine.interact(kvm, &|| Ok(()));
         }
         let outcome = machine.run()?;
         ensure!(
