@@ -17,11 +17,11 @@ use std::{env, fs};
 #[test]
 fn a_build_that_is_interrupted() {
     let fake = Fake::new();
-    // Nothing that compresses: a minute of work for xz.
+    // Data that cannot be compressed: xz needs a minute for it.
     let noise = (0_u64..8 << 20).flat_map(|number| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17).to_le_bytes());
     fs::write(fake.path("large"), noise.collect::<Vec<_>>()).unwrap();
     let system = fake.in_store();
-    // Cargo builds it for tests of its own package, beside the directory of this one.
+    // Cargo builds it for the tests of its package, next to the directory of this test.
     let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("initrd"), "of an earlier build").unwrap();
@@ -52,7 +52,7 @@ fn an_output_that_cannot_be_written() {
     File::create(parent.path().join("file")).unwrap();
     let error = format!("{:#}", build(&options(&system, &parent.path().join("file")), Progress::Quiet).unwrap_err());
     assert!(error.contains("making the output directory"), "{error}");
-    // As root: whom a mode does not keep from writing.
+    // Root can write in spite of a mode, so these directories refuse in other ways.
     refused(&options(&system, Path::new("/proc/firn")), &["making the output directory /proc/firn"]);
     let read_only = parent.path().join("read-only");
     fs::create_dir(&read_only).unwrap();
@@ -62,7 +62,7 @@ fn an_output_that_cannot_be_written() {
     refused(&options(&system, &read_only), &["read-only; give another directory with --out", "Read-only file system"]);
     assert!(Command::new("umount").arg(&read_only).status().unwrap().success());
 
-    // 8 MiB hold the image and not the ramdisk, 1 MiB not even the image.
+    // 8 MiB are enough for the image, but not for the ramdisk as well; 1 MiB is too little for the image.
     let fake = Fake::new();
     fs::write(fake.path("large"), vec![0x5a; 5 << 20]).unwrap();
     let large = fake.in_store();

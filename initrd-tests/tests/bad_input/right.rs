@@ -51,7 +51,7 @@ fn the_same_system_is_the_same_bytes() {
         })
     };
     let first = build();
-    // Times in files have seconds. And nobody else here minds how restrictive new files are.
+    // File times count seconds. The umask is that of the whole process; the other tests here work with any.
     std::thread::sleep(Duration::from_millis(1100));
     let before = umask(Mode::from_raw_mode(0o077));
     let second = build();
@@ -59,7 +59,7 @@ fn the_same_system_is_the_same_bytes() {
     assert_eq!(first, second);
 }
 
-/// The names at the root of a store image, as unsquashfs knows them, and the registration in it.
+/// The names at the root of a store image, as listed by unsquashfs, and the registration in it.
 fn image(out: &Path) -> (Vec<String>, String) {
     let unsquashfs = |arguments: &[&str]| {
         let output = Command::new("unsquashfs").args(arguments).current_dir(out).output().unwrap();
@@ -92,7 +92,7 @@ fn what_is_asked_for_is_in_the_store_image() {
     assert_eq!((count, names), (2, both));
     assert!(registration.contains(&format!("{}\n", more.display())), "{registration}");
 
-    // The same from what closureInfo writes, with no Nix asked: `nix-store --dump-db` has the same form.
+    // The same from files of closureInfo, without Nix: `nix-store --dump-db` writes the same format.
     let info = tempfile::tempdir().unwrap();
     fs::write(info.path().join("registration"), &registration).unwrap();
     fs::write(info.path().join("store-paths"), format!("{}\n{}\n", system.display(), more.display())).unwrap();
@@ -106,7 +106,7 @@ fn what_is_asked_for_is_in_the_store_image() {
 
 #[test]
 fn each_part_can_be_made_alone() {
-    // Images that are not to be copied begin on a page, whatever is before them.
+    // A zero-copy image begins on a page, no matter how long the files before it are; a copied one begins right after them.
     let copied = |system: &Path, out: &Path| BuildOptions { placement: Placement::Copy, ..options(system, out) };
     let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     build(&copied(&system, whole.path()), Progress::Quiet).unwrap();
@@ -126,7 +126,7 @@ fn each_part_can_be_made_alone() {
     assert!(make("ramdisk", false) == ramdisk_of_build);
     assert!(ramdisk_of_build.starts_with(&split) && split.len() % 4 == 0);
 
-    // Segments of somebody else's go before the own one and behind it, the image stays at the end, all on multiples of four.
+    // Additional segments go before and after firn's own, the image stays at the end, and all begin on multiples of four.
     let archive = parts.path().join("archive");
     fs::write(&archive, b"0707not looked into").unwrap();
     let with = |file: &Path| {

@@ -44,7 +44,7 @@ fn what_cannot_be_in_the_store_image() {
 #[test]
 fn store_paths_that_are_not_what_nix_says() {
     let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
-    // Registered, and deleted behind the back of Nix.
+    // Registered with Nix, but not in the store.
     let gone = format!("/nix/store/{}-gone", "1".repeat(32));
     let fake = Fake::new();
     fs::write(fake.path("more"), "").unwrap();
@@ -61,7 +61,7 @@ fn store_paths_that_are_not_what_nix_says() {
     );
     assert!(Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap().status.success());
 
-    // Whoever is not root, and packs what only root may read.
+    // An ordinary user who packs a file that only root may read.
     let fake = Fake::new();
     fs::write(fake.path("secret"), "").unwrap();
     let secret = fake.in_store();
