@@ -46,7 +46,7 @@ impl Machine {
         let with_kvm = kvm.is_tried();
         let mut status = start(with_kvm)?;
         if !status.success() && with_kvm && kvm == Kvm::Auto {
-            eprintln!("KVM does not work on this host ({QEMU}: {status}). Going on with emulation");
+            eprintln!("{QEMU} failed with KVM ({status}); starting again with emulation");
             status = start(false)?;
         }
         ensure!(status.success(), "{QEMU} failed ({status}); its error message is above");
