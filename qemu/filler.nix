@@ -1,4 +1,4 @@
-# A store path that fills a store: it refers to small ones, and to large ones of bytes that cannot be compressed.
+# A store path that fills a store: it refers to small paths, and to large paths of bytes that cannot be compressed.
 { paths # how many small ones
 , bytes # how many in the large ones
 }:
@@ -8,7 +8,7 @@ let
     system = "x86_64-linux";
     builder = "/bin/bash";
     PATH = "/usr/bin:/bin";
-    # The shell has to end last, as in the demo system.
+    # The shell must end last, as in the demo system.
     args = [ "-euc" "${script}\nexit" ];
   });
   each = 500000000;

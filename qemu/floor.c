@@ -1,8 +1,8 @@
-// The floor under stage 1: a PID 1 that mounts what firn-init mounts, from the same ramdisk, and does nothing else. No plan, no
-// checks, no registration, and it ends at the first error. What firn takes longer than this is what firn costs.
+// The floor under stage 1: a PID 1 that makes the same mounts as firn-init, from the same ramdisk, and does nothing else. It has no
+// plan, no checks and no registration, and it ends at the first error. The difference to it is the cost of firn.
 //
-// In the ramdisk there is a list of the modules, /modules, and the store image. The kernel words are firn's, and in a ramdisk that
-// stays where it is (zero copy) `floor.image=FILE,OFFSET,BYTES`. To try what a loop device may have beside what firn gives it:
+// The ramdisk contains a list of the modules, /modules, and the store image. The kernel parameters are those of firn and, for zero
+// copy, `floor.image=FILE,OFFSET,BYTES`. Parameters to try other settings of the loop device:
 // `floor.block=BYTES`, `floor.read_ahead=KIB`.
 
 #include <errno.h>
@@ -27,7 +27,7 @@ static void mark(const char *what)
 		exit(1);
 }
 
-// The kernel panics when PID 1 ends, and says that it did.
+// When PID 1 ends, the kernel logs it and panics.
 static long check(long result, const char *what)
 {
 	if (result < 0) {
@@ -47,7 +47,7 @@ static void mount_at(const char *kind, const char *source, const char *target, u
 	check(mount(source, target, kind, flags, options), target);
 }
 
-// The value of the last word that begins with this, in memory of its own.
+// The value of the last parameter that begins with this, in new memory.
 static char *word(const char *cmdline, const char *prefix)
 {
 	char *copy = strdup(cmdline), *found = NULL;
@@ -73,7 +73,7 @@ static void load_modules(void)
 	fclose(list);
 }
 
-// Mounts the image by a loop device, which is gone with the mount.
+// Mounts the image with a loop device, which the kernel releases with the mount.
 static void mount_image(const char *cmdline, const char *target)
 {
 	const char *where = word(cmdline, "floor.image="), *block = word(cmdline, "floor.block="),

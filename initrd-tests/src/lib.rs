@@ -1,6 +1,6 @@
-//! What a booted system says of itself: written by `firn-probe` in the guest, read by the tests.
+//! The report of a booted system: `firn-probe` in the guest writes it, the tests read it.
 //!
-//! The report is one JSON object. It carries no length: an object that is cut off anywhere is no JSON.
+//! The report is one JSON object. It needs no length: an object that is cut off is not valid JSON.
 
 pub mod proc;
 
@@ -22,15 +22,15 @@ pub struct Report {
     pub log_limit: String,
     /// `/proc/meminfo`, kB.
     pub meminfo: BTreeMap<String, u64>,
-    /// Loop devices in use, by name (`loop0`), and the files they show. ` (deleted)` is at the end of one that has no name.
+    /// Loop devices in use, by name (`loop0`), and their files. The path of a deleted file ends with ` (deleted)`.
     pub loop_files: BTreeMap<String, String>,
-    /// What some paths resolve to; none for a path that does not.
+    /// Some paths and their targets; `None` for a path that does not resolve.
     pub paths: BTreeMap<String, Option<String>>,
-    /// What stage 1 says of the boot (`/run/firn/boot.json`).
+    /// Stage 1's record of the boot (`/run/firn/boot.json`).
     pub boot: serde_json::Value,
     /// The kernel log.
     pub dmesg: Vec<LogLine>,
-    /// What was run then, in this order.
+    /// The commands that ran then, in this order.
     pub commands: Vec<Command>,
 }
 
@@ -39,13 +39,13 @@ pub struct Report {
 pub struct Process {
     /// The program.
     pub exe: String,
-    /// The arguments, with the name it was called by.
+    /// The arguments, with the name of the program first.
     pub argv: Vec<String>,
-    /// The environment it was started with.
+    /// The environment at its start.
     pub environ: Vec<String>,
     /// The signals it ignores: bit `n - 1` for signal `n`.
     pub signals_ignored: u64,
-    /// The signals it blocks, likewise.
+    /// The signals it blocks, in the same form.
     pub signals_blocked: u64,
     /// Its open files, by descriptor.
     pub files: BTreeMap<u32, String>,
@@ -54,24 +54,24 @@ pub struct Process {
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Where it is.
+    /// The path of the mount point.
     pub target: String,
     /// The type of its file system.
     pub kind: String,
-    /// What is mounted: a device, or any name.
+    /// The source: a device, or any name.
     pub source: String,
     /// Options of the mount.
     pub options: String,
-    /// Options of the file system, which it shares with its other mounts.
+    /// Options of the file system, the same for all of its mounts.
     pub super_options: String,
 }
 
 /// A record of the kernel log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// Since the kernel's clock began, µs.
+    /// The time since the start of the kernel's clock, µs.
     pub microseconds: u64,
-    /// 0 (emergency) to 7 (debug).
+    /// The level, 0 (emergency) to 7 (debug).
     pub level: u8,
     /// The message.
     pub text: String,
@@ -82,10 +82,10 @@ pub struct LogLine {
 pub struct Command {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Its exit status; none if a signal ended it or it did not start.
+    /// Its exit status; `None` if a signal ended it or it did not start.
     pub status: Option<i32>,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to standard error, or why it did not start.
+    /// Its standard error, or the reason why it did not start.
     pub stderr: String,
 }

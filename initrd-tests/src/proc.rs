@@ -1,4 +1,4 @@
-//! What the kernel writes about itself, parsed.
+//! Parsers for files of `/proc` and for `/dev/kmsg`.
 
 use crate::{LogLine, Mount};
 use anyhow::{Context, Result};
@@ -25,14 +25,14 @@ pub fn mounts(mountinfo: &str) -> Result<Vec<Mount>> {
     mountinfo.lines().map(|line| mount(line).with_context(|| format!("not a line of mountinfo: {line}"))).collect()
 }
 
-/// Replaces `\040` and its like, as which the kernel writes white space and backslashes.
+/// Replaces `\040` and the other escapes that the kernel writes for white space and backslashes.
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()
         .fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
 
-/// Reads the amounts in `/proc/meminfo`, kB. Lines of other units are left out.
+/// Reads the amounts in `/proc/meminfo`, kB. Lines with other units are left out.
 #[must_use]
 pub fn meminfo(text: &str) -> BTreeMap<String, u64> {
     let amount = |line: &str| {
@@ -46,7 +46,7 @@ pub fn meminfo(text: &str) -> BTreeMap<String, u64> {
 ///
 /// # Errors
 ///
-/// No such line, or one that has no hexadecimal number.
+/// No such line, or one without a hexadecimal number.
 pub fn signals(status: &str, set: &str) -> Result<u64> {
     status
         .lines()
@@ -56,7 +56,7 @@ pub fn signals(status: &str, set: &str) -> Result<u64> {
         .with_context(|| format!("/proc/<pid>/status has no {set}"))
 }
 
-/// Reads a list of strings that each end in a NUL: `/proc/<pid>/cmdline`, `/proc/<pid>/environ`.
+/// Reads a list of strings that each end with a NUL: `/proc/<pid>/cmdline`, `/proc/<pid>/environ`.
 #[must_use]
 pub fn strings(bytes: &[u8]) -> Vec<String> {
     bytes.split_inclusive(|byte| *byte == 0).map(|string| String::from_utf8_lossy(string).replace('\0', "")).collect()
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_may_be_empty_but_nothing_is_none() {
+    fn strings_may_be_empty() {
         assert_eq!(strings(b""), Vec::<String>::new());
         assert_eq!(strings(b"init\0\0a b\0"), ["init", "", "a b"]);
     }

@@ -1,7 +1,7 @@
-# The demo system: what NixOS calls a toplevel, and all that it refers to.
+# The demo system: a toplevel as NixOS makes one, and its closure.
 #
-# No nixpkgs: builders are the build machine's own bash and tools, but nothing of theirs gets into an output.
-{ kernelParams ? [ ] # words for the kernel command line beside the demo's own
+# Without nixpkgs: the builders are the bash and the tools of the build machine, and no output refers to them.
+{ kernelParams ? [ ] # kernel parameters in addition to the demo's own
 , packages # file: list of Debian packages, as ./build writes it
 , kernel # directory: a kernel, as qemu/kernel unpacks it
 , kind ? "classic" # how it wants to be started: "classic", "prepare-root" or "nixos-init"; "bench" and "bench-small" are classic ones for measuring
@@ -14,8 +14,8 @@ let
   system = "x86_64-linux";
   allParams = [ "console=tty0" "console=ttyS0,115200n8" "loglevel=4" ] ++ kernelParams;
 
-  # A store path made by a piece of shell, which finds `env` in its environment. The shell has to be the one that ends last: in
-  # place of it bash would run the last command, and Nix kills what still runs once the output is closed, as coreutils do early.
+  # A store path made by a shell script with `env` in its environment. "exit" keeps bash from replacing itself with the last command:
+  # Nix kills a builder that closes its output before it exits, and coreutils close it early.
   run = name: env: script: derivation (env // {
     inherit name system;
     builder = "/bin/bash";
@@ -27,7 +27,7 @@ let
   debian = import ./debian.nix { inherit run; whole = kind == "bench"; } (builtins.fromJSON (builtins.readFile packages));
   linux = import ./linux.nix { inherit run kernel; };
 
-  # The second and third kind have systemd for an init; the third has no script at all.
+  # The init of prepare-root and nixos-init is systemd; nixos-init has no script.
   systemd = if kind == "classic" || measured then null else debian.systemd;
   overlay = if kind == "nixos-init" then import ./etc-overlay.nix { inherit run etc; } else null;
 
@@ -71,7 +71,7 @@ let
     fi
   '';
 
-  # Nobody boots it, since firn brings its own; but a toplevel has one.
+  # Not used, because firn makes its own ramdisk; but every toplevel has one.
   initrd = run "initrd-linux-${linux.release}" { } ''
     mkdir $out root
     touch -d @0 root
@@ -79,7 +79,7 @@ let
     echo . | cpio --quiet --create --format=newc --reproducible --owner=0:0 > $out/initrd
   '';
 
-  # What a start of the bench's system reads: 400 files, 60 MB. The small one has fewer, and less.
+  # The files that a start of the bench's system reads: 400 files, 60 MB; fewer in the small system.
   bench = run "bench" { inherit kind; packages = builtins.attrValues debian; } ''
     mkdir $out
     printf '%s\n' $packages > $out/packages
@@ -97,7 +97,7 @@ run "nixos-system-firn-demo-${version}" {
   inherit kind system version etc sw initrd;
   inherit (linux) image modules;
   kernelParams = toString allParams;
-  # What both scripts need, and no more, so that they work before there is a /run/current-system.
+  # Only the programs that both scripts need: they run before there is a /run/current-system.
   path = with debian; map (p: "${p}/bin") ([ bash coreutils mount util-linux power ] ++ (if measured then [ nix-bin ] else [ ]));
   stage2 = ./stage-2.sh;
   activate = ./activate.sh;
@@ -118,10 +118,10 @@ run "nixos-system-firn-demo-${version}" {
         toplevel = out;
       };
       "org.nixos.specialisation.v1" = { };
-      # NixOS writes it for every system, whatever its kind.
+      # NixOS writes this for every kind of system.
       "org.nixos.nixos-init.v1" = {
         nix_store_mount_opts = [ "ro" "nodev" "nosuid" ];
-        # Neither of the two is there, which nobody notices who only looks at what the kernel was told.
+        # Neither of the two exists; the tests only read the kernel's settings.
         firmware = "${sw}/lib/firmware";
         modprobe_binary = "${sw}/bin/modprobe";
         sh_binary = "${debian.bash}/bin/sh";

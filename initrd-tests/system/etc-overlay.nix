@@ -1,5 +1,5 @@
-# An /etc as two store paths that an overlay puts together, as nixpkgs' nixos/modules/system/etc/etc.nix makes them: an erofs
-# image with all names, modes and owners, and a directory with the contents of the regular files.
+# An /etc as two store paths for an overlay, as nixpkgs' nixos/modules/system/etc/etc.nix makes them: an erofs image with all names,
+# modes and owners, and a directory with the contents of the regular files.
 { run, etc }:
 
 rec {
@@ -10,7 +10,7 @@ rec {
     echo "root::1::::::" > $out/shadow
   '';
 
-  # Links lead into the store; a regular file has its size, and by extended attributes of overlayfs the way to its contents.
+  # Links lead into the store. A regular file has its size, and extended attributes of overlayfs with the path of its contents.
   metadata = run "etc-metadata.erofs" { inherit basedir etc; } ''
     mkdir root
     for file in $etc/etc/*; do ln -s $file root; done

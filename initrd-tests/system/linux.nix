@@ -4,12 +4,12 @@
 let
   release = builtins.replaceStrings [ "\n" ] [ "" ] (builtins.readFile (kernel + "/release"));
 
-  # What a virtual machine that lives in memory may want, out of 90 MB.
+  # The modules, of 90 MB, for a virtual machine whose system is in memory.
   kept = {
     kernel = [ "arch" "block" "crypto" "drivers" "fs" "lib" "mm" "net" ];
     "kernel/drivers" = [ "block" "cdrom" "char" "dax" "md" "net" "nvdimm" "virtio" ];
     "kernel/drivers/net" = [ "dummy" "net_failover" "tap" "tun" "veth" "virtio_net" ];
-    # No disks and no servers here.
+    # Without disks and servers.
     "kernel/fs" = [
       "autofs" "binfmt_misc" "configfs" "efivarfs" "erofs" "exfat" "fat" "fuse" "isofs" "nls" "overlayfs" "pstore" "squashfs"
     ];
@@ -36,9 +36,9 @@ in
     install -D -m 444 $bzImage $out/bzImage
   '';
 
-  # Stripped, by which they lose Debian's signatures: nixpkgs builds kernels that know none (MODULE_SIG = no), and to check three
-  # of them costs more than the rest of stage 1. Compressed as before: kernel 6.12's are. Debian runs depmod when it installs a
-  # kernel.
+  # Stripped, so without Debian's signatures: nixpkgs builds kernels without them (MODULE_SIG = no), and the check of three signatures
+  # costs more than the rest of stage 1. Compressed as in the package: kernel 6.12's modules are. Debian runs depmod when it installs
+  # a kernel.
   modules = run "linux-${release}-modules" {
     inherit release;
     tree = builtins.path { path = tree; name = "modules"; filter = keep; };

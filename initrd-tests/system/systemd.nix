@@ -1,4 +1,4 @@
-# A systemd that starts the probe: Debian's, with few of its units, in the places that NixOS has for them.
+# Debian's systemd with few of its units, in the paths of NixOS, and a unit that starts the probe.
 { run, systemd }:
 
 run "units" { inherit systemd; } ''

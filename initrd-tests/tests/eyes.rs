@@ -1,4 +1,4 @@
-//! `firn inspect` and the like over a real build: they see what foreign tools see, and what is damaged.
+//! `firn inspect` and the other readers on a real build: they agree with other programs, and they find damage.
 
 use anyhow::{Context, Result};
 use firn::build::build;
@@ -11,10 +11,10 @@ use firn::contract::manifest::Manifest;
 use firn::contract::plan;
 use firn::host::progress::Progress;
 use firn::inspect::difference::Difference;
-use firn::inspect::machine::Machine;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::summary::{BuildSummary, Summary};
 use firn::inspect::{difference, unpack, verify};
+use qemu::Machine;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// The demo system, and where it is packed to.
+/// The demo system and its build.
 struct Demo {
     toplevel: String,
     directory: PathBuf,
@@ -61,7 +61,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same of a script, in the directory of the demo.
+/// The standard output of a script that succeeds, in the directory of the build.
 fn shell(script: &str) -> String {
     run(Command::new("sh").args(["-euc", script]).current_dir(&demo().directory))
 }
@@ -117,7 +117,7 @@ fn the_store_is_that_of_nix_and_unsquashfs() {
     ] {
         assert!(foreign.contains(&line), "no {line:?} in {foreign}");
     }
-    // The same image, in a file of its own.
+    // The same image in a separate file.
     let Summary::Image(alone) = Summary::of(&demo().directory.join("nix-store.squashfs")).unwrap() else { panic!() };
     assert_eq!((alone.store_paths, alone.superblock), (image.store_paths.clone(), image.superblock.clone()));
 }
@@ -150,7 +150,7 @@ fn unpacked_as_cpio_does() {
         segments[0].packed,
         segments[1].offset + 1
     ));
-    // Type, mode, owner, path, target; and the time of what is no directory, whose time cpio does not bring back.
+    // Type, mode, owner, path, target; and the time, except for directories, whose time cpio does not restore.
     let list = |directory: &str| {
         let find = "find . -printf '%y %m %U:%G %p %l ' '(' -type d -printf '\\n' -o -printf '%T@\\n' ')'";
         shell(&format!("cd {directory}; {find} | sort"))
@@ -162,7 +162,7 @@ fn unpacked_as_cpio_does() {
 
 #[test]
 fn a_ramdisk_that_is_compressed_as_a_whole() {
-    // As nixpkgs makes it.
+    // As nixpkgs makes ramdisks.
     let work = TempDir::new().unwrap();
     let initrd = work.path().join("initrd");
     let small = &inspect(&demo().directory).ramdisk.segments[0];
@@ -179,7 +179,7 @@ fn a_ramdisk_that_is_compressed_as_a_whole() {
     assert!(whole_image.unknown.as_ref().unwrap().contains("take it out with firn cat"));
     let error = format!("{:#}", difference::between(&initrd, &demo().directory).unwrap_err());
     assert!(error.contains("cannot be compared"), "{error}");
-    // And that advice is good.
+    // The advice of the message works.
     let alone = work.path().join("image");
     let mut file = fs::File::create(&alone).unwrap();
     unpack::cat(&Ramdisk::open(&initrd).unwrap(), Path::new(plan::IMAGE), &mut file).unwrap();
@@ -188,7 +188,7 @@ fn a_ramdisk_that_is_compressed_as_a_whole() {
 }
 
 #[test]
-fn what_two_builds_have_not_in_common() {
+fn the_differences_between_two_builds() {
     let with_dummy = TempDir::new().unwrap();
     pack(&demo().toplevel, with_dummy.path(), &["dummy"]).unwrap();
     let difference = difference::between(&demo().directory, with_dummy.path()).unwrap();
@@ -198,7 +198,7 @@ fn what_two_builds_have_not_in_common() {
     assert_eq!(difference.store_bytes, (demo().manifest.store_bytes, demo().manifest.store_bytes));
 }
 
-/// What is wrong with a copy of the demo that a function damaged: each fault with what it is a fault of.
+/// The faults in a copy of the build that a function damaged: each with the name of the faulty file.
 fn faults(damage: impl Fn(&Path)) -> Vec<String> {
     let copy = TempDir::new().unwrap();
     let copy = copy.path().join("copy");
@@ -261,7 +261,7 @@ fn damage() {
 }
 
 #[test]
-fn what_is_made_of_a_build_can_be_looked_at_too() {
+fn directories_for_ipxe_and_kexec_can_be_inspected() {
     let work = TempDir::new().unwrap();
     let built = BuildDirectory::open(&demo().directory).unwrap();
     let (split, kexec_tree) = (work.path().join("split"), work.path().join("kexec"));
@@ -283,7 +283,7 @@ fn what_is_made_of_a_build_can_be_looked_at_too() {
     let error = difference::between(&demo().directory, &alone).unwrap_err().to_string();
     assert!(error.contains("initrd has no store image: the boot loader adds it; compare"), "{error}");
 
-    // A name of the build's own file: it is not to be written to.
+    // This is a link to the file of the build, which must not change: remove the link first.
     let image = split.join("nix-store.squashfs");
     fs::remove_file(&image).unwrap();
     fs::write(&image, "another").unwrap();
@@ -294,7 +294,7 @@ fn what_is_made_of_a_build_can_be_looked_at_too() {
 #[test]
 fn a_build_boots() {
     let mut machine = Machine::of_build(&demo().directory).unwrap();
-    machine.cmdline += " probe=";
+    machine.append("probe=");
     let mut timeout = Command::new("timeout");
     let qemu = machine.command(false, false);
     timeout.args(["--kill-after=5", "240"]).arg(qemu.get_program()).args(qemu.get_args());

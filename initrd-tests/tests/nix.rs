@@ -1,4 +1,4 @@
-//! The Nix files: that they can be read, and what the NixOS module makes of configurations. What it builds is booted in `boot`.
+//! The Nix files: they can be parsed, and the NixOS module evaluates configurations as it should. `boot` boots its outputs.
 
 use serde_json::Value;
 use std::fs;
@@ -17,7 +17,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The value of an expression that looks at nothing but the files here.
+/// The value of an expression that reads only the files of this repository.
 fn evaluate(expression: &str) -> Value {
     let mut nix = Command::new("nix-instantiate");
     nix.args(["--eval", "--strict", "--json", "--expr", expression]).env("NIX_PATH", "").current_dir(top());
@@ -42,7 +42,7 @@ fn the_module_makes_of_configurations_what_it_should() {
 
 #[test]
 fn the_flake_has_what_it_should() {
-    // With a nixpkgs that only shows what the package is made of.
+    // With a substitute for nixpkgs that only shows the arguments of the package.
     let flake = evaluate(
         r#"
         let
@@ -111,7 +111,7 @@ fn a_foreign_reader_finds_nothing_in_the_script_for_nixos_anywhere() {
     run(Command::new("shellcheck").arg(&path));
 }
 
-/// Runs the unit that sets root's password: what it called.
+/// Runs the unit that sets root's password, and returns the commands that it ran.
 fn password(shadow: &str, cmdline: &str) -> String {
     let script = evaluate("(import ./initrd-tests/nix/checks.nix { }).password");
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What holds for everything that `firn` makes: the same closure is the same bytes, programs can follow it, it takes little memory
-//! however large the store image is, and what goes wrong half-way leaves nothing behind.
+//! Claims about all outputs of `firn`: the same closure gives the same bytes, programs can follow the progress, a large store image
+//! needs little memory, and a failure leaves no files behind.
 
 mod fake;
 
@@ -14,15 +14,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Below this stays what firn has in memory, KiB.
+/// The largest memory that firn may use, KiB.
 const MEMORY: u64 = 64 << 10;
 
-/// The size of an image that is far larger, bytes.
+/// The size of a far larger image, bytes.
 const LARGE: u64 = 3 << 30;
 
-/// A shell in a directory, where `firn` is the one to test and `$system` a system.
+/// A shell in a directory, with `firn` as the program to test and `$system` as a system.
 fn bash(directory: &Path, system: &Path, script: &str) -> Command {
-    // Cargo builds it for tests of its own package, beside the directory of this one.
+    // Cargo builds it for the tests of its package, next to the directory of this test.
     let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
     let mut bash = Command::new("bash");
     bash.args(["-euc", &format!("firn() {{ {} \"$@\"; }}\n{script}", firn.display())]).current_dir(directory);
@@ -41,7 +41,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A system for both formats, with a few files that are worth the work of several threads.
+/// A system for both formats, with some files that are large enough for several threads.
 fn system() -> &'static Path {
     static SYSTEM: OnceLock<PathBuf> = OnceLock::new();
     SYSTEM.get_or_init(|| {
@@ -55,7 +55,7 @@ fn system() -> &'static Path {
     })
 }
 
-/// Every output that there is, in the current directory.
+/// A script that makes every kind of output in the current directory.
 const EVERYTHING: &str = "
     firn build $system --out squashfs --firn-init $FIRN_INIT --quiet
     firn build $system --out erofs --firn-init $FIRN_INIT --quiet --format erofs
@@ -79,7 +79,7 @@ fn the_same_closure_is_the_same_bytes() {
         succeeds(bash(&directory, system(), &format!("{surroundings}\n{EVERYTHING}")));
         directory
     };
-    // On one processor there is one thread. Times in files have seconds, and every command here takes a while.
+    // On one processor there is one thread. File times count seconds, and every command here needs longer than one.
     let one = make("one", "umask 022; export TZ=UTC; firn() { taskset --cpu-list 0 $program \"$@\"; }");
     let other = make("another place/further down", "umask 077; export TZ=Pacific/Kiritimati");
     let differences = Command::new("diff").arg("--recursive").args([&one, &other]).output().unwrap();
@@ -141,7 +141,7 @@ fn programs_can_follow_it() {
 #[test]
 fn references_to_excluded_paths_are_named() {
     let work = TempDir::new().unwrap();
-    // A system that refers to another path: what `nix-store --add` makes has no references.
+    // A system that refers to another path: the paths of `nix-store --add` have no references.
     let script = "
         echo other > other
         other=$(nix-store --add other)
@@ -162,7 +162,7 @@ fn references_to_excluded_paths_are_named() {
 #[test]
 fn a_build_of_a_ready_image_is_no_other() {
     let work = TempDir::new().unwrap();
-    // As much as makes it two images.
+    // Enough data for two images.
     let script = "
         head --bytes 900K /dev/urandom > large
         words=\"$system --quiet --max-image 1M --store-content $(nix-store --add large)\"
@@ -179,7 +179,7 @@ fn a_build_of_a_ready_image_is_no_other() {
     assert!(!output.status.success() && text(output.stderr).contains("cannot be used with"));
 }
 
-/// A build whose image is a sparse file, which begins as a squashfs does and is no other.
+/// A build whose image is a sparse file: only its first bytes are those of a squashfs.
 fn large_build() -> &'static Path {
     static BUILD: OnceLock<TempDir> = OnceLock::new();
     let build = BUILD.get_or_init(|| {
@@ -208,7 +208,7 @@ fn large_build() -> &'static Path {
     build.path()
 }
 
-/// Runs a script in which `$measured` before a command fails if that takes much memory.
+/// Runs a script. A command after `$measured` fails if it uses too much memory.
 fn little_memory(directory: &Path, script: &str) -> Output {
     let measured = directory.join(".measured");
     let python = format!(
@@ -238,7 +238,7 @@ fn large_images_take_little_memory() {
     little_memory(build, make);
 }
 
-/// What lies in a directory.
+/// The files in a directory.
 fn files(directory: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(name).collect();
@@ -280,14 +280,14 @@ fn without_room_nothing_is_left_behind() {
     let work = TempDir::new().unwrap();
     let fake = Fake::new();
     fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/loop.ko\nkernel/erofs.ko\n");
-    // Nothing that compresses.
+    // Data that cannot be compressed.
     let noise = (0_u64..1 << 20).flat_map(|number| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17).to_le_bytes());
     fs::write(fake.path("large"), noise.collect::<Vec<_>>()).unwrap();
     let system = fake.in_store();
     succeeds(bash(work.path(), &system, "firn build $system --out build --firn-init $FIRN_INIT --profile dev --quiet"));
     let full = work.path().join("full");
     fs::create_dir(&full).unwrap();
-    // With room for the image, and not for a ramdisk that has it, too.
+    // Space for the image, but not for a ramdisk with the image.
     succeeds(bash(work.path(), &system, "mount --types tmpfs --options size=12m tmpfs full"));
     let initrd = full.join("initrd");
     fs::write(&initrd, "of an earlier build").unwrap();

@@ -1,4 +1,4 @@
-//! The bench: boots of directories that hold `bzImage`, `initrd` and a `manifest.json` with a command line, and their figures.
+//! The bench: boots directories with `bzImage`, `initrd` and a `manifest.json` with a command line, and prints their figures.
 
 use anyhow::{Context, Error, Result, ensure};
 use qemu::marks::Boot;
@@ -12,29 +12,29 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-/// How many machines run at once.
+/// The number of machines that run at the same time.
 const AT_ONCE: usize = 2;
 
 /// The step of the search for the smallest memory, MiB.
 const STEP: u32 = 4;
 
-/// A step that takes less is not in the tables, microseconds of the counted clock.
+/// A cheaper step is not in the tables, microseconds of the counted clock.
 const NEXT_TO_NOTHING: u64 = 300;
 
-/// Something to boot: its name is the last part of the path.
+/// A directory to boot; the last part of its path is its name.
 pub type Variant = PathBuf;
 
-/// Boots each variant in a counted machine and prints tables; a variant is compared with the last one before it whose name begins
-/// with `floor`. The file keeps the figures for the next time, and what they were the last time is in the tables.
-/// With `tables` they are also written to files, as they are: `TABLES-boots.md`, `TABLES-steps.md`, `TABLES-memory.md`.
+/// Boots each variant in a counted machine and prints tables. A variant is compared with the last one before it whose name begins
+/// with `floor`. `file` keeps the figures; the tables show changes since its last version. With `tables` the tables are also written
+/// to files, without these changes: `TABLES-boots.md`, `TABLES-steps.md`, `TABLES-memory.md`.
 ///
 /// # Errors
 ///
-/// Variants that do not boot, after the tables of those that do.
+/// Variants that do not boot, after the tables of the others are printed.
 pub fn boots(variants: &[Variant], memory: u32, file: Option<&Path>, tables: Option<&str>) -> Result<()> {
     let (booted, failed) = all(variants, |variant| {
         let mut machine = Machine { counted: true, memory_mib: memory, ..machine(variant)? };
-        // What the kernel prints on the serial port, it waits for.
+        // The kernel waits for each byte that it prints on the serial port.
         machine.append("quiet");
         let initrd = fs::metadata(variant.join("initrd"))?.len();
         Ok(Figures { initrd, boot: boot(&machine)? })
@@ -42,7 +42,7 @@ pub fn boots(variants: &[Variant], memory: u32, file: Option<&Path>, tables: Opt
     let before: BTreeMap<String, Figures> = file
         .and_then(|file| fs::read(file).ok())
         .map_or_else(|| Ok(BTreeMap::new()), |json| serde_json::from_slice(&json))
-        .context("reading the figures of the last time")?;
+        .context("reading the figures of the last run")?;
     let now = [("boots", boots_table as Table), ("steps", steps_table), ("memory", memory_table)];
     for (name, table) in now {
         println!("\n{}", table(&booted, &before));
@@ -57,16 +57,16 @@ pub fn boots(variants: &[Variant], memory: u32, file: Option<&Path>, tables: Opt
     report(&failed)
 }
 
-/// Prints the smallest memory with which each variant boots to a registered system and starts it; with `tables` also to the file
-/// `TABLES-smallest.md`.
+/// Prints the smallest memory with which each variant boots to a registered system and starts it. With `tables` the table is also
+/// written to the file `TABLES-smallest.md`.
 ///
 /// # Errors
 ///
-/// Variants that boot with no memory, after the table of those that do.
+/// Variants that do not boot, after the table of the others is printed.
 pub fn memory(variants: &[Variant], tables: Option<&str>) -> Result<()> {
     let (found, failed) = all(variants, |variant| {
         let initrd = u32::try_from(fs::metadata(variant.join("initrd"))?.len() >> 20)?;
-        // Never with less than the ramdisk, nor with more than twice that and all that anybody here takes besides.
+        // At least the ramdisk, and at most twice the ramdisk plus what any variant here needs for itself.
         let (mut fails, mut boots) = (initrd / STEP * STEP, (2 * initrd + 512) / STEP * STEP);
         while boots - fails > STEP {
             let memory_mib = u32::midpoint(fails, boots) / STEP * STEP;
@@ -97,16 +97,16 @@ fn boot(machine: &Machine) -> Result<Boot> {
     let outcome = machine.run()?;
     Boot::from_report(&String::from_utf8_lossy(&outcome.report))
         .and_then(|boot| {
-            ensure!(outcome.exit == Exit::Ended, "it did not switch itself off");
+            ensure!(outcome.exit == Exit::Ended, "the machine did not switch itself off");
             Ok(boot)
         })
-        .with_context(|| format!("its last words:\n{}", outcome.last_words()))
+        .with_context(|| format!("the console ends with:\n{}", outcome.last_words()))
 }
 
-/// Variants that did what was asked of them with what they returned, and the errors of the others, in order.
+/// The names and results of the variants that succeeded, and the errors of the others, each in order.
 type Done<T> = (Vec<(String, T)>, Vec<Error>);
 
-/// Does the same with each variant, a few at once.
+/// Runs a function on each variant, a few at the same time.
 fn all<T: Send>(variants: &[Variant], run: impl Fn(&Path) -> Result<T> + Sync) -> Done<T> {
     let next = Mutex::new(variants.iter().enumerate());
     let done = Mutex::new(Vec::new());
@@ -136,7 +136,7 @@ fn report(failed: &[Error]) -> Result<()> {
     Ok(())
 }
 
-/// What is known of a variant.
+/// The figures of a variant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Figures {
     /// Size of the ramdisk, bytes.
@@ -144,7 +144,7 @@ struct Figures {
     boot: Boot,
 }
 
-/// Makes a table of Markdown: of the variants that booted, and what is known of them from the last time.
+/// Makes a Markdown table of the variants that booted, given their figures and those of the last run.
 type Table = fn(&[(String, Figures)], &BTreeMap<String, Figures>) -> String;
 
 /// Gi (10^9 instructions) of each part of the boots.
@@ -176,11 +176,11 @@ fn boots_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>)
     table
 }
 
-/// Gi of each step of stage 1, of the variants that tell. Steps that take next to nothing everywhere are left out.
+/// Gi of each step of stage 1, of the variants that log their steps. Steps that are cheap in every variant are left out.
 fn steps_table(booted: &[(String, Figures)], before: &BTreeMap<String, Figures>) -> String {
     let telling: Vec<_> = booted.iter().filter(|(_, figures)| !figures.boot.steps.is_empty()).collect();
     let mut names: Vec<&str> = Vec::new();
-    // The order is that of who has the most steps.
+    // Later variants have more steps and give the order.
     for (_, figures) in telling.iter().rev() {
         names.extend(
             figures
@@ -227,7 +227,7 @@ fn row<T: AsRef<str>>(columns: impl IntoIterator<Item = T>) -> String {
     columns.concat() + "|\n"
 }
 
-/// Microseconds of the counted clock, and how they differ from what they were if that is worth a word.
+/// Microseconds of the counted clock as Gi, with the change since the last run if it is 2 % or more.
 fn gi(cost: u64, was: Option<u64>) -> String {
     let digits = |cost: u64| format!("{}.{:04}", cost / 1_000_000, cost % 1_000_000 / 100);
     match was {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_says_how_it_moved() {
+    fn a_figure_shows_its_change() {
         assert_eq!(gi(1_234_567, None), "1.2345");
         assert_eq!(gi(1_234_567, Some(1_234_000)), "1.2345");
         assert_eq!(gi(50_000, Some(60_000)), "0.0500 (-0.0100)");

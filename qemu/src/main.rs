@@ -1,17 +1,17 @@
-//! Boots what `firn build` made, for people and scripts.
+//! Boots builds of firn, for people and scripts.
 
 mod bench;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use qemu::steps::{self, Steps};
-use qemu::{Exit, Machine};
+use qemu::{Exit, Kvm, Machine};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Boots what `firn build` made in a QEMU machine.
+/// Boot builds of firn under QEMU
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -20,15 +20,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Boot, with the console on standard output, until the machine switches itself off
+    /// Boot a build and show its console until the machine switches itself off
     Boot(Boot),
-    /// Boot as well, have the system verify its store, and fail if that does; the system must have firn-probe in it
+    /// Boot a build, verify the store inside the machine, and fail if it is damaged; the system needs firn-probe
     Verify(Build),
-    /// Print how many instructions each step of stage 1 takes; the system must have firn-probe in it
+    /// Print the instructions of each step of stage 1; the system needs firn-probe
     Count(Build),
-    /// Boot systems of the bench in counted machines and print what each part of the boot costs
+    /// Boot systems of the bench in counted machines and print the cost of each part of the boot
     Bench(Bench),
-    /// Search the smallest memory with which systems of the bench boot
+    /// Find the smallest memory with which systems of the bench boot
     Memory(Variants),
 }
 
@@ -37,37 +37,37 @@ struct Bench {
     #[command(flatten)]
     variants: Variants,
 
-    /// Size of the machines' memory, MiB
+    /// Memory of the machines, MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
 
-    /// Keeps the figures, and says what changed since the last time
+    /// File that keeps the figures; the tables show what changed since the last run
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct Variants {
-    /// Directories with bzImage, initrd and manifest.json; others are compared with the last floor before them
+    /// Directories with bzImage, initrd and manifest.json; each is compared with the last one before it whose name begins with floor
     #[arg(required = true, value_name = "DIR")]
     variants: Vec<PathBuf>,
 
-    /// Write the tables to files, too, whose names begin with this
+    /// Also write the tables to files whose names begin with this
     #[arg(long, value_name = "PREFIX")]
     tables: Option<String>,
 }
 
 #[derive(Args)]
 struct Build {
-    /// Directory that `firn build` made
+    /// Directory made by firn build
     directory: PathBuf,
 
-    /// Size of the machine's memory, MiB
+    /// Memory of the machine, MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
 
-    /// More words for the kernel command line
-    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    /// Kernel parameters to add after those of the build
+    #[arg(long, value_name = "PARAMS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     append: String,
 }
 
@@ -76,7 +76,7 @@ struct Boot {
     #[command(flatten)]
     build: Build,
 
-    /// Make this terminal the machine's console
+    /// Use this terminal as the console of the machine
     #[arg(long, conflicts_with = "time_limit")]
     interactive: bool,
 
@@ -117,7 +117,7 @@ impl Build {
         let commands = report(&machine)?.commands;
         ensure!(
             !commands.is_empty(),
-            "the system verified nothing: its firn-probe knows no probe=verify; build it again"
+            "the system verified nothing: its firn-probe does not know probe=verify; build the system again"
         );
         for command in commands {
             let line = command.argv.join(" ");
@@ -130,16 +130,16 @@ impl Build {
 
     fn count(&self) -> Result<()> {
         let steps = self.steps("")?;
-        // What the prebuilt database saves.
+        // For comparison: without the prebuilt database.
         let loaded = self.steps("firn.register=load")?.cost("registration");
         println!("{steps}{}", steps::line(loaded, "registration with firn.register=load"));
         Ok(())
     }
 
-    fn steps(&self, words: &str) -> Result<Steps> {
+    fn steps(&self, parameters: &str) -> Result<Steps> {
         let mut machine = Machine { counted: true, ..self.machine()? };
-        // quiet: what the kernel prints on the serial port, it waits for, and that is no cost of stage 1.
-        machine.append(&format!("probe=facts quiet {words}"));
+        // quiet: the kernel waits for each byte that it prints on the serial port, and this time is no cost of stage 1.
+        machine.append(&format!("probe=facts quiet {parameters}"));
         let log = report(&machine)?.dmesg;
         Steps::from_log(log.iter().map(|line| (line.microseconds, line.text.as_str())))
     }
@@ -149,13 +149,16 @@ impl Boot {
     fn run(&self) -> Result<()> {
         let machine = Machine { time_limit: Duration::from_secs(self.time_limit), show: true, ..self.build.machine()? };
         if self.interactive {
-            return machine.interact();
+            let kvm = Kvm::tested(&machine.kernel)?;
+            qemu::command::print(&machine.command(true, kvm == Kvm::On));
+            // Ctrl-C goes to the guest.
+            return machine.interact(kvm, &|| Ok(()));
         }
         let outcome = machine.run()?;
         ensure!(
             outcome.exit == Exit::Ended,
-            "the machine still ran after {} s and was switched off; see what its console said last, or give it more time \
-             with --time-limit",
+            "the machine still ran after {} s and was switched off; read the end of the console above, or give more time with \
+             --time-limit",
             self.time_limit
         );
         ensure!(!outcome.console.contains("Kernel panic"), "the kernel panicked; the console above says why");
@@ -168,19 +171,19 @@ fn report(machine: &Machine) -> Result<Report> {
     let outcome = machine.run()?;
     ensure!(
         outcome.exit == Exit::Ended,
-        "the machine still ran after {} s and was switched off; its last words:\n{}",
+        "the machine still ran after {} s and was switched off; the console ends with:\n{}",
         machine.time_limit.as_secs(),
         outcome.last_words()
     );
     ensure!(
         !outcome.report.is_empty(),
-        "the system wrote no report: is firn-probe in it (initrd-tests/system/build --probe)? Its last words:\n{}",
+        "the system wrote no report: is firn-probe in it (initrd-tests/system/build --probe)? The console ends with:\n{}",
         outcome.last_words()
     );
     serde_json::from_slice(&outcome.report).context("reading the system's report")
 }
 
-/// What is read here of the report that firn-probe writes (`initrd-tests/src/lib.rs`).
+/// The fields of the report of firn-probe (`initrd-tests/src/lib.rs`) that are read here.
 #[derive(Deserialize)]
 struct Report {
     dmesg: Vec<Line>,

@@ -1,5 +1,5 @@
-//! What a boot of the bench's system took, from what that system writes to the second serial port: the kernel log with its
-//! marks in it, and what memory there was at its start (`initrd-tests/system/bench.sh`).
+//! The figures of a boot of the bench's system, from its report on the second serial port (`initrd-tests/system/bench.sh`): the kernel
+//! log with the marks in it, and the memory at the start of the system.
 
 use crate::steps::Steps;
 use anyhow::{Context, Result};
@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 pub struct Boot {
     /// From the first line of the kernel to the start of the ramdisk's init.
     pub kernel: u64,
-    /// From there to the exec of the system's init.
+    /// From the start of the ramdisk's init to the exec of the system's init.
     pub stage_1: u64,
-    /// From there to the first line of that init.
+    /// From the exec to the first line of the system's init.
     pub exec: u64,
-    /// From there to where the store is registered and the system profile set.
+    /// From the first line until the store is registered and the system profile set.
     pub registration: u64,
-    /// From there to where the files of a start were read.
+    /// From the registration until the files that a start needs were read.
     pub start: u64,
-    /// The steps of stage 1, if it tells them.
+    /// The steps of stage 1 and their costs, if stage 1 logs them.
     pub steps: Vec<(String, u64)>,
     /// `/proc/meminfo` at the first line of the system's init, kB.
     pub memory: BTreeMap<String, u64>,
@@ -30,7 +30,7 @@ impl Boot {
     ///
     /// # Errors
     ///
-    /// A report in which a mark is missing, or one that says that something failed.
+    /// A report without one of the marks, or with a mark of a failure.
     pub fn from_report(report: &str) -> Result<Self> {
         let log: Vec<_> = report.lines().filter_map(line).collect();
         let at = |what: &str, found: &dyn Fn(&str) -> bool| {
@@ -60,28 +60,28 @@ impl Boot {
         })
     }
 
-    /// From the first line of the kernel to the exec of an init whose store is registered, wherever that is done.
+    /// The time from the first line of the kernel to a registered system, no matter whether stage 1 or the system registers the store.
     #[must_use]
     pub fn registered(&self) -> u64 {
         self.kernel + self.stage_1 + self.exec + self.registration
     }
 }
 
-/// Steps that a stage 1 marks when they are done: `bench: step modules`.
+/// The steps of another stage 1, which marks the end of each: `bench: step modules`.
 fn marked_steps(log: &[(u64, &str)], mut since: u64) -> Vec<(String, u64)> {
     let steps = log.iter().filter_map(|(time, text)| Some((text.strip_prefix("bench: step ")?, *time)));
     let step = |(name, time)| (str::to_owned(name), time - std::mem::replace(&mut since, time));
     steps.map(step).collect()
 }
 
-/// `[    2.071234] text` as dmesg(1) prints it.
+/// Reads a line of dmesg(1): `[    2.071234] text`.
 fn line(line: &str) -> Option<(u64, &str)> {
     let (time, text) = line.trim_end().strip_prefix('[')?.split_once("] ")?;
     let (seconds, microseconds) = time.trim().split_once('.')?;
     Some((seconds.parse::<u64>().ok()? * 1_000_000 + microseconds.parse::<u64>().ok()?, text))
 }
 
-/// `Slab:             12345 kB`
+/// Reads a line of `/proc/meminfo`: `Slab:             12345 kB`.
 fn meminfo(line: &str) -> Option<(String, u64)> {
     let (name, rest) = line.split_once(':')?;
     Some((name.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
@@ -104,7 +104,7 @@ meminfo Slab:             12345 kB\r
 ";
 
     #[test]
-    fn a_report_is_cut_at_its_marks() {
+    fn the_marks_divide_a_report() {
         let boot = Boot::from_report(FLOOR).unwrap();
         assert_eq!([boot.kernel, boot.stage_1, boot.exec, boot.registration], [2_000_000, 33_000, 110_000, 1_800_000]);
         assert_eq!((boot.registered(), boot.start), (3_943_000, 1_000_000));
@@ -119,7 +119,7 @@ meminfo Slab:             12345 kB\r
     }
 
     #[test]
-    fn what_is_missing_or_failed_is_an_error() {
+    fn a_missing_mark_and_a_failure_are_errors() {
         let error = |report: &str| Boot::from_report(report).unwrap_err().to_string();
         assert!(error(&FLOOR.replace("bench: valid", "")).contains("valid"));
         assert!(error(&FLOOR.replace("bench: started", "bench: reading failed")).contains("reading failed"));

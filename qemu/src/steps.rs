@@ -1,4 +1,4 @@
-//! What each step of stage 1 costs, from the kernel log of a boot.
+//! The cost of each step of stage 1, read from the kernel log of a boot.
 //!
 //! In a counted machine the log's clock counts instructions: 1 s of it is 1 Gi, 10⁹ of them.
 
@@ -10,17 +10,17 @@ use std::fmt;
 pub struct Steps {
     /// Name and cost (microseconds, or 1,000 instructions) of each step, in order.
     pub steps: Vec<(String, u64)>,
-    /// From the start of firn-init to where it executes the system's init, microseconds.
+    /// The time from the start of firn-init to the exec of the system's init, microseconds.
     pub total: u64,
 }
 
 impl Steps {
-    /// Finds the steps in a kernel log, given as lines with their times in microseconds. The first step begins where the
-    /// kernel starts firn-init, each later one where the one before it was done.
+    /// Finds the steps in a kernel log, given as lines with their times in microseconds. The first step begins when the kernel starts
+    /// firn-init, and each later one when the step before it is done.
     ///
     /// # Errors
     ///
-    /// A log in which stage 1 does not begin or does not end.
+    /// A log without the start or the end of stage 1.
     pub fn from_log<'a>(lines: impl IntoIterator<Item = (u64, &'a str)>) -> Result<Self> {
         let mut lines = lines.into_iter();
         let (start, _) = lines
@@ -41,14 +41,14 @@ impl Steps {
         anyhow::bail!("the kernel log has no line \"firn-init: Executing …\" after \"Run /init as init process\"")
     }
 
-    /// The cost of one step, microseconds; 0 if there is none of that name.
+    /// The cost of one step, microseconds; 0 without a step of this name.
     #[must_use]
     pub fn cost(&self, name: &str) -> u64 {
         self.steps.iter().filter(|(step, _)| step == name).map(|(_, cost)| cost).sum()
     }
 }
 
-/// The message, if it is firn-init that speaks: after `firn-init` may stand its process id.
+/// The message of a line that firn-init wrote: `firn-init: MESSAGE` or `firn-init[PID]: MESSAGE`.
 fn of_firn_init(text: &str) -> Option<&str> {
     let (speaker, message) = text.split_once(": ")?;
     let name = speaker.split_once('[').map_or(speaker, |(name, _)| name);
@@ -61,7 +61,7 @@ impl fmt::Display for Steps {
         for (name, cost) in &self.steps {
             writeln!(f, "{}", line(*cost, name))?;
         }
-        writeln!(f, "{}", line(self.total, "all, from the start of firn-init to the exec of the system's init"))
+        writeln!(f, "{}", line(self.total, "total, from the start of firn-init to the exec of the system's init"))
     }
 }
 

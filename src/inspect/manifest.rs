@@ -12,14 +12,5 @@ use std::path::Path;
 pub fn read_if_any(directory: &Path) -> Result<Option<Manifest>> {
     let has = |name: &str| directory.join(name).exists();
     let tree = !has(FILE) && has("bzImage") && (has("initrd") || has("initrd.gz"));
-    if tree { Ok(None) } else { read(directory).map(Some) }
-}
-
-/// Reads the manifest of a directory.
-///
-/// # Errors
-///
-/// As [`Manifest::read`].
-pub fn read(directory: &Path) -> Result<Manifest> {
-    Manifest::read(directory)
+    if tree { Ok(None) } else { Manifest::read(directory).map(Some) }
 }

@@ -4,7 +4,6 @@
 //! kernel reads them, to the end, and each error names its place.
 
 pub mod difference;
-pub mod machine;
 pub mod manifest;
 pub mod ramdisk;
 mod source;

@@ -1,7 +1,7 @@
-//! Runs in a booted system, after its stage 2 has activated it, and tells the tests outside what it finds.
+//! Runs in a booted system after the system's stage 2 has activated it, and reports the state of the system to the tests.
 //!
-//! The word `probe=GROUP[,GROUP…]` on the kernel command line names the [`GROUPS`] of commands to run on top of looking
-//! around; with `probe=silent` it does nothing. The report (`initrd_tests::Report`) goes to the second serial port.
+//! The kernel parameter `probe=GROUP[,GROUP…]` names the [`GROUPS`] of commands that also run. With `probe=silent` the probe does
+//! nothing. The report (`initrd_tests::Report`) goes to the second serial port.
 
 use anyhow::{Context, Result, bail};
 use initrd_tests::{Command, LogLine, Process, Report, proc};
@@ -14,16 +14,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Where the report goes.
+/// The serial port for the report.
 const PORT: &str = "/dev/ttyS1";
 
-/// Where the system has its programs.
+/// The directory with the system's programs.
 const SOFTWARE: &str = "/run/current-system/sw/bin";
 
-/// A file that exists for `nix-store --add`.
+/// A file for `nix-store --add`.
 const NEW_FILE: &str = "/tmp/firn-probe-new";
 
-/// Commands by group. What they print and how they end is for the tests to judge.
+/// Commands by group. The tests judge their output and their exit status.
 const GROUPS: &[(&str, &[&[&str]])] = &[
     ("facts", &[]),
     ("hostid", &[&["hostid"]]),
@@ -35,7 +35,7 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
-    // The second one is what poweroff leaves out.
+    // poweroff here does not sync.
     ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),
     (
         "activation",
@@ -62,7 +62,7 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["cat", "/etc/firn-test/key", "/root/.ssh/authorized_keys"],
         ],
     ),
-    // What the unit register-nix-paths of NixOS' netboot media does, and what there is before and after.
+    // The commands of register-nix-paths, a unit of NixOS' netboot media, and the state before and after them.
     (
         "register",
         &[
@@ -91,19 +91,19 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["systemd-analyze", "time"],
         ],
     ),
-    // No report comes of it but that of the next system: systemd takes its time, and this waits for it.
+    // Only the next system writes a report: this waits until systemd has started it.
     (
         "kexec",
         &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts way=kexec && sleep infinity"]],
     ),
-    // As nixos-anywhere does it, in the background at the end.
+    // As nixos-anywhere does it: the end runs in the background.
     ("kexec-run", &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/run --kexec-extra-flags '' && sleep infinity"]]),
     (
         "kexec-refused",
         &[
             &["dd", "if=/dev/zero", "of=/full", "bs=1M", "count=200"],
             &["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts"],
-            // As under Secure Boot, which takes signed modules from the start, and those of the demo are not.
+            // As under Secure Boot, but only now: Secure Boot would refuse the demo's modules, which have no signatures.
             &[
                 "sh",
                 "-ec",
@@ -125,14 +125,14 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["touch", "/nix/store/firn-probe-direct"],
             &["nix-store", "--gc", "--print-roots"],
             &["nix-collect-garbage"],
-            // A name of its own, so that nobody takes it for the first.
+            // Another path than above, so that the tests can tell the two commands apart.
             &["nix-store", "--query", "--requisites", "/nix/var/nix/profiles/system"],
             &["nix-store", "--verify"],
         ],
     ),
 ];
 
-/// Paths that the tests want to know about.
+/// Paths whose targets are in the report.
 const PATHS: [&str; 5] = [
     "/etc/NIXOS",
     "/nix/var/nix/db/db.sqlite",
@@ -154,7 +154,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let cmdline = read("/proc/cmdline")?.trim().to_owned();
     let Some(commands) = commands(&cmdline)? else { return Ok(()) };
-    // Counters of memory are kept for each CPU and added up from time to time: reading this adds them up now.
+    // The kernel keeps memory counters for each CPU and adds them up from time to time. Reading this file adds them up now.
     read("/proc/sys/vm/stat_refresh")?;
     fs::create_dir_all("/tmp").context("making /tmp")?;
     fs::write(NEW_FILE, "firn-probe\n").with_context(|| format!("writing {NEW_FILE}"))?;
@@ -175,7 +175,7 @@ fn run() -> Result<()> {
     send(&serde_json::to_vec(&report)?).with_context(|| format!("writing the report to {PORT}"))
 }
 
-/// The commands that this kernel command line asks for; none if the probe is to be silent.
+/// The commands that this kernel command line selects; `None` with `probe=silent`.
 fn commands(cmdline: &str) -> Result<Option<Vec<&'static [&'static str]>>> {
     let words = cmdline.split_whitespace().filter_map(|word| word.strip_prefix("probe=")).next_back();
     let mut commands = Vec::new();
@@ -185,7 +185,7 @@ fn commands(cmdline: &str) -> Result<Option<Vec<&'static [&'static str]>>> {
         }
         match GROUPS.iter().find(|(name, _)| *name == word) {
             Some((_, group)) => commands.extend_from_slice(group),
-            None => bail!("probe={word}: there is no such group of commands"),
+            None => bail!("probe={word}: there is no group of commands with this name"),
         }
     }
     Ok(Some(commands))
@@ -193,7 +193,7 @@ fn commands(cmdline: &str) -> Result<Option<Vec<&'static [&'static str]>>> {
 
 fn execute(argv: &[&str]) -> Command {
     let mut command = std::process::Command::new(argv[0]);
-    // What a login would set, and nothing that stage 2 happens to have set for itself.
+    // The environment of a login, without the variables that stage 2 set for itself.
     command.args(&argv[1..]).env_clear().env("HOME", "/root").env("PATH", SOFTWARE);
     let (status, stdout, stderr) = match command.output() {
         Ok(output) => (output.status.code(), output.stdout, output.stderr),
@@ -226,7 +226,7 @@ fn process(directory: &str) -> Result<Process> {
     })
 }
 
-/// The loop devices that have a file.
+/// The loop devices with a file.
 fn loop_files() -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir("/sys/block").context("reading /sys/block")? {
@@ -251,7 +251,7 @@ fn dmesg() -> Result<Vec<LogLine>> {
         match kmsg.read(&mut record) {
             Ok(length) => lines.push(proc::log_line(&String::from_utf8_lossy(&record[..length]))?),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(lines),
-            // The record was overwritten by a newer one; the next read goes on behind the gap.
+            // A newer record has overwritten this one; the next read continues after the gap.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             Err(error) => return Err(error).context("reading /dev/kmsg"),
         }
@@ -262,11 +262,11 @@ fn send(report: &[u8]) -> Result<()> {
     let mut port =
         File::options().read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(PORT)?;
     let mut settings = tcgetattr(&port)?;
-    // A terminal makes two bytes out of each newline.
+    // A terminal writes each newline as two bytes.
     settings.make_raw();
     tcsetattr(&port, OptionalActions::Now, &settings)?;
     port.write_all(report)?;
-    // The machine is switched off as soon as this program has ended.
+    // The machine is switched off when this program ends.
     Ok(tcdrain(&port)?)
 }
 

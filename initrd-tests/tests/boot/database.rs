@@ -1,4 +1,4 @@
-//! The Nix database that the builder puts into the ramdisk, in the hands of the oldest and the newest Nix that Debian has.
+//! The Nix database that the builder puts into the ramdisk, used by the oldest and the newest Nix of Debian.
 
 use super::LINUX_6_1;
 use super::fixture::{Build, boot, run, sorted_lines, with_appended};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A store of its own in a directory, and a Nix for it.
+/// A separate store in a directory, and a Nix for it.
 struct Store<'a> {
     root: TempDir,
     nix: &'a dyn Fn(&str) -> Command,
@@ -23,7 +23,7 @@ impl<'a> Store<'a> {
         Self { root, nix }
     }
 
-    /// Runs nix-store and returns what it prints. It is to complain of nothing.
+    /// Runs nix-store and returns its standard output. A message on standard error is a failure.
     fn nix_store(&self, script: &str) -> String {
         let program = (self.nix)("nix-store");
         let mut shell = Command::new("sh");
@@ -40,7 +40,7 @@ impl<'a> Store<'a> {
         format!("{}/nix/var/nix/db/db.sqlite", self.root.path().display())
     }
 
-    /// What stage 1 makes: the database and its schema.
+    /// Makes the files of stage 1: the database and its schema.
     fn put(&self, database: &[u8]) {
         fs::create_dir_all(Path::new(&self.database()).parent().unwrap()).unwrap();
         fs::write(self.database(), database).unwrap();
@@ -48,7 +48,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Not where the machine may have its memory.
+/// On a disk: /tmp may be in memory.
 fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -57,11 +57,11 @@ fn shell(script: &str, argument: impl AsRef<Path>) -> String {
     run(Command::new("sh").args(["-euc", script]).arg(argument.as_ref())).unwrap()
 }
 
-/// The database as the ramdisk has it.
+/// The database in the ramdisk.
 fn packed(build: &Build) -> Vec<u8> {
     let work = directory();
     let file = work.path().join("db.sqlite");
-    // Its first segment is a zstd frame; zstd takes what comes after it for garbage, and cpio does not get to see that.
+    // The first segment is a zstd frame. zstd ignores the bytes after it as garbage, and cpio does not see them.
     let script =
         "zstd --decompress --stdout < \"$0\" 2> /dev/null | cpio --extract --to-stdout --quiet firn/db.sqlite > ";
     shell(&format!("{script}{}", file.display()), build.directory.join("initrd"));
@@ -82,9 +82,9 @@ fn it_is_what_nix_makes_of_the_registration() {
     shell(&format!("unsquashfs -cat \"$0\" nix-path-registration > {}", registration.display()), image);
     assert_eq!(theirs.nix_store("--load-db < \"$ROOT\"/registration"), "");
 
-    // Before any Nix has opened ours.
+    // Before a Nix has opened firn's database.
     run(Command::new("sqlite3").args([&theirs.database(), "UPDATE ValidPaths SET registrationTime = 1"])).unwrap();
-    // Sorted: copying has moved an index before a trigger.
+    // Sorted: the copy has an index before a trigger.
     let dump = |store: &Store| sorted_lines(&run(Command::new("sqlite3").args([&store.database(), ".dump"])).unwrap());
     let (dumped, expected) = (dump(&ours), dump(&theirs));
     let paths = dumped.iter().filter(|line| line.starts_with("INSERT INTO ValidPaths"));
@@ -104,7 +104,7 @@ fn the_newest_nix_works_with_it() {
     let unwanted =
         "bash-static debconf debianutils passwd perl perl-base libdbd-sqlite3-perl libwww-curl-perl xz-utils";
     let packages = run(Command::new(packages).args(["--without", unwanted, "sid", "nix-bin"])).unwrap();
-    // Unpacked, and run by a loader and libraries of its own: nothing of it is installed.
+    // Unpacked and run with its own loader and libraries: nothing is installed.
     let unpacked = directory();
     for package in packages.lines() {
         let file = package.split_whitespace().next_back().unwrap();
@@ -119,7 +119,7 @@ fn the_newest_nix_works_with_it() {
     });
 }
 
-/// Reading and writing, with the contents of the image in the store.
+/// Reads and writes, with the contents of the image in the store.
 fn works_with_it(nix: &dyn Fn(&str) -> Command) {
     let build = LINUX_6_1.build();
     let toplevel = &build.manifest.toplevel;
@@ -150,7 +150,7 @@ fn works_with_it(nix: &dyn Fn(&str) -> Command) {
 /// As in each boot of a ramdisk that was built with `firn build --database load`.
 #[test]
 fn without_it_the_systems_own_nix_makes_one() {
-    // The database of the ramdisk is that of its own image, and firn.store= may name any.
+    // The database in the ramdisk belongs to its own image, and firn.store= may name any image.
     for word in ["firn.register=load", "firn.store=/nix-store.squashfs"] {
         let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
         machine.append(&format!("{word} probe=register"));

@@ -1,4 +1,4 @@
-//! Boots that fail: each says in which step and why, and then does what `panic=` asks for.
+//! Boots that fail: each message names the step and the reason, and then `panic=` decides.
 
 use super::fixture::{Fixture, boot, with_appended};
 use super::{LINUX_6_1, LINUX_6_12};
@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Boots a machine in vain: checks that its console shows these words, in this order, and that the kernel panics then, as
-/// the machine's `panic=-1` asks for.
+/// Boots a machine that must fail: checks that its console shows these texts, in this order, and that the kernel then panics because
+/// of the machine's `panic=-1`.
 pub fn fails(machine: &Machine, words: &[&str]) -> Outcome {
     let outcome = machine.run().unwrap();
     shows(
@@ -19,7 +19,7 @@ pub fn fails(machine: &Machine, words: &[&str]) -> Outcome {
     outcome
 }
 
-/// Checks that the console shows these words, in this order.
+/// Checks that the console shows these texts, in this order.
 pub fn shows(outcome: &Outcome, words: &[&str]) {
     let mut rest = outcome.console.as_str();
     for word in words {
@@ -31,7 +31,7 @@ pub fn shows(outcome: &Outcome, words: &[&str]) {
     }
 }
 
-/// The machine of the fixture with a ramdisk that something was done to.
+/// The machine of the fixture with a changed ramdisk.
 pub fn with_ramdisk(fixture: &Fixture, directory: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Machine {
     let mut machine = Machine::of_build(&fixture.build().directory).unwrap();
     let mut ramdisk = fs::read(machine.initrd.unwrap()).unwrap();
@@ -58,7 +58,7 @@ fn an_init_that_is_not_there() {
 fn a_machine_that_is_not_to_panic_waits() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("init=relative panic=0");
-    // Neither a shell that nobody asked for nor an arrow key is an answer to the menu.
+    // Neither the key of a shell that is not enabled nor an arrow key is an answer to the menu.
     machine.when("any other key: try this step again", "i");
     machine.when("any other key: try this step again", "\x1b[A");
     machine.time_limit = Duration::from_secs(40);
@@ -80,7 +80,7 @@ fn a_machine_that_is_not_to_panic_waits() {
 #[test]
 fn a_ramdisk_that_did_not_unpack_for_lack_of_memory() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
-    // A tmpfs that may take half of the memory: the kernel only logs that it did not suffice, and goes on.
+    // A tmpfs may use half of the memory. If that is too little, the kernel only logs it and goes on.
     machine.append("rootfstype=tmpfs");
     machine.memory_mib = 160;
     fails(
@@ -133,7 +133,7 @@ fn no_store_image() {
     );
 }
 
-/// A machine with a plan in which `sed` changed something.
+/// A machine with a plan that `sed` changed.
 pub fn with_plan(work: &Path, sed: &str) -> Machine {
     let build = LINUX_6_1.build();
     let mut machine = with_appended(
@@ -254,7 +254,7 @@ fn a_countdown() {
 fn garbage_on_the_command_line() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("\"\" = == \"=\" \u{e4}\u{f6}=\u{fc} firn. firn.= firn.log firn.log= firn.root.size=\"80 %\" rd. boot. --x init");
-    // The kernel itself dies of more than 2,047 bytes, and of more than 32 words that it does not know and that have no dot.
+    // The kernel itself fails with more than 2,047 bytes, and with more than 32 unknown parameters without a dot.
     let words: Vec<_> = (0..200).map(|number| format!("w.{number}")).collect();
     machine.append(&words.join(" "));
     machine.append("firn.register=none probe=facts");

@@ -1,4 +1,4 @@
-//! A host's own files, appended to a ramdisk that many hosts have in common.
+//! The files of one host, appended to a ramdisk that many hosts use.
 
 use super::failures::fails;
 use super::fixture::{Fixture, boot, with_appended};
@@ -7,7 +7,7 @@ use initrd_tests::Report;
 use qemu::Machine;
 use std::path::Path;
 
-/// The machine of a fixture, with files of its own in its ramdisk, which is made in the directory `work`.
+/// The machine of a fixture with files of its host in the ramdisk, which is made in the directory `work`.
 fn machine(fixture: &Fixture, work: &Path) -> Machine {
     with_appended(
         fixture,

@@ -15,23 +15,23 @@ use std::sync::OnceLock;
 
 /// The demo system of a kind, with one of the kernels.
 pub struct Fixture {
-    /// How it wants to be started (`system/build --kind`).
+    /// The kind of the system (`system/build --kind`).
     pub kind: &'static str,
-    /// The kernel's name.
+    /// The name of the kernel (`qemu/kernel`).
     pub kernel: &'static str,
-    /// What the probe is to do.
+    /// The groups of commands for the probe.
     probe: &'static str,
     build: OnceLock<Result<Build>>,
     report: OnceLock<Result<Report>>,
 }
 
-/// A system as the builder packed it.
+/// A system and its build.
 pub struct Build {
-    /// Where the files are.
+    /// The directory of the build.
     pub directory: PathBuf,
-    /// What the builder says of them.
+    /// The manifest of the build.
     pub manifest: Manifest,
-    /// The store paths of the system, sorted, as the build machine's Nix knows them.
+    /// The store paths of the system, sorted, from the build machine's Nix.
     pub closure: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Fixture {
         self.build().manifest.images[0].path.starts_with(place::RETAINED)
     }
 
-    /// What the system says of itself after a boot in which the commands of its probe ran. Panics if there is no report.
+    /// The report of the system after a boot with the commands of its probe. Panics if there is no report.
     pub fn report(&self) -> &Report {
         let report = self.report.get_or_init(|| {
             let mut machine = Machine::of_build(&self.build().directory)?;
@@ -74,8 +74,8 @@ impl Fixture {
 ///
 /// # Errors
 ///
-/// A machine that did not start, one that wrote no report or a broken one, and one that did not switch itself off. Without
-/// a whole report the boot has failed, whatever the console says.
+/// A machine that did not start, that wrote no report or a broken one, or that did not switch itself off. Without a whole report the
+/// boot has failed, no matter what the console shows.
 pub fn boot(machine: &Machine) -> Result<Report> {
     report(&machine.run()?)
 }
@@ -84,11 +84,11 @@ pub fn boot(machine: &Machine) -> Result<Report> {
 ///
 /// # Errors
 ///
-/// As above.
+/// As for [`boot`].
 pub fn report(outcome: &Outcome) -> Result<Report> {
     let console = || format!("the console ends with:\n{}", outcome.last_words());
     ensure!(!outcome.report.is_empty(), "no report ({:?}); {}", outcome.exit, console());
-    // A firmware for UEFI takes every serial port for a console, and clears the screen there.
+    // A UEFI firmware uses every serial port as a console and clears the screen there.
     let begin = outcome.report.iter().position(|byte| *byte == b'{').unwrap_or(0);
     let report = serde_json::from_slice(&outcome.report[begin..])
         .with_context(|| format!("a broken report ({:?}); {}", outcome.exit, console()))?;
@@ -128,7 +128,7 @@ pub fn pack_with(
         .context("FIRN_INIT is not set to the firn-init to test; start the tests with ./initrd-tests/run")?;
     let options = change(build::options::BuildOptions {
         rescue_shell: Some("/bin/busybox".into()),
-        // The image is read once or twice, on this machine: time is all that counts.
+        // The image is read once or twice, on this machine: only the build time counts.
         packing: Packing {
             compression: Some("zstd -Xcompression-level 1".parse()?),
             block_size: Some(128 << 10),
@@ -141,8 +141,8 @@ pub fn pack_with(
     Ok(Build { directory, manifest, closure })
 }
 
-/// The machine of a fixture with an archive appended to its ramdisk, made as an administrator makes it: by a script in a new
-/// directory, and cpio. What is in the archive takes the place of what the ramdisk has at the same path.
+/// The machine of a fixture with an archive appended to its ramdisk. As an administrator would, a script makes the files in a new
+/// directory, and cpio packs them. A file in the archive replaces the ramdisk's file at the same path.
 pub fn with_appended(fixture: &Fixture, work: &Path, script: &str) -> Machine {
     let build = fixture.build();
     let pack = format!(

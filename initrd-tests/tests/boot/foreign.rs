@@ -1,4 +1,4 @@
-//! A ramdisk that `firn build` did not make: no plan, nixpkgs' names, packed by somebody else's cpio.
+//! A ramdisk that `firn build` did not make: no plan, the names of nixpkgs, packed by cpio.
 
 use super::fixture::{Fixture, boot, run};
 use super::{LINUX_6_1, LINUX_7};
@@ -15,7 +15,7 @@ fn firn_init_can_be_dropped_into_any_ramdisk() {
 
 #[test]
 fn firn_init_can_be_dropped_into_a_ramdisk_with_compressed_modules() {
-    // By the kernel: this one is built to (MODULE_DECOMPRESS).
+    // The kernel decompresses them: this one is built with MODULE_DECOMPRESS.
     dropped_into_a_ramdisk(&LINUX_7, "ko.xz");
 }
 
@@ -30,11 +30,11 @@ fn dropped_into_a_ramdisk(fixture: &Fixture, suffix: &str) {
         run(Command::new("mknod").arg(tree.join("dev").join(name)).args(["c", major, minor])).unwrap();
     }
     fs::copy(std::env::var_os("FIRN_INIT").unwrap(), tree.join("init")).unwrap();
-    // As in nixpkgs' ramdisk, the image has its name by a symlink into a store of the ramdisk's own.
+    // As in nixpkgs' ramdisk, the name of the image is a symlink into a store in the ramdisk.
     fs::copy(build.directory.join("nix-store.squashfs"), tree.join("nix/store/x-squashfs.img")).unwrap();
     symlink("/nix/store/x-squashfs.img", tree.join("nix-store.squashfs")).unwrap();
 
-    // The whole modules.dep and of its modules only those that firn-init has to find in it.
+    // The whole modules.dep, but only the modules that firn-init needs.
     let release = Path::new("lib/modules").join(&build.manifest.kernel_release);
     let modules = Path::new(&build.manifest.toplevel).join("kernel-modules").join(&release);
     let files = ["drivers/block/loop", "fs/squashfs/squashfs", "fs/overlayfs/overlay"];

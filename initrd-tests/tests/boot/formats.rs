@@ -1,4 +1,4 @@
-//! Store images of other kinds than the one that most tests boot.
+//! Store images in other formats than that of most tests.
 
 use super::fixture::{Build, Fixture, boot, pack_with, run};
 use super::{LINUX_6_1, LINUX_6_12, LINUX_7};
@@ -25,13 +25,13 @@ fn erofs(fixture: &Fixture, placement: Placement) -> Build {
     pack_with(toplevel, directory, |options| BuildOptions { packing, placement, ..options }).unwrap()
 }
 
-/// The same with Linux 6.12, packed once; it stays where the boot loader puts it.
+/// The same with Linux 6.12, packed once, zero-copy.
 pub fn erofs_6_12() -> &'static Build {
     static BUILD: OnceLock<Build> = OnceLock::new();
     BUILD.get_or_init(|| erofs(&LINUX_6_12, Placement::Auto))
 }
 
-/// Boots it. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` from 6.12 on.
+/// Boots the system. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` since 6.12.
 fn is_mounted_from(source: &str, build: &Build) {
     let mut machine = Machine::of_build(&build.directory).unwrap();
     machine.append("probe=verify");

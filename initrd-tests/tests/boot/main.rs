@@ -1,8 +1,7 @@
-//! What a system is like after firn has booted it: each test is one claim about it.
+//! The state of a system after firn has booted it: each test is one claim about it.
 //!
-//! A system is booted once for all of its claims, in this process: run these with `cargo test` and not with a runner that
-//! starts a process for each test. A claim's tests stand beside each other in the alphabet, so that two threads start two
-//! machines.
+//! A system is booted once for all of its claims, in this process: use `cargo test`, and not a runner that starts a process for each
+//! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
 mod database;
 mod failures;
@@ -32,7 +31,7 @@ static LINUX_6_1: Fixture = Fixture::new("6.1");
 static LINUX_6_12: Fixture = Fixture::new("6.12");
 static LINUX_7: Fixture = Fixture::new("7");
 
-/// Makes tests of claims, which are functions of the same names.
+/// Makes tests from claims, which are functions with the same names.
 macro_rules! on_every_kernel {
     ($($claim:ident)*) => {$(
         mod $claim {
@@ -73,7 +72,7 @@ on_every_kernel! {
     user_namespaces_can_be_made
 }
 
-/// The command of the probe that has these arguments.
+/// The command of the probe with these arguments.
 fn command<'a>(report: &'a Report, argv: &[&str]) -> &'a Command {
     report.commands.iter().find(|command| command.argv == argv).unwrap_or_else(|| panic!("{argv:?} was not run"))
 }
@@ -84,7 +83,7 @@ fn assert_succeeded(command: &Command) {
 
 fn process_1_is_the_systems_init(fixture: &Fixture) {
     let (init, pid1) = (&fixture.build().manifest.init, &fixture.report().pid1);
-    // A script: the kernel has put its interpreter before it, and after it would be the arguments.
+    // The init is a script: the kernel puts the interpreter before it. Arguments would follow it, and there are none.
     let script = fs::read_to_string(init).unwrap();
     let interpreter = script.lines().next().and_then(|line| line.strip_prefix("#!")).unwrap();
     assert_eq!(pid1.argv, [interpreter, init]);
@@ -99,14 +98,14 @@ fn init_has_its_signals_and_files_to_itself(fixture: &Fixture) {
     const SIGQUIT: u64 = 1 << 2;
     const SIGCHLD: u64 = 1 << 16;
     let pid1 = &fixture.report().pid1;
-    // Bash's own: it ignores SIGQUIT, and blocks SIGCHLD while it waits. A SIGPIPE that is ignored would stay so in every
-    // service of the system.
+    // Bash itself ignores SIGQUIT, and blocks SIGCHLD while it waits. An ignored SIGPIPE would also be ignored in every service of
+    // the system.
     assert_eq!(pid1.signals_ignored & !SIGQUIT, 0, "{pid1:#?}");
     assert_eq!(pid1.signals_blocked & !SIGCHLD, 0, "{pid1:#?}");
     for (number, file) in &pid1.files {
         let expected = match number {
             0..=2 => "/dev/console",
-            // where bash keeps the script that it runs
+            // bash keeps its script here
             255 => &fixture.build().manifest.init,
             _ => panic!("descriptor {number} was left open: {file}"),
         };
@@ -117,7 +116,7 @@ fn init_has_its_signals_and_files_to_itself(fixture: &Fixture) {
 fn the_mounts_are_exactly_these(fixture: &Fixture) {
     let report = fixture.report();
     let overlay = "lowerdir=/nix/.ro-store,upperdir=/nix/.rw-store/store,workdir=/nix/.rw-store/work";
-    // from 6.6 on the kernel says what it does by default
+    // since 6.6 the kernel also prints this default
     let overlay = if fixture.kernel == "6.1" { overlay.to_owned() } else { format!("{overlay},uuid=on") };
     let expected = [
         "tmpfs tmpfs / rw,relatime rw,mode=755,inode64",
@@ -130,7 +129,7 @@ fn the_mounts_are_exactly_these(fixture: &Fixture) {
         "squashfs /dev/loop0 /nix/.ro-store ro,relatime ro,errors=continue",
         "tmpfs tmpfs /nix/.rw-store rw,relatime rw,mode=755,inode64",
         &format!("overlay overlay /nix/store rw,relatime rw,{overlay}"),
-        // by stage 2: from here on only Nix writes to the store
+        // made by stage 2: from now on only Nix writes to the store
         &format!("overlay overlay /nix/store ro,nosuid,nodev,relatime rw,{overlay}"),
     ];
     let mounts: Vec<_> = report
@@ -144,9 +143,8 @@ fn the_mounts_are_exactly_these(fixture: &Fixture) {
     assert_eq!(mounts, expected);
 }
 
-/// Options of a file system with its size as a part of the memory's, as it was asked for: `size=5%`. Half of the memory is
-/// the default, which some kernels write out and others do not; it is left out, and so is the number of inodes that the
-/// kernel chooses.
+/// The options of a file system, with the size as a percentage of the memory: `size=5%`. Left out are half of the memory, the default,
+/// which only some kernels print, and the number of inodes, which the kernel chooses.
 fn without_figures(options: &str, memory_kb: u64) -> String {
     let option = |option: &str| {
         if option.starts_with("nr_inodes=") {
@@ -164,23 +162,22 @@ fn without_figures(options: &str, memory_kb: u64) -> String {
 }
 
 fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {
-    // What is left of it is the store image, which has no name any more and which the loop device reads.
+    // The store image remains: it has no name any more, and the loop device reads it.
     let report = fixture.report();
     let loop_files: Vec<_> = report.loop_files.iter().map(|(device, file)| (device.as_str(), file.as_str())).collect();
     let retained = fixture.is_retained();
-    // Of /sys, which was mounted before there was a root to see it in.
+    // The path in /sys, which was mounted outside of the root.
     let file = if retained { "/firmware/initrd" } else { "/nix-store.squashfs (deleted)" };
     assert_eq!(loop_files, [("loop0", file)]);
 
-    // A ramfs cannot be paged out: what the initramfs still holds is in this sum, and nothing else is as long as nobody
-    // locks memory. A quarter of a MiB is for pages that are on their way to the counter; the smallest thing that could be
-    // left, firn-init, has more than one.
+    // The pages of a ramfs are unevictable: this sum is the memory of the initramfs, as long as no program locks memory. Up to a quarter
+    // of a MiB may not be counted yet. The smallest file that could be left, firn-init, is larger.
     let image = fixture.build().manifest.files.iter().find(|file| file.name == "nix-store.squashfs").unwrap();
     let image = if retained { 0 } else { image.bytes / 1024 };
     let held = report.meminfo["Unevictable"];
     assert!(held.abs_diff(image) <= 256, "{held} kB are held and the store image has {image} kB");
 
-    // And the kernel gave the memory back into which the boot loader had put the ramdisk, unless the image is still there.
+    // The kernel has also freed the memory of the packed ramdisk, unless the image is still there.
     let freed = report.dmesg.iter().any(|line| line.text.starts_with("Freeing initrd memory: "));
     assert_eq!(freed, !retained);
 }
@@ -237,7 +234,7 @@ fn the_limit_on_log_lines_is_the_kernels_again(fixture: &Fixture) {
 }
 
 fn user_namespaces_can_be_made(fixture: &Fixture) {
-    // They cannot where the root is a chroot, for root neither: EPERM.
+    // In a chroot even root gets EPERM.
     assert_succeeded(command(fixture.report(), &["unshare", "--user", "true"]));
 }
 
@@ -249,7 +246,7 @@ fn the_system_profile_is_the_system(fixture: &Fixture) {
     for path in ["/nix/var/nix/profiles/system", "/run/current-system", "/run/booted-system"] {
         assert_eq!(fixture.report().paths[path].as_ref(), Some(&fixture.build().manifest.toplevel), "{path}");
     }
-    // And a root of the garbage collector, apart from those that stage 2 makes.
+    // It is also a root of the garbage collector, apart from those that stage 2 makes.
     let roots = command(fixture.report(), &["nix-store", "--gc", "--print-roots"]);
     let profile = format!("/nix/var/nix/profiles/system-1-link -> {}", fixture.build().manifest.toplevel);
     assert!(roots.stdout.lines().any(|root| root == profile), "{roots:#?}");
@@ -259,7 +256,7 @@ fn the_contents_of_the_store_are_what_is_registered(fixture: &Fixture) {
     let verify = command(fixture.report(), &["nix-store", "--verify", "--check-contents"]);
     assert_succeeded(verify);
     let said: Vec<_> = verify.stderr.lines().collect();
-    // What it does, and not one word of a path.
+    // Only its progress, and no message about a path.
     assert_eq!(
         said,
         [
@@ -293,7 +290,7 @@ fn garbage_collection_leaves_the_system_whole(fixture: &Fixture) {
     let report = fixture.report();
     let collect = command(report, &["nix-collect-garbage"]);
     assert_succeeded(collect);
-    // It did collect: nothing refers to the path that was added before.
+    // The collection deleted the path that was added before: nothing refers to it.
     assert!(collect.stderr.contains("-firn-probe-new'"), "{collect:#?}");
     let query = command(report, &["nix-store", "--query", "--requisites", "/nix/var/nix/profiles/system"]);
     assert_succeeded(query);
@@ -303,13 +300,13 @@ fn garbage_collection_leaves_the_system_whole(fixture: &Fixture) {
     assert!(!verify.stderr.contains("/nix/store/"), "{verify:#?}");
 }
 
-/// Must fail: proves that a boot passes for what it reports and for nothing else.
+/// Must fail: proves that a boot only passes because of its report.
 #[test]
 fn a_boot_without_a_report_has_failed() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("probe=silent");
     let error = boot(&machine).unwrap_err().to_string();
-    // The machine was fine, and switched itself off: its stage 2 says so on the console, and that does not count.
+    // The machine worked and switched itself off, as the console shows; that does not count.
     assert!(error.starts_with("no report (Ended)"), "{error}");
     assert!(error.contains("Running the probe"), "{error}");
 }
@@ -318,7 +315,7 @@ fn a_boot_without_a_report_has_failed() {
 fn a_machine_that_does_not_start_is_no_boot_that_failed() {
     let directory = tempfile::tempdir().unwrap();
     let kernel = directory.path().join("bzImage");
-    // The first QEMU refuses itself; the second it starts, and the machine hangs in it.
+    // QEMU refuses the first kernel. It starts the second, and the machine hangs.
     for (size, reason) in [(16, "invalid kernel header"), (1 << 20, "before it ran out of time")] {
         fs::write(&kernel, vec![0; size]).unwrap();
         let machine = Machine { time_limit: Duration::from_secs(5), ..Machine::new(&kernel) };

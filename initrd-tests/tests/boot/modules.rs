@@ -9,15 +9,15 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::NamedTempFile;
 
-/// The demo system with a driver for virtio's disks, that of the bus they are on (Debian's 6.1 has it as a module), and two
-/// that no device asks for, the second one for machines of another kind.
+/// The demo system with a driver for virtio disks, the driver of their bus (a module in Debian's 6.1), and two drivers without a
+/// device, the second for another kind of machine.
 pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules");
     pack(&LINUX_6_1.build().manifest.toplevel, directory, &["virtio_blk", "virtio-pci", "dummy", "xen-tpmfront"])
         .unwrap()
 });
 
-/// Boots a machine that has a disk, with these words, and returns what it says and which modules and devices it has.
+/// Boots a machine with a disk and these parameters, and returns its report and the names of its modules and devices.
 fn with_disk(words: &str) -> (Report, Vec<String>) {
     let disk = NamedTempFile::new().unwrap();
     File::set_len(disk.as_file(), 1 << 20).unwrap();
@@ -32,7 +32,7 @@ fn with_disk(words: &str) -> (Report, Vec<String>) {
 
 fn place(report: &Report, words: &str) -> usize {
     let place = report.dmesg.iter().position(|line| line.text.contains(words));
-    place.unwrap_or_else(|| panic!("nobody says {words:?}: {:#?}", report.dmesg))
+    place.unwrap_or_else(|| panic!("no line with {words:?} in {:#?}", report.dmesg))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the NixOS module makes (`nix/module.nix`): each output is built by a real Nix of the demo system, as a derivation, and boots.
+//! The outputs of the NixOS module (`nix/module.nix`): a real Nix builds each from the demo system, and each boots.
 
 use crate::fixture::{Build, boot, run, sorted_lines, with_appended};
 use crate::ways::{Server, ovmf, runs, store};
@@ -34,18 +34,18 @@ impl Outputs {
             .unwrap_or_else(|error| panic!("building the outputs of the {} configuration: {error:#}", self.way))
     }
 
-    /// Where an output is.
+    /// The path of an output.
     fn path(&self, name: &str) -> PathBuf {
         let path = self.built().0.join(name);
         path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// What `firn build` made on the way to all of them.
+    /// The output of `firn build`, from which all the others are made.
     fn build(&self) -> &Build {
         &self.built().1
     }
 
-    /// A machine that a boot loader brings the system into.
+    /// A machine whose boot loader loads the system.
     fn machine(&self, loader: Loader) -> Machine {
         Machine { loader, time_limit: Duration::from_mins(4), ..Machine::new(self.path("toplevel").join("kernel")) }
     }
@@ -53,7 +53,7 @@ impl Outputs {
 
 fn build(way: &str) -> Result<(PathBuf, Build)> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo builds it for tests of its own package, beside the directory of this one.
+    // Cargo builds it for the tests of its package, next to the directory of this test.
     let firn = env::current_exe()?.parent().context("a test without a directory")?.with_file_name("firn");
     let firn_init = env::var_os("FIRN_INIT").context("start the tests with ./initrd-tests/run")?;
     let kexec = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kexec-for-{way}"));
@@ -74,7 +74,7 @@ fn build(way: &str) -> Result<(PathBuf, Build)> {
     Ok((outputs, Build { directory, manifest, closure }))
 }
 
-/// A directory with these paths in it, as links, under the last part of their names.
+/// Makes a directory with a link to each path, named as its last part.
 fn farm(directory: &Path, paths: &[PathBuf]) {
     fs::create_dir(directory).unwrap();
     for path in paths {
@@ -110,7 +110,7 @@ fn the_ramdisk_boots_with_the_words_of_the_options() {
     let size = mount.super_options.split(',').find_map(|option| option.strip_prefix("size=")?.strip_suffix('k'));
     let percent = size.unwrap().parse::<u64>().unwrap() * 100 / report.meminfo["MemTotal"];
     assert!((69..=70).contains(&percent), "{mount:?}");
-    // A module that only an option asks for, of the kind that a device has to ask for, too.
+    // A module from an option, packed for machines with a device for it.
     let listed = run(Command::new("cpio").args(["--list", "--quiet"]).stdin(unpacked(&FAT))).unwrap();
     assert!(listed.lines().any(|file| file.ends_with("/virtio_net.ko")), "{listed}");
 }
@@ -126,7 +126,7 @@ fn unpacked(outputs: &Outputs) -> std::process::Stdio {
 
 #[test]
 fn ipxe_boots_what_nixpkgs_users_serve() {
-    // As they put it together: the three outputs in one directory.
+    // As the users do it: the three outputs in one directory.
     let work = tempfile::tempdir().unwrap();
     let served = work.path().join("served");
     let kernel = FAT.path("toplevel").join("kernel").canonicalize().unwrap();
@@ -142,12 +142,12 @@ fn ipxe_boots_the_split_form_of_several_images() {
     let work = tempfile::tempdir().unwrap();
     assert_eq!(fs::read_dir(SPLIT.path("squashfsStore")).unwrap().count(), 2);
     let report = by_ipxe(&SPLIT, &SPLIT.path("netbootIpxeTree"), work.path());
-    // The first is what the fstab of the module calls a mount, and systemd sees that it is one.
+    // The first is a mount only because the module's fstab needs one there for systemd.
     let stores = report.mounts.iter().filter(|mount| mount.target.starts_with("/nix/.ro-store"));
     assert_eq!(stores.map(|mount| mount.kind.as_str()).collect::<Vec<_>>(), ["tmpfs", "erofs", "erofs"]);
 }
 
-/// A machine of another system that has a directory as `/kexec`, with what the demo system lacks beside it.
+/// A machine with another system and a copy of the directory in `/kexec`, with the programs that the demo system lacks.
 fn with_kexec(work: &Path, tree: &Path, script: &str) -> Machine {
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kexec-for-fat");
     let script = format!(
@@ -228,7 +228,7 @@ fn nothing_leads_back_to_what_it_is_made_of() {
     for name in ["-squashfs.img", "-netboot", "-firn-init", "-closure-info"] {
         assert!(!of_toplevel.contains(name), "{name} in {of_toplevel}");
     }
-    // And who copies a tree to another machine does not copy the store image twice.
+    // A tree that is copied to another machine has one copy of the store image.
     let tree = requisites(&FAT.path("kexecTree"));
     assert!(tree.contains("-netboot-ramdisk\n") && !tree.contains("-squashfs.img"), "{tree}");
 }

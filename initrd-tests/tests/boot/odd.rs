@@ -1,5 +1,4 @@
-//! Systems that are hardly any, each with something missing or wrong: a store image with all of them, of which `init=` names
-//! one.
+//! Incomplete systems, each with one missing or wrong file: one store image contains all of them, and `init=` selects one.
 
 use super::LINUX_6_1;
 use super::failures::fails;
@@ -11,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What the file `init` of a system is.
+/// The file `init` of a system.
 enum Init {
     /// The probe, which is a static program.
     Probe,
@@ -24,7 +23,7 @@ enum Init {
 /// The name and the contents of a file.
 type File = (&'static str, &'static str);
 
-/// The systems: name, init, and other files.
+/// The systems: name, init and other files.
 const SYSTEMS: [(&str, Init, &[File]); 9] = [
     ("alone", Init::Probe, &[]),
     ("bare", Init::Probe, &[VERSION, ("boot.json", r#"{"org.nixos.nixos-init.v1": {"etc_confext": {}}}"#)]),
@@ -39,11 +38,11 @@ const SYSTEMS: [(&str, Init, &[File]); 9] = [
 
 const VERSION: File = ("nixos-version", "1");
 
-/// The image is a file that is there. It is not one of erofs, which this kernel's ramdisk has no module for.
+/// The image of /etc is an existing file, but no erofs. The ramdisk for this kernel has no module for erofs.
 const OVERLAY: &str = r#"{"org.nixos.nixos-init.v1":
     {"etc_metadata_image": "/nix/store/nix-path-registration", "etc_basedir": "/nix/store"}}"#;
 
-/// The image with all of them, packed as that of a system that cannot start itself.
+/// The image with all of the systems, packed as the image of a system that cannot start.
 fn image() -> &'static Build {
     static IMAGE: OnceLock<Build> = OnceLock::new();
     IMAGE.get_or_init(|| {
@@ -83,7 +82,7 @@ fn make(system: &Path, init: &Init, files: &[File]) {
     }
 }
 
-/// A machine that is to start one of the systems.
+/// A machine that starts one of the systems.
 fn machine(system: &str, words: &str) -> Machine {
     let mut machine = Machine::of_build(&image().directory).unwrap();
     machine.append(&format!("init={}/{system}/init {words}", image().manifest.toplevel));
@@ -135,7 +134,7 @@ fn an_init_that_cannot_be_executed() {
     fails(&machine("no-program", ""), &["in the step  system", "it is not executable (mode 444)"]);
     let script = "its interpreter is /no/such/interpreter; pack the whole closure of the system";
     fails(&machine("no-interpreter", ""), &["in the step  system", script, "No such file"]);
-    // What only the kernel can tell comes too late for the initramfs, and not for a reason.
+    // Only the kernel finds this fault, after the initramfs is deleted; the reason is still shown.
     fails(&machine("no-format", ""), &["in the step  hand-over", "no-format/init; the file exists, so its loader"]);
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// An empty disk with a file system, and a machine that has it.
+/// An empty disk with a file system, and a machine with this disk.
 fn machine(build: &Build) -> (TempDir, Machine) {
     let directory = tempfile::tempdir().unwrap();
     let disk: PathBuf = directory.path().join("disk");
@@ -34,14 +34,14 @@ fn what_one_boot_writes_the_next_one_finds() {
         assert_eq!(report.paths["/nix/var/nix/profiles/system"].as_ref(), Some(&build.manifest.toplevel));
         assert_eq!(report.boot["warnings"], serde_json::json!([]));
         let [verify, write, _sync] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
-        // What the first boot added to the store went with it, and the second one's Nix does not miss it.
+        // The path that the first boot added to the store is gone, and Nix in the second boot does not expect it.
         assert_eq!((verify.status, verify.stderr.contains("/nix/store/")), (Some(0), false), "{verify:#?}");
         assert!(write.stdout.starts_with(&boots) && write.stdout.len() > boots.len(), "{write:#?} after {boots:?}");
         boots.clone_from(&write.stdout);
     }
     assert_eq!(boots.lines().count(), 2, "{boots}");
 
-    // Both were the same generation. A link is shown as: "system" -> "system-1-link"
+    // Both boots made the same generation. A link is printed as: "system" -> "system-1-link"
     let disk = directory.path().join("disk");
     let links = |name: &str| run(Command::new("/sbin/debugfs").args(["-R", name]).arg(&disk)).unwrap();
     assert!(links("stat /nix/var/nix/profiles/system").contains("\"system-1-link\""));

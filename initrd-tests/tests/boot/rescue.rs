@@ -1,4 +1,4 @@
-//! What somebody at a console can do about a boot that failed.
+//! The actions of a person at the console after a boot failed.
 
 use super::LINUX_6_1;
 use super::failures::{shows, with_plan};
@@ -7,7 +7,7 @@ use qemu::{Exit, Machine};
 
 const MENU: &str = "any other key: ";
 
-/// The shell's prompt; it asks the terminal where its cursor is, before it shows one.
+/// The shell's prompt. Before it, the shell asks the terminal for the position of its cursor.
 const PROMPT: &str = "firn-init:";
 
 fn machine(words: &str) -> Machine {
@@ -26,7 +26,7 @@ fn what_is_mended_in_the_shell_is_tried_again() {
     machine.when(MENU, "c");
     let report = boot(&machine).unwrap();
     assert_eq!(report.loop_files["loop0"], "/nix-store.squashfs (deleted)");
-    // Of the attempt before nothing is left.
+    // The first attempt has left no mount behind.
     assert_eq!(report.mounts.iter().filter(|mount| mount.kind == "squashfs").count(), 1, "{:#?}", report.mounts);
     let logged = |text: &str| report.dmesg.iter().any(|line| line.text.ends_with(text));
     assert!(logged("Killing sleep, which still runs from stage 1"), "{:#?}", report.dmesg);
@@ -56,7 +56,7 @@ fn a_mended_root_goes_on_where_the_boot_failed() {
 
 #[test]
 fn every_console_shows_the_reasons() {
-    // One of the two is a screen that nobody sees here: the shell reads it.
+    // One of the two consoles is a screen, which the shell reads here.
     let mut machine = machine("console=tty0 console=ttyS0 init=relative boot.shell_on_fail boot.trace");
     machine.when(MENU, "i");
     machine.when(PROMPT, "cat /dev/vcs1; tty\n");
@@ -65,7 +65,7 @@ fn every_console_shows_the_reasons() {
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::Ended);
     let reason = "because  the path is relative";
-    // With boot.trace the log, too, whatever the demo's loglevel=4 says.
+    // boot.trace also shows the log, in spite of the demo's loglevel=4.
     shows(&outcome, &["firn-init[1]: store: done", reason, reason, "reboot: Restarting system"]);
 }
 
@@ -94,7 +94,7 @@ fn a_shell_can_take_the_place_of_firn_init() {
     let mut machine = machine("init=relative boot.shell_on_fail");
     machine.when(MENU, "f");
     machine.when(PROMPT, "echo process $$; tty; sleep 100\n");
-    // Ctrl-C reaches it: it has the terminal for its own.
+    // Ctrl-C reaches the shell: the terminal is its controlling terminal.
     machine.when("process 1", "");
     machine.when("/dev/ttyS0", "\x03");
     machine.when(PROMPT, "echo o > /proc/sysrq-trigger\n");

@@ -1,4 +1,4 @@
-//! Retained store images, if the boot loader puts them somewhere else than firn does, or not at all.
+//! Zero-copy store images that the boot loader loaded in another order than firn's, or not at all.
 
 use super::failures::{fails, with_ramdisk};
 use super::fixture::{boot, run};
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The parts of a ramdisk: what comes before the store images, and an archive of these.
+/// The parts of a ramdisk: the bytes before the store images, and an archive with the store images.
 fn parts() -> (Vec<u8>, Vec<u8>) {
     let build = LINUX_6_12.build();
     let mut before = fs::read(build.directory.join("initrd")).unwrap();
@@ -33,7 +33,7 @@ fn an_image_between_other_segments_is_found() {
     archive("echo of-this-host | cpio --create --format=newc --quiet > plain; xz --check=crc32 --keep plain");
     let [plain, compressed] = ["plain", "plain.xz"].map(|name| fs::read(work.path().join(name)).unwrap());
     let zeros = |length: usize| vec![0; length.next_multiple_of(4) - length];
-    // No longer on a page.
+    // The image no longer begins on a page.
     let first = [&plain[..], &compressed, &zeros(compressed.len())].concat();
     let mut machine = machine(work.path(), &[&first[..], &images, &before, &compressed].concat());
     machine.append("firn.verify=full probe=facts");
@@ -42,7 +42,7 @@ fn an_image_between_other_segments_is_found() {
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
 }
 
-/// As a script of iPXE puts it there that knows nothing of where the image should be.
+/// An iPXE script that does not know the path of a zero-copy image puts it there.
 #[test]
 fn an_image_at_the_root_of_the_ramdisk_is_copied() {
     let work = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ fn a_command_line_without_the_word() {
 fn a_kernel_that_keeps_no_ramdisk() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("firn.store=/firn-retained/nix-store.squashfs,/firn-retained/other retain_initrd");
-    // The first one is at the root.
+    // The first image is found at the root of the ramdisk.
     fails(
         &machine,
         &["the store image /firn-retained/other is missing", "this kernel, 6.1.", "does not keep the ramdisk"],

@@ -1,5 +1,5 @@
-//! Systems whose init is systemd: they are activated before it, by `prepare-root` or by stage 1 itself. Each test is many
-//! claims about one boot, since systemd takes its time.
+//! Systems whose init is systemd: `prepare-root` or stage 1 itself activates them before it starts. Each test makes many claims about
+//! one boot, because a boot with systemd is slow.
 
 use super::fixture::{Fixture, boot};
 use super::{assert_succeeded, command};
@@ -30,12 +30,12 @@ fn has_been_activated(fixture: &Fixture) {
     systemd_runs(fixture);
     registration_changes_nothing(report);
     assert_eq!(report.boot["hand_over"], "prepare-root");
-    // What the script wrote, while it ran.
+    // The output of the script.
     let said = report
         .dmesg
         .iter()
         .position(|line| line.text.ends_with(&format!("prepare-root: stage 2: Activating {toplevel}")));
-    // Bash has the script itself as 255, and the directory that it reads as 3.
+    // Bash has the script as descriptor 255, and the directory that it reads as 3.
     let inherited = "Returning, with the environment IN_NIXOS_SYSTEMD_STAGE1=true and the open files 0 1 2 255 3";
     assert!(report.dmesg.iter().any(|line| line.text.ends_with(inherited)), "{:#?}", report.dmesg);
     let done = report.dmesg.iter().position(|line| line.text.contains("activation: done in"));
@@ -80,7 +80,7 @@ fn an_etc_that_cannot_be_written_to() {
     assert!(report.dmesg.iter().any(|line| line.text.ends_with("/etc/NIXOS is left as it is: /etc is immutable")));
 }
 
-/// Process 1 is the system's own systemd, started as a systemd of an initramfs would have started it, and content.
+/// Process 1 is the system's own systemd, started as a systemd in an initramfs would start it, and it reports no failure.
 fn systemd_runs(fixture: &Fixture) {
     let (report, manifest) = (fixture.report(), &fixture.build().manifest);
     assert_eq!(report.pid1.exe, manifest.init);
@@ -97,7 +97,7 @@ fn systemd_runs(fixture: &Fixture) {
     let running = command(report, &["systemctl", "is-system-running", "--wait"]);
     let failed = command(report, &["systemctl", "--failed", "--plain", "--no-legend"]);
     assert_eq!(running.stdout, "running\n", "{failed:#?}");
-    // The times of the three are those that stage 1 measured.
+    // The times are those that stage 1 measured.
     let analyze = command(report, &["systemd-analyze", "time"]);
     let seconds = |part: &str| {
         let time = analyze.stdout.split(&format!(" ({part})")).next().unwrap().rsplit(' ').next().unwrap();
@@ -108,11 +108,11 @@ fn systemd_runs(fixture: &Fixture) {
     let (began, ended) =
         (steps[0]["start"].as_f64().unwrap() / 1e6, steps.last().unwrap()["end"].as_f64().unwrap() / 1e6);
     assert!((seconds("kernel") - began).abs() < 0.002, "{began}: {analyze:#?}");
-    // Until systemd looks at the clock for the first time, its loader has run; on a busy host that can take long.
+    // systemd reads the clock only after its loader has run, which needs a long time on a busy host.
     assert!((0.0..30.0).contains(&(seconds("initrd") - (ended - began))), "{began} to {ended}: {analyze:#?}");
 }
 
-/// What stage 1 does of what its bootspec asks for, in place of nixos-init.
+/// The parts of the bootspec for nixos-init that stage 1 does instead.
 fn activated_by_stage_1(report: &Report) {
     assert_eq!(report.boot["hand_over"], "nixos-init");
     let spec = bootspec();
@@ -125,12 +125,12 @@ fn activated_by_stage_1(report: &Report) {
     assert_eq!(modes.stdout, "1775 0:30000 /nix/store\n644 0:0 /etc/group\n600 0:0 /etc/shadow\n");
     assert_eq!(mounts(report, "/nix/store"), ["rw,relatime", "ro,nosuid,nodev,relatime"]);
     assert_eq!(mounts(report, "/run/nixos-etc-metadata"), ["ro,nosuid,nodev,relatime"]);
-    // One is a file with contents in the other layer, one a link.
+    // The first is a file with its contents in the other layer, the second a link.
     let contents = command(report, &["cat", "/etc/group", "/etc/os-release"]);
     assert!(contents.stdout.starts_with("root:x:0:\nNAME="), "{contents:#?}");
 }
 
-/// The steps of NixOS' own register-nix-paths, after stage 1 has done the same.
+/// The steps of NixOS' own register-nix-paths, after stage 1 has done the same, change nothing.
 pub fn registration_changes_nothing(report: &Report) {
     let database = ["/nix/var/nix/db", "/nix/var/nix/db/db.sqlite", "/nix/var/nix/db/schema"];
     let modes = command(report, &[&["stat", "--format", "%a %u:%g %n"], database.as_slice()].concat());
@@ -160,14 +160,14 @@ fn mounts<'a>(report: &'a Report, target: &str) -> Vec<&'a str> {
     mounts.map(|mount| mount.options.as_str()).collect()
 }
 
-/// What the fixture's bootspec asks of nixos-init.
+/// The extension for nixos-init in the fixture's bootspec.
 fn bootspec() -> serde_json::Value {
     let path = Path::new(&NIXOS_INIT.build().manifest.toplevel).join("boot.json");
     let mut document: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     document["org.nixos.nixos-init.v1"].take()
 }
 
-/// The two store paths that are its `/etc`.
+/// The two store paths of its `/etc`.
 fn etc_parts() -> (String, String) {
     let spec = bootspec();
     let path = |key: &str| spec[key].as_str().unwrap().to_owned();

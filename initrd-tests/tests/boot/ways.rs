@@ -1,4 +1,4 @@
-//! The ways into a machine: each boots the demo system for real, with what the builder makes for it.
+//! The ways into a machine: each boots the demo system with the builder's files for it.
 
 use crate::fixture::{Build, Fixture, boot, report, run, with_appended};
 use crate::formats::erofs_6_12;
@@ -18,18 +18,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What every boot here needs on its command line: that of QEMU does not get into these machines.
+/// The kernel parameters of every boot here: these machines do not use QEMU's command line.
 const WORDS: &str = "panic=-1 probe=facts";
 
 /// A web server for one directory, on the loopback interface.
 pub struct Server {
     process: Child,
-    /// Where it listens.
+    /// The port on which it listens.
     pub port: String,
 }
 
 impl Server {
-    /// Starts it.
+    /// Starts the server.
     pub fn new(directory: &Path) -> Self {
         let mut process = Command::new("python3")
             .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"])
@@ -52,7 +52,7 @@ impl Drop for Server {
     }
 }
 
-/// A file of a Debian package, or where a variable says it is.
+/// A file of a Debian package, or the file that an environment variable names.
 pub fn installed(variable: &str, path: &str) -> PathBuf {
     env::var_os(variable).map_or_else(|| path.into(), PathBuf::from)
 }
@@ -61,14 +61,14 @@ pub fn ovmf() -> PathBuf {
     installed("FIRN_OVMF", "/usr/share/ovmf/OVMF.fd")
 }
 
-/// A file of a Debian package that no machine here has: the newest one is unpacked.
+/// A file of a Debian package that is not installed: the newest version is unpacked.
 fn unpacked(work: &Path, package: &str, path: &str) -> PathBuf {
     let unpack = Path::new(env!("CARGO_MANIFEST_DIR")).join("unpack");
     run(Command::new(unpack).args(["sid", package]).arg(work)).unwrap();
     work.join(path)
 }
 
-/// What boots: a system whose store image stays where the boot loader puts it, by every way.
+/// The build that boots each way: a system with a zero-copy store image.
 fn build() -> &'static Build {
     LINUX_6_12.build()
 }
@@ -82,7 +82,7 @@ fn machine(loader: Loader) -> Machine {
     Machine { loader, time_limit: Duration::from_mins(4), ..Machine::new(kernel) }
 }
 
-/// Boots by TFTP, a script that adds words, HTTP.
+/// Boots with TFTP, a script that adds parameters, and HTTP.
 fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let work = tempfile::tempdir().unwrap();
     let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
@@ -109,11 +109,11 @@ fn ipxe_in_a_bios_boots_the_split_form() {
 
 #[test]
 fn ipxe_in_uefi_boots_the_fat_form() {
-    // Not the split one: QEMU's own iPXE is of 2019 and hands UEFI kernels one file only.
+    // Not the split form: QEMU's own iPXE is from 2019 and loads only one file for a UEFI kernel.
     by_ipxe(Form::Combined, Some(ovmf()));
 }
 
-/// A machine that starts the newest iPXE from a disk, which runs this script.
+/// A machine that starts the newest iPXE from a disk with this script.
 fn with_new_ipxe(work: &Path, script: &str) -> Machine {
     let disk = work.join("disk");
     let directory = disk.join("EFI/BOOT");
@@ -136,7 +136,7 @@ fn ipxe_in_uefi_boots_the_split_form() {
     assert_eq!(store(&report), "erofs");
 }
 
-/// This system runs, with its store image where it should be, and stage 1 is content.
+/// This system runs, its store image is in the right place, and stage 1 has no warnings.
 pub fn runs(report: &Report, build: &Build) {
     let path = build.manifest.images[0].path.as_str();
     let source = if path.starts_with(place::RETAINED) { place::INITRD } else { path };
@@ -210,7 +210,7 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
     runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), build());
 }
 
-/// The machine of a fixture with a kexec tree of another system in `/kexec`, and a kexec beside it.
+/// The machine of a fixture with a kexec tree of another system in `/kexec`, and the program kexec.
 fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
     let tree = work.join("tree-of-kexec");
     kexec::tree(&BuildDirectory::open(other).unwrap(), &tree, Progress::Quiet).unwrap();
@@ -218,7 +218,7 @@ fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
     with_appended(fixture, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
 }
 
-/// What the next system has on its command line.
+/// The command line of the next system.
 fn next_cmdline(build: &Build) -> String {
     format!("{} panic=-1 probe=facts way=kexec", build.manifest.cmdline)
 }
@@ -243,7 +243,7 @@ fn kexec_is_left_to_systemd() {
     let report = report(&outcome).unwrap();
     runs(&report, other);
     assert_eq!(report.cmdline, next_cmdline(other));
-    // Before that it had ended what ran; its own colours stand between the words.
+    // Before that, systemd stopped the services; its colours are between the words.
     let ended = ["Stopped target", "umount.target", "systemd-kexec.service"];
     assert!(ended.iter().all(|words| outcome.console.contains(words)), "{}", outcome.console);
 }

@@ -15,7 +15,7 @@ fn firns_words_do_what_they_say() {
     assert_eq!(options("/"), "rw,size=307200k,nr_inodes=20480,mode=755,inode64");
     assert_eq!(options("/nix/.rw-store"), "rw,size=65536k,nr_inodes=1024,mode=755,inode64");
 
-    // No database, but a profile to find the system by.
+    // No database, but a profile that names the system.
     assert_eq!(report.paths["/nix/var/nix/db/db.sqlite"], None);
     assert_eq!(report.paths["/nix/var/nix/profiles/system"].as_ref(), Some(&LINUX_6_1.build().manifest.toplevel));
 
@@ -25,7 +25,7 @@ fn firns_words_do_what_they_say() {
         "Ignoring the kernel parameter firn.rootsize=1g: there is no such parameter; did you mean firn.root.size?";
     assert_eq!(report.boot["warnings"], serde_json::json!([warning]));
     let said: Vec<_> = report.dmesg.iter().filter(|line| line.text.starts_with("firn-init[1]: ")).collect();
-    // Before the command line was read, everything is logged.
+    // Before the command line is read, everything is logged.
     let after = said.iter().skip_while(|line| !line.text.contains("command line: done")).skip(1);
     assert!(after.clone().all(|line| line.level <= 4), "{said:#?}");
     assert!(after.clone().any(|line| line.text.ends_with(warning)), "{said:#?}");

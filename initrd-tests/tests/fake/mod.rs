@@ -1,4 +1,4 @@
-//! A system for the builder, made in no time.
+//! A minimal system for the builder.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A system that is only what the builder looks at, and its way into the store.
+/// A system with only the files that the builder reads.
 pub struct Fake {
     directory: TempDir,
 }
 
 impl Fake {
-    /// What every build takes.
+    /// A system with the files that every build needs.
     pub fn new() -> Self {
         let fake = Self { directory: tempfile::tempdir().unwrap() };
         fake.file("init", "#!/bin/sh\n");
@@ -28,19 +28,19 @@ impl Fake {
         fake
     }
 
-    /// Where something of it lies before it is in the store.
+    /// The path of a file of the system before the system is in the store.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file of it.
+    /// Writes a file of the system.
     pub fn file(&self, name: &str, contents: &str) -> &Self {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), contents).unwrap();
         self
     }
 
-    /// The system as a valid store path.
+    /// Adds the system to the store and returns its store path.
     pub fn in_store(&self) -> PathBuf {
         let output = Command::new("nix-store").arg("--add").arg(self.directory.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,0 +1,166 @@
+//! Input without a fault is built, each time into the same bytes.
+
+use crate::attempt::{options, packing};
+use crate::fake::Fake;
+use firn::build::options::BuildOptions;
+use firn::build::ramdisk::placement::Placement;
+use firn::build::ramdisk::segments::SegmentOptions;
+use firn::build::store::packing::{Format, Packing};
+use firn::build::system::closure::StoreSelection;
+use firn::build::{build, ramdisk, store_image};
+use firn::host::progress::Progress;
+use rustix::fs::Mode;
+use rustix::process::umask;
+use std::fs;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn what_is_right_is_built() {
+    let out = tempfile::tempdir().unwrap();
+    let manifest = build(&options(&Fake::new().in_store(), out.path()), Progress::Quiet).unwrap();
+    let names: Vec<_> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["nix-store.squashfs", "initrd", "bzImage", "netboot.ipxe"]);
+    for file in &manifest.files {
+        let sum = Command::new("sha256sum").arg(out.path().join(&file.name)).output().unwrap();
+        assert!(String::from_utf8(sum.stdout).unwrap().starts_with(&file.sha256), "{}", file.name);
+    }
+    assert_eq!(manifest.kernel_release, "6.9");
+    let left: Vec<_> = fs::read_dir(out.path()).unwrap().collect();
+    assert_eq!(left.len(), 5);
+}
+
+#[test]
+fn the_same_system_is_the_same_bytes() {
+    let fake = Fake::new();
+    fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/loop.ko\nkernel/erofs.ko\n");
+    let system = fake.in_store();
+    let build = || {
+        [Format::Squashfs, Format::Erofs].map(|format| {
+            let out = tempfile::tempdir().unwrap();
+            let packing = Packing { format, ..packing("none") };
+            let options = BuildOptions { packing, ..options(&system, out.path()) };
+            let manifest = build(&options, Progress::Quiet).unwrap().to_json().unwrap();
+            if format == Format::Erofs {
+                let check = Command::new("fsck.erofs").arg(out.path().join("nix-store.erofs")).output().unwrap();
+                assert!(check.status.success(), "{check:?}");
+            }
+            manifest
+        })
+    };
+    let first = build();
+    // File times count seconds. The umask is that of the whole process; the other tests here work with any.
+    std::thread::sleep(Duration::from_millis(1100));
+    let before = umask(Mode::from_raw_mode(0o077));
+    let second = build();
+    umask(before);
+    assert_eq!(first, second);
+}
+
+/// The names at the root of a store image, as listed by unsquashfs, and the registration in it.
+fn image(out: &Path) -> (Vec<String>, String) {
+    let unsquashfs = |arguments: &[&str]| {
+        let output = Command::new("unsquashfs").args(arguments).current_dir(out).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = unsquashfs(&["-ls", "-max-depth", "1", "nix-store.squashfs"]);
+    let mut names: Vec<_> =
+        list.lines().filter_map(|line| line.strip_prefix("squashfs-root/")).map(Into::into).collect();
+    names.sort();
+    (names, unsquashfs(&["-cat", "nix-store.squashfs", "nix-path-registration"]))
+}
+
+#[test]
+fn what_is_asked_for_is_in_the_store_image() {
+    let (system, fake) = (Fake::new().in_store(), Fake::new());
+    fs::write(fake.path("more"), "").unwrap();
+    let more = fake.in_store();
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let build = |selection: StoreSelection| {
+        let out = tempfile::tempdir().unwrap();
+        let manifest = build(&BuildOptions { selection, ..options(&system, out.path()) }, Progress::Quiet).unwrap();
+        let (names, registration) = image(out.path());
+        (manifest.store_paths, names, registration)
+    };
+
+    let mut both = vec![name(&system), name(&more), "nix-path-registration".into()];
+    both.sort();
+    let (count, names, registration) = build(StoreSelection { added: vec![more.clone()], ..StoreSelection::default() });
+    assert_eq!((count, names), (2, both));
+    assert!(registration.contains(&format!("{}\n", more.display())), "{registration}");
+
+    // The same from files of closureInfo, without Nix: `nix-store --dump-db` writes the same format.
+    let info = tempfile::tempdir().unwrap();
+    fs::write(info.path().join("registration"), &registration).unwrap();
+    fs::write(info.path().join("store-paths"), format!("{}\n{}\n", system.display(), more.display())).unwrap();
+    let info = Some(info.path().to_path_buf());
+    let selection = StoreSelection { closure_info: info.clone(), ..StoreSelection::default() };
+    assert_eq!(build(selection).2, registration);
+    let selection = StoreSelection { closure_info: info, excluded: vec![more.clone()], ..StoreSelection::default() };
+    let (count, names, registration) = build(selection);
+    assert_eq!((count, names.contains(&name(&more)), registration.contains(&name(&more))), (1, false, false));
+}
+
+#[test]
+fn each_part_can_be_made_alone() {
+    // A zero-copy image begins on a page, no matter how long the files before it are; a copied one begins right after them.
+    let copied = |system: &Path, out: &Path| BuildOptions { placement: Placement::Copy, ..options(system, out) };
+    let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    build(&copied(&system, whole.path()), Progress::Quiet).unwrap();
+    let read = |path: PathBuf| fs::read(path).unwrap();
+
+    let files = store_image(&copied(&system, parts.path()), Progress::Quiet).unwrap();
+    let image = parts.path().join(&files[0].name);
+    assert_eq!(files[0].name, "nix-store.squashfs");
+    assert!(read(image.clone()) == read(whole.path().join("nix-store.squashfs")));
+
+    let make = |name: &str, split| {
+        let out = parts.path().join(name);
+        ramdisk(&copied(&system, &out), std::slice::from_ref(&image), split, Progress::Quiet).unwrap();
+        read(out)
+    };
+    let (ramdisk_of_build, split) = (read(whole.path().join("initrd")), make("split", true));
+    assert!(make("ramdisk", false) == ramdisk_of_build);
+    assert!(ramdisk_of_build.starts_with(&split) && split.len() % 4 == 0);
+
+    // Additional segments go before and after firn's own, the image stays at the end, and all begin on multiples of four.
+    let archive = parts.path().join("archive");
+    fs::write(&archive, b"0707not looked into").unwrap();
+    let with = |file: &Path| {
+        let segments = SegmentOptions {
+            before: vec![file.into()],
+            after: vec![file.into(), file.into()],
+            ..SegmentOptions::default()
+        };
+        let out = parts.path().join("more");
+        ramdisk(
+            &BuildOptions { segments, ..copied(&system, &out) },
+            std::slice::from_ref(&image),
+            false,
+            Progress::Quiet,
+        )
+        .map(|_| read(out))
+    };
+    let padded = b"0707not looked into\0";
+    let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
+    assert!(with(&archive).unwrap() == [padded, &*split, padded, padded, own].concat());
+    let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
+    assert!(error.contains("adding /etc/passwd to the ramdisk: it is no segment of a ramdisk"), "{error}");
+
+    let error = ramdisk(&copied(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
+    assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");
+
+    let large = parts.path().join("large");
+    fs::write(&large, "hsqs").unwrap();
+    File::options().write(true).open(&large).unwrap().set_len(1 << 31).unwrap();
+    let error = ramdisk(&copied(&system, parts.path()), &[large], false, Progress::Quiet).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "the kernel unpacks at most 2147483647 bytes of one file: pack the store again with a smaller --max-image"
+        ),
+        "{error}"
+    );
+}
