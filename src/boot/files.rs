@@ -6,8 +6,7 @@ use crate::boot::store::NewRoot;
 use crate::contract::plan::FILES;
 use anyhow::{Context, Error, Result, bail};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use rustix::path::Arg;
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -26,12 +25,12 @@ const SOURCES: [&str; 2] = [FILES, "/.initrd-secrets"];
 /// A file that cannot be read or written. The boot must not go on silently without the keys of the host.
 pub fn copy(root: &NewRoot, _etc: &InPlace) -> Result<()> {
     for source in SOURCES {
-        match open_directory(CWD, source) {
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("opening {source}")),
+        match File::open(source) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("opening {source}")),
             Ok(directory) => {
                 log::info!("Copying the files below {source}");
-                let copied = root.inside(|| copy_below(&directory, Path::new("/")));
+                let copied = root.inside(|| copy_below(&directory.into(), Path::new("/")));
                 copied.map_err(advise).with_context(|| format!("copying the files below {source}"))?;
             }
         }
@@ -74,7 +73,7 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
             fs::create_dir(to)?;
             set_owner_and_mode(to, &status)?;
         }
-        return copy_below(&open_directory(from, name).map_err(io::Error::from)?, to);
+        return copy_below(&open(from, name, OFlags::DIRECTORY)?, to);
     }
     // Replace an existing symlink itself, not its target.
     if fs::symlink_metadata(to).is_ok() {
@@ -87,8 +86,7 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
             Ok(lchown(to, Some(status.st_uid), Some(status.st_gid))?)
         }
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut source = File::from(openat(from, name, flags, Mode::empty()).map_err(io::Error::from)?);
+            let mut source = File::from(open(from, name, OFlags::empty())?);
             let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
             io::copy(&mut source, &mut target)?;
             set_owner_and_mode(to, &status)
@@ -103,8 +101,9 @@ fn set_owner_and_mode(path: &Path, of: &Stat) -> Result<()> {
     Ok(fs::set_permissions(path, Permissions::from_mode(of.st_mode & 0o7777))?)
 }
 
-fn open_directory(at: impl AsFd, path: impl Arg) -> rustix::io::Result<OwnedFd> {
-    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+/// Opens a directory or a file of the initramfs, and no symlink.
+fn open(at: impl AsFd, name: impl Arg, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(openat(at, name, flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]
@@ -134,12 +133,26 @@ mod tests {
         fs::write(work.path().join("other"), "untouched").unwrap();
         symlink(work.path().join("other"), to.join("etc/tool")).unwrap();
 
-        copy_below(&open_directory(CWD, &from).unwrap(), &to).unwrap();
+        copy_below(&File::open(&from).unwrap().into(), &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("etc/ssh/key")).unwrap(), "secret");
         assert_eq!(fs::read_link(to.join("etc/link")).unwrap(), Path::new("/nowhere"));
         assert_eq!(fs::read_to_string(work.path().join("other")).unwrap(), "untouched");
         let modes: Vec<_> = ["etc", "etc/ssh", "etc/ssh/key", "etc/tool"].map(|path| mode(&to.join(path))).into();
         assert_eq!(modes, [0o755, 0o711, 0o600, 0o4755]);
+    }
+
+    #[test]
+    fn a_symlink_in_the_ramdisk_is_not_followed() {
+        let work = tempfile::tempdir().unwrap();
+        fs::create_dir(work.path().join("directory")).unwrap();
+        fs::write(work.path().join("file"), "").unwrap();
+        let directory = File::open(work.path()).unwrap();
+        for (name, flags) in [("file", OFlags::empty()), ("directory", OFlags::DIRECTORY)] {
+            let link = format!("link to {name}");
+            symlink(name, work.path().join(&link)).unwrap();
+            open(&directory, name, flags).unwrap();
+            open(&directory, &*link, flags).unwrap_err();
+        }
     }
 
     #[test]
@@ -159,7 +172,7 @@ mod tests {
             lchown(from.join(path), Some(user), Some(group)).unwrap();
         }
         fs::set_permissions(from.join("home/key"), Permissions::from_mode(0o4600)).unwrap();
-        copy_below(&open_directory(CWD, &from).unwrap(), &to).unwrap();
+        copy_below(&File::open(&from).unwrap().into(), &to).unwrap();
         for (path, user, group) in paths {
             let found = fs::symlink_metadata(to.join(path)).unwrap();
             assert_eq!((found.uid(), found.gid()), (user, group), "{path}");
@@ -174,7 +187,7 @@ mod tests {
         fs::create_dir_all(from.join("etc/ssh")).unwrap();
         fs::create_dir_all(&to).unwrap();
         fs::write(to.join("etc"), "").unwrap();
-        let error = format!("{:#}", copy_below(&open_directory(CWD, &from).unwrap(), &to).unwrap_err());
+        let error = format!("{:#}", copy_below(&File::open(&from).unwrap().into(), &to).unwrap_err());
         assert!(error.contains("/to/etc") && error.contains("exists"), "{error}");
     }
 }

@@ -48,14 +48,27 @@ impl Switched {
     ///
     /// An error of execve(2).
     pub fn exec(&self, began: u64) -> Result<Infallible> {
-        // The file has to stay open across execve(2).
+        // The state has to stay open across execve(2).
+        let (mut command, _state) = self.prepare(began)?;
+        Err(command.exec()).with_context(|| {
+            format!(
+                "executing {}; the file exists, so its loader or interpreter is missing, or it is a program for another machine: \
+                 pack the whole closure of a system that is built for this machine",
+                self.init
+            )
+        })
+    }
+
+    /// The command of the init, and the open state that its arguments name. The kernel's settings are as they were before stage 1.
+    fn prepare(&self, began: u64) -> Result<(Command, Option<File>)> {
         let state = match self.kind {
             Kind::PrepareRoot | Kind::NixosInit => systemd::state(began)
                 .inspect_err(|error| log::warn!("Telling systemd when stage 1 began: {error:#}"))
                 .ok(),
             Kind::Classic | Kind::None => None,
         };
-        let mut command = command(&self.init, state.as_ref());
+        let mut command = Command::new(&self.init);
+        command.env_clear().args(state.iter().flat_map(systemd::arguments));
         // The descriptors that the kernel gave to process 1 are the console of the initramfs, a file that is deleted by now.
         match OpenOptions::new().read(true).write(true).open("/dev/console") {
             Ok(console) => {
@@ -65,39 +78,44 @@ impl Switched {
         }
         log::info!("Executing {}", self.init);
         kmsg::restore();
-        let error = command.exec();
-        Err(error).with_context(|| {
-            format!(
-                "executing {}; the file exists, so its loader or interpreter is missing, or it is a program for another machine: \
-                 pack the whole closure of a system that is built for this machine",
-                self.init
-            )
-        })
+        Ok((command, state))
     }
-}
-
-/// The command that executes an init; for systemd, with the state of the initramfs.
-fn command(init: &str, state: Option<&File>) -> Command {
-    let mut command = Command::new(init);
-    command.env_clear().args(state.iter().flat_map(|state| systemd::arguments(state)));
-    command
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::in_namespaces;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn an_init_gets_no_environment_and_only_systemd_arguments() {
-        let output_of = |program: &str, state| {
-            let output = command(program, state).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
-        };
-        assert!(std::env::vars().count() > 0);
-        assert_eq!(output_of("/usr/bin/env", None), "");
-        let state = systemd::state(7).unwrap();
-        let arguments = output_of("/bin/echo", Some(&state));
-        assert!(arguments.starts_with("--switched-root --system --deserialize="), "{arguments}");
-        assert_eq!(output_of("/bin/echo", None), "\n");
+    fn an_init_gets_no_environment_and_only_systemd_gets_arguments() {
+        // With a /dev/console of its own, and settings of the kernel that no other test changes.
+        in_namespaces(module_path!(), "an_init_gets_no_environment_and_only_systemd_gets_arguments", || {
+            let work = tempfile::tempdir().unwrap();
+            let said = |init: &str, kind| {
+                let (mut command, state) = Switched { init: init.into(), kind }.prepare(7).unwrap();
+                let output = command.stdout(std::process::Stdio::piped()).output().unwrap();
+                drop(state);
+                String::from_utf8(output.stdout).unwrap()
+            };
+            assert!(std::env::vars().count() > 0);
+            for kind in [Kind::Classic, Kind::PrepareRoot, Kind::NixosInit, Kind::None] {
+                let arguments = said("/bin/echo", kind);
+                match kind {
+                    Kind::Classic | Kind::None => assert_eq!(arguments, "\n"),
+                    _ => assert!(arguments.starts_with("--switched-root --system --deserialize="), "{arguments}"),
+                }
+            }
+            assert_eq!(said("/usr/bin/env", Kind::Classic), "");
+
+            let setting = work.path().join("printk");
+            fs::write(&setting, "4").unwrap();
+            kmsg::set(setting.to_str().unwrap().to_owned().leak(), "8").unwrap();
+            let (_, state) = Switched { init: "/init".into(), kind: Kind::NixosInit }.prepare(7).unwrap();
+            assert_eq!(fs::read_to_string(&setting).unwrap(), "4");
+            assert!(state.unwrap().metadata().unwrap().size() > 0);
+        });
     }
 }

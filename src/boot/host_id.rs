@@ -2,7 +2,7 @@
 
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::parameters::options::Options;
-use crate::boot::plan::Plan;
+use crate::boot::plan::BootPlan;
 use crate::contract::plan::FILES;
 use anyhow::{Context, Result};
 use std::fs;
@@ -18,7 +18,7 @@ const PATH: &str = "/etc/hostid";
 /// # Errors
 ///
 /// A file that cannot be read or written.
-pub fn set(options: &Options, plan: &Plan) -> Result<()> {
+pub fn set(options: &Options, plan: &BootPlan) -> Result<()> {
     let of_host = PathBuf::from(format!("{FILES}{PATH}"));
     if let Some(id) = options.host_id {
         write(&of_host, &id.to_ne_bytes())?;

@@ -1,6 +1,6 @@
 //! Finds the store images: locates, verifies and recognizes each of them.
 
-use crate::boot::image::expected::Image;
+use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::{locate::locate, recognize::recognize, verify::verify};
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::{Place, archive_bytes};
@@ -15,7 +15,7 @@ pub struct Found {
     /// The type of its file system, `squashfs` or `erofs`.
     pub file_system: &'static str,
     /// The expected image that it was found for.
-    image: Image,
+    image: ExpectedImage,
     /// Whether its SHA-256 was compared with the plan.
     verified: bool,
 }
@@ -26,7 +26,7 @@ pub struct Found {
 /// # Errors
 ///
 /// An image that is missing, incomplete, damaged, or from another build than the plan.
-pub fn find<'f>(images: &[Image], verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
+pub fn find<'f>(images: &[ExpectedImage], verified: bool, found: &'f mut Vec<Found>) -> Result<&'f [Found]> {
     ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
     let sizes: Option<Vec<_>> = images.iter().map(|image| Some((&image.place, image.bytes?))).collect();
     let archive = sizes.map(archive_bytes);
@@ -48,7 +48,7 @@ pub fn find<'f>(images: &[Image], verified: bool, found: &'f mut Vec<Found>) -> 
     Ok(found)
 }
 
-fn find_one(image: &Image, archive: Option<u64>, verified: bool) -> Result<Found> {
+fn find_one(image: &ExpectedImage, archive: Option<u64>, verified: bool) -> Result<Found> {
     let backing = locate(image, archive)?;
     if verified {
         verify(image, &backing)?;

@@ -1,6 +1,6 @@
 //! The plan of this ramdisk, checked against the running kernel; or default values if the ramdisk has no plan.
 
-use crate::boot::image::expected::Image;
+use crate::boot::image::expected::ExpectedImage;
 use crate::boot::kernel::release::kernel_release;
 use crate::boot::parameters::options::Options;
 use crate::boot::parameters::values;
@@ -11,7 +11,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 /// The instructions for this boot.
-pub struct Plan {
+pub struct BootPlan {
     /// The init of the default system.
     pub init: Option<String>,
     /// The way to start this init, if the builder wrote it into the plan.
@@ -23,7 +23,7 @@ pub struct Plan {
     /// The files `modules.*` of this directory. They are empty if all modules of the ramdisk are in the plan.
     pub module_texts: Texts,
     /// The store images, the lowest layer first.
-    pub images: Vec<Image>,
+    pub images: Vec<ExpectedImage>,
     /// The Nix database of these images, if the ramdisk has one.
     pub database: Option<Database>,
     /// Whether every boot compares the SHA-256 of the images with the plan.
@@ -38,10 +38,10 @@ pub struct Plan {
 /// # Errors
 ///
 /// A plan that cannot be read or parsed, or a plan for another kernel.
-pub fn read(options: &Options) -> Result<Plan> {
+pub fn read(options: &Options) -> Result<BootPlan> {
     let mut plan = read_file()?;
     if !options.images.is_empty() {
-        plan.images = options.images.iter().map(|path| Image::at(path)).collect();
+        plan.images = options.images.iter().map(|path| ExpectedImage::at(path)).collect();
         // These belong to the images of the plan.
         plan.database = None;
         plan.start = None;
@@ -49,7 +49,7 @@ pub fn read(options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-fn read_file() -> Result<Plan> {
+fn read_file() -> Result<BootPlan> {
     let release = kernel_release()?;
     let module_directory = format!("/lib/modules/{release}");
     let module_texts = module_texts(&module_directory)?;
@@ -58,13 +58,13 @@ fn read_file() -> Result<Plan> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("No plan at {PATH}: using the default image and modules");
             let modules = required_modules(&module_directory, &module_texts);
-            return Ok(Plan {
+            return Ok(BootPlan {
                 init: None,
                 start: None,
                 modules,
                 module_directory,
                 module_texts,
-                images: vec![Image::at(IMAGE)],
+                images: vec![ExpectedImage::at(IMAGE)],
                 database: None,
                 verify: false,
                 host_id: None,
@@ -83,12 +83,12 @@ fn read_file() -> Result<Plan> {
     }
     let host_id =
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
-    let known = |image: crate::contract::plan::Image| Image {
+    let known = |image: crate::contract::plan::Image| ExpectedImage {
         place: image.place,
         bytes: Some(image.bytes),
         sha256: Some(image.sha256.to_lowercase()),
     };
-    Ok(Plan {
+    Ok(BootPlan {
         init: Some(plan.init),
         start: plan.start,
         modules: plan.modules,

@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Steps {
-    done: Vec<Step>,
+    done: Vec<StepTime>,
     /// The names of the steps that a person at a console chose to skip.
     #[serde(skip)]
     skipped: Vec<&'static str>,
@@ -17,7 +17,7 @@ pub struct Steps {
 
 /// A finished step.
 #[derive(Debug, Serialize)]
-struct Step {
+struct StepTime {
     name: &'static str,
     /// The start, µs of `CLOCK_MONOTONIC`, which begins with the kernel.
     start: u64,
@@ -64,7 +64,7 @@ impl Steps {
         let end = microseconds(ClockId::Monotonic);
         let duration = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", duration / 1000, duration % 1000);
-        self.done.push(Step { name, start, end });
+        self.done.push(StepTime { name, start, end });
     }
 
     /// Runs a step, unless a person chose to skip it.

@@ -1,6 +1,6 @@
 //! The system to start: its init, its toplevel, its kind.
 
-use crate::boot::plan::Plan;
+use crate::boot::plan::BootPlan;
 use crate::boot::store::NewRoot;
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config};
@@ -31,7 +31,7 @@ pub struct System {
 /// # Errors
 ///
 /// No init is given, it does not exist, it cannot be executed, or the configuration of its system is missing or invalid.
-pub fn find(root: &NewRoot, cmdline: &CommandLine, plan: &Plan) -> Result<System> {
+pub fn find(root: &NewRoot, cmdline: &CommandLine, plan: &BootPlan) -> Result<System> {
     let default = plan.init.as_deref();
     let asked = cmdline.value("init").filter(|init| !init.is_empty());
     let init = asked.or(default).context(

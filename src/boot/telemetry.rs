@@ -17,7 +17,7 @@ const PATH: &str = "/run/firn/boot.json";
 
 /// The contents of [`PATH`].
 #[derive(Serialize)]
-struct Report<'a> {
+struct BootReport<'a> {
     /// The version of firn-init.
     firn: &'static str,
     init: &'a str,
@@ -26,7 +26,7 @@ struct Report<'a> {
     /// `uname -r`.
     kernel_release: Option<String>,
     /// The store images.
-    images: Vec<Image<'a>>,
+    images: Vec<ReportedImage<'a>>,
     steps: &'a Steps,
     /// `MemAvailable`, kB, before the first module was loaded and after the initramfs was emptied.
     memory_before: Option<u64>,
@@ -37,7 +37,7 @@ struct Report<'a> {
 
 /// A store image.
 #[derive(Serialize)]
-struct Image<'a> {
+struct ReportedImage<'a> {
     /// Its path in the ramdisk.
     path: String,
     /// The file or device that it was mounted from.
@@ -46,13 +46,16 @@ struct Image<'a> {
 
 /// Writes the report. A failure is only a warning.
 pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Option<u64>) {
-    let report = Report {
+    let report = BootReport {
         firn: env!("CARGO_PKG_VERSION"),
         init: &system.init,
         toplevel: system.toplevel.as_deref(),
         hand_over: system.kind,
         kernel_release: kernel_release().ok(),
-        images: images.iter().map(|image| Image { path: image.place.path(), source: image.backing.path() }).collect(),
+        images: images
+            .iter()
+            .map(|image| ReportedImage { path: image.place.path(), source: image.backing.path() })
+            .collect(),
         steps,
         memory_before,
         memory_after: memory::available(),
@@ -63,7 +66,7 @@ pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Op
     }
 }
 
-fn write_json(report: &Report<'_>) -> Result<()> {
+fn write_json(report: &BootReport<'_>) -> Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     fs::create_dir_all(Path::new(PATH).parent().context("no directory")?)?;
     Ok(fs::write(PATH, json)?)

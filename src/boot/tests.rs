@@ -1,7 +1,7 @@
 //! Tests of several steps of the boot in sequence, as they run in an initramfs.
 
 use super::early::{self, Early};
-use super::image::expected::Image;
+use super::image::expected::ExpectedImage;
 use super::kernel::modules::Loader;
 use super::parameters::options::{Limits, Register};
 use super::store::NewRoot;
@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 const TOPLEVEL: &str = "/nix/store/system";
 
-fn image(path: &str) -> Image {
+fn image(path: &str) -> ExpectedImage {
     let (bytes, sha256) = sha256(fs::File::open(path).unwrap()).unwrap();
-    Image { bytes: Some(bytes), sha256: Some(sha256), ..Image::at(path) }
+    ExpectedImage { bytes: Some(bytes), sha256: Some(sha256), ..ExpectedImage::at(path) }
 }
 
 /// The new root with the store of these images.

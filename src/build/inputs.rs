@@ -7,7 +7,7 @@ use crate::build::ramdisk::modules::{self, Modules};
 use crate::build::ramdisk::program;
 use crate::build::ramdisk::segments::Executables;
 use crate::build::store::packing::Format;
-use crate::build::system::toplevel::System;
+use crate::build::system::toplevel::NixosSystem;
 use crate::contract::manifest::FileEntry;
 use crate::contract::place::Place;
 use crate::contract::plan::{self, Image, MAX_UNPACKED, Plan, Start, VERSION};
@@ -34,7 +34,7 @@ impl Inputs {
     ///
     /// A missing or unsuitable program, kernel module, store path or compression level, and a kernel that cannot keep the
     /// ramdisk.
-    pub fn collect(system: &System, format: Format, options: &BuildOptions, progress: Progress) -> Result<Self> {
+    pub fn collect(system: &NixosSystem, format: Format, options: &BuildOptions, progress: Progress) -> Result<Self> {
         let shell =
             options.rescue_shell.as_ref().map(|path| program::rescue_shell(path, &system.platform)).transpose()?;
         let firn_init = program::firn_init(&options.firn_init, &system.platform)?;
@@ -53,7 +53,12 @@ impl Inputs {
     /// # Errors
     ///
     /// No room for temporary files, and those of [`database::make`].
-    pub fn database(&self, system: &System, options: &BuildOptions, progress: Progress) -> Result<Option<RamdiskFile>> {
+    pub fn database(
+        &self,
+        system: &NixosSystem,
+        options: &BuildOptions,
+        progress: Progress,
+    ) -> Result<Option<RamdiskFile>> {
         let scratch =
             tempfile::tempdir().context("making a temporary directory; set TMPDIR to use another directory")?;
         database::make(options.database, &self.closure, &system.toplevel, scratch.path(), progress)
@@ -66,7 +71,7 @@ impl Inputs {
     /// An image that is too large for the kernel to unpack.
     pub fn plan(
         &self,
-        system: &System,
+        system: &NixosSystem,
         options: &BuildOptions,
         images: Vec<FileEntry>,
         database: bool,

@@ -70,7 +70,12 @@ pub fn restore() {
     }
 }
 
-fn set(path: &'static str, value: &str) -> std::io::Result<()> {
+/// Changes a setting of the kernel, by its path, until [`restore`].
+///
+/// # Errors
+///
+/// The setting cannot be read or written.
+pub fn set(path: &'static str, value: &str) -> std::io::Result<()> {
     let before = fs::read_to_string(path)?;
     fs::write(path, value)?;
     if let Ok(mut all) = BEFORE.lock()

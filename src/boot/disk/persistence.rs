@@ -44,7 +44,7 @@ struct Device {
 
 /// Mount options, separated into attributes of the mount and options of the file system.
 #[derive(Debug, PartialEq, Eq)]
-struct Options<'a> {
+struct MountOptions<'a> {
     attributes: MountAttrFlags,
     /// Options for fsconfig(2), name and value; a flag has an empty value.
     others: Vec<(&'a str, &'a str)>,
@@ -207,8 +207,8 @@ fn on_devices(filesystems: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Reads mount options in the form of fstab (`man 8 mount`). Options for mount(8) and systemd themselves are dropped.
-fn options(text: &str) -> Options<'_> {
-    let mut options = Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
+fn options(text: &str) -> MountOptions<'_> {
+    let mut options = MountOptions { attributes: MountAttrFlags::empty(), others: Vec::new() };
     for option in text.split(',') {
         options.attributes |= match option {
             "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn mount_options() {
-        let none = || Options { attributes: MountAttrFlags::empty(), others: Vec::new() };
+        let none = || MountOptions { attributes: MountAttrFlags::empty(), others: Vec::new() };
         let attributes =
             MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
         for (text, expected) in [
@@ -286,7 +286,10 @@ mod tests {
             ("defaults,rw,x-initrd.mount,nofail", none()),
             (
                 "ro,noatime,nodev,subvol=@/root,discard,errors=remount-ro",
-                Options { attributes, others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")] },
+                MountOptions {
+                    attributes,
+                    others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")],
+                },
             ),
         ] {
             assert_eq!(options(text), expected, "{text}");

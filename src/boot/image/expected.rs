@@ -4,7 +4,7 @@ use crate::contract::place::Place;
 
 /// A store image that this boot mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub struct ExpectedImage {
     /// Its place in the ramdisk.
     pub place: Place,
     /// Size in bytes, if the plan has it.
@@ -13,7 +13,7 @@ pub struct Image {
     pub sha256: Option<String>,
 }
 
-impl Image {
+impl ExpectedImage {
     /// An image of unknown size and contents, by its path in the ramdisk.
     #[must_use]
     pub fn at(path: &str) -> Self {

@@ -1,6 +1,6 @@
 //! Locates a store image and checks that it is complete.
 
-use crate::boot::image::expected::Image;
+use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::retained;
 use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::loop_device::Backing;
@@ -17,7 +17,7 @@ use std::os::unix::fs::FileTypeExt;
 /// # Errors
 ///
 /// An image that is missing, incomplete, or from another build than the plan.
-pub fn locate(image: &Image, archive: Option<u64>) -> Result<Backing> {
+pub fn locate(image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
     if let Some(backing) = unpacked(&image.place.path(), image.bytes)? {
         return Ok(backing);
     }

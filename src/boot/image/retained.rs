@@ -1,7 +1,7 @@
 //! Retained store images, which stay where the boot loader puts them: the kernel keeps the ramdisk in memory and shows it as the file
 //! [`INITRD`]. In it, the image is a member of a cpio archive that the kernel did not unpack.
 
-use crate::boot::image::expected::Image;
+use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::memory;
@@ -24,14 +24,14 @@ const CHUNK: usize = 64 << 10;
 /// # Errors
 ///
 /// The kernel keeps no ramdisk, the ramdisk has no such image, or the image is incomplete or from another build.
-pub fn find(image: &Image, archive: Option<u64>) -> Result<Backing> {
+pub fn find(image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
     match File::open(INITRD) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("{}", no_ramdisk(image)),
         other => find_in(other.with_context(|| format!("opening {INITRD}"))?, INITRD, image, archive),
     }
 }
 
-fn find_in(file: File, ramdisk: &str, image: &Image, archive: Option<u64>) -> Result<Backing> {
+fn find_in(file: File, ramdisk: &str, image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
     let place = &image.place;
     let size = file.metadata().with_context(|| format!("reading the size of {ramdisk}"))?.len();
     let likely = archive.and_then(|archive| size.checked_sub(archive)).unwrap_or_default();
@@ -55,7 +55,7 @@ fn find_in(file: File, ramdisk: &str, image: &Image, archive: Option<u64>) -> Re
 }
 
 /// The reason why an image is missing, if the kernel keeps no ramdisk in memory.
-fn no_ramdisk(image: &Image) -> String {
+fn no_ramdisk(image: &ExpectedImage) -> String {
     let place = &image.place;
     if let Place::Unpacked(path) = place {
         return match image.bytes {
@@ -162,12 +162,12 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn member(name: &str, spare: usize, contents: &[u8]) -> Vec<u8> {
-        let numbers = [1, 0o100_444, 0, 0, 1, 0, contents.len(), 0, 0, 0, 0, name.len() + 1 + spare, 0];
+    fn member(name: &str, nuls: usize, contents: &[u8]) -> Vec<u8> {
+        let numbers = [1, 0o100_444, 0, 0, 1, 0, contents.len(), 0, 0, 0, 0, name.len() + 1 + nuls, 0];
         let mut bytes = b"070701".to_vec();
         bytes.extend(numbers.iter().flat_map(|number| format!("{number:08x}").into_bytes()));
         bytes.extend(name.as_bytes());
-        bytes.resize(bytes.len() + 1 + spare, 0);
+        bytes.resize(bytes.len() + 1 + nuls, 0);
         for part in [&b""[..], contents] {
             bytes.extend(part);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -218,7 +218,7 @@ mod tests {
         let length = image.len() as u64 - 8;
         let (offset, bytes) = search(&file, 0, length, Path::new("/firn-retained/image")).unwrap().unwrap();
         assert_eq!((offset, bytes), (length - 4, 9));
-        let image = |bytes| Image { place: Place::Retained("image".into()), bytes, sha256: None };
+        let image = |bytes| ExpectedImage { place: Place::Retained("image".into()), bytes, sha256: None };
         for (bytes, expected) in
             [(None, "4 of 9 bytes are there"), (Some(9), "4 of 9 bytes"), (Some(8), "from different builds")]
         {

@@ -1,6 +1,6 @@
 //! Compares a store image with the plan.
 
-use crate::boot::image::expected::Image;
+use crate::boot::image::expected::ExpectedImage;
 use crate::boot::kernel::loop_device::Backing;
 use crate::formats::digest::sha256;
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 /// # Errors
 ///
 /// An image that cannot be read, or with another SHA-256 than in the plan.
-pub fn verify(image: &Image, backing: &Backing) -> Result<()> {
+pub fn verify(image: &ExpectedImage, backing: &Backing) -> Result<()> {
     let place = &image.place;
     let Some(expected) = &image.sha256 else {
         log::warn!("The store image {place} is not verified: the plan has no SHA-256 for it");

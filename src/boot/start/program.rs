@@ -38,7 +38,7 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
     drop(command);
 
     let start = Instant::now();
-    let mut output = Output { name, line: Vec::new(), last: Vec::new() };
+    let mut output = ProgramOutput { name, line: Vec::new(), last: Vec::new() };
     let mut buffer = vec![0; PIPE];
     let status = loop {
         // Check the status before the read: if the program has ended, its whole output is in the pipe by now.
@@ -65,7 +65,7 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
 }
 
 /// The output of a program, cut into lines.
-struct Output<'a> {
+struct ProgramOutput<'a> {
     name: &'a str,
     /// The current line, which has not ended yet.
     line: Vec<u8>,
@@ -73,7 +73,7 @@ struct Output<'a> {
     last: Vec<String>,
 }
 
-impl Output<'_> {
+impl ProgramOutput<'_> {
     /// Logs the lines that end in `bytes`, and pieces of lines that are too long.
     fn log(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -119,13 +119,13 @@ mod tests {
             (&["a\r\n"], "its last output: a"),
             (&[], "its output is empty"),
         ] {
-            let mut output = Output { name: "x", line: Vec::new(), last: Vec::new() };
+            let mut output = ProgramOutput { name: "x", line: Vec::new(), last: Vec::new() };
             for piece in pieces {
                 output.log(piece.as_bytes());
             }
             assert_eq!(output.end(), expected);
         }
-        let mut output = Output { name: "x", line: Vec::new(), last: Vec::new() };
+        let mut output = ProgramOutput { name: "x", line: Vec::new(), last: Vec::new() };
         output.log(&[b'x'; LONGEST + 1]);
         assert!(output.line.is_empty());
     }

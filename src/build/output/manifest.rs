@@ -1,6 +1,6 @@
 //! The manifest of a build, from the parts of the build.
 
-use crate::build::system::toplevel::System;
+use crate::build::system::toplevel::NixosSystem;
 use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::contract::plan::Plan;
 use crate::formats::registration::Registered;
@@ -8,7 +8,7 @@ use crate::formats::registration::Registered;
 /// Describes a build with these output files.
 #[must_use]
 pub fn describe(
-    system: &System,
+    system: &NixosSystem,
     cmdline: String,
     plan: &Plan,
     before_images: u64,

@@ -6,7 +6,7 @@
 
 use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Format;
-use crate::build::system::toplevel::System;
+use crate::build::system::toplevel::NixosSystem;
 use crate::contract::plan::REQUIRED_MODULES;
 use crate::formats::modules::{Index, Texts, module_name, without_suffix};
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +29,7 @@ pub struct Modules {
 /// # Errors
 ///
 /// A module that is neither a file nor built in, or a file that cannot be read.
-pub fn collect(system: &System, format: Format, forced: &[String], available: &[String]) -> Result<Modules> {
+pub fn collect(system: &NixosSystem, format: Format, forced: &[String], available: &[String]) -> Result<Modules> {
     let Some(directory) = &system.modules else {
         ensure!(
             forced.is_empty() && available.is_empty(),
@@ -119,10 +119,10 @@ mod tests {
     use std::path::PathBuf;
 
     /// A system whose kernel has a module directory with these two files.
-    fn system(directory: &Path, dep: &str, builtin: &str) -> System {
+    fn system(directory: &Path, dep: &str, builtin: &str) -> NixosSystem {
         fs::write(directory.join("modules.dep"), dep).unwrap();
         fs::write(directory.join("modules.builtin"), builtin).unwrap();
-        System {
+        NixosSystem {
             toplevel: PathBuf::new(),
             init: String::new(),
             kernel: PathBuf::new(),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// A system whose modules squashfs and zlib are compressed, with the drivers of a disk.
-    fn with_files(path: &Path) -> System {
+    fn with_files(path: &Path) -> NixosSystem {
         let mut xz = liblzma::write::XzEncoder::new(File::create(path.join("squashfs.ko.xz")).unwrap(), 6);
         xz.write_all(b"squashfs").unwrap();
         xz.finish().unwrap();
@@ -204,7 +204,7 @@ mod tests {
 
         let error = collect(&system, Format::Squashfs, &names(&["virtio-blx"]), &[]).unwrap_err().to_string();
         assert!(error.contains("no module virtio-blx,") && error.ends_with("did you mean virtio_blk?"), "{error}");
-        let error = collect(&System { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]))
+        let error = collect(&NixosSystem { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("leave out --module and --available-module"), "{error}");

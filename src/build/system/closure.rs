@@ -1,7 +1,7 @@
 //! The store paths of the store image: the closures of the system and of the added paths, without the excluded ones.
 
 use crate::build::system::nix;
-use crate::build::system::toplevel::{System, in_store};
+use crate::build::system::toplevel::{NixosSystem, in_store};
 use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +34,7 @@ impl StoreSelection {
     /// # Errors
     ///
     /// No Nix, a closure-info that cannot be read, a path that is missing, or an excluded path that is not part of the closure.
-    pub fn collect(&self, system: &System, progress: Progress) -> Result<Vec<Registered>> {
+    pub fn collect(&self, system: &NixosSystem, progress: Progress) -> Result<Vec<Registered>> {
         let mut roots = vec![system.toplevel.clone()];
         for path in &self.added {
             roots.push(in_store(path)?);

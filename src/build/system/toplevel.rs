@@ -17,7 +17,7 @@ const STORE: &str = "/nix/store";
 
 /// A NixOS system.
 #[derive(Debug)]
-pub struct System {
+pub struct NixosSystem {
     /// Its path in the store.
     pub toplevel: PathBuf,
     /// Its init, an absolute path.
@@ -44,7 +44,7 @@ pub struct System {
     pub etc_overlay: bool,
 }
 
-impl System {
+impl NixosSystem {
     /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
     #[must_use]
     pub fn cmdline(&self, retain: bool) -> String {
@@ -65,7 +65,7 @@ impl System {
 /// # Errors
 ///
 /// A path that is no toplevel in the store, or a system that firn cannot boot from memory.
-pub fn read(path: &Path) -> Result<System> {
+pub fn read(path: &Path) -> Result<NixosSystem> {
     let toplevel = in_store(path)?;
     let Start { kind, interpreter } = start(&toplevel)?;
     let spec = bootspec(&toplevel)?;
@@ -90,7 +90,7 @@ pub fn read(path: &Path) -> Result<System> {
         toplevel.display(),
         spec.init.display()
     );
-    Ok(System {
+    Ok(NixosSystem {
         init: spec.init.to_string_lossy().into_owned(),
         kernel: spec.kernel,
         kernel_release,
@@ -231,8 +231,8 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
 mod tests {
     use super::*;
 
-    fn system(params: &[&str]) -> System {
-        System {
+    fn system(params: &[&str]) -> NixosSystem {
+        NixosSystem {
             toplevel: "/nix/store/x".into(),
             init: "/nix/store/x/init".into(),
             kernel: "/nix/store/k/bzImage".into(),
