@@ -5,7 +5,7 @@ use crate::inspect::ramdisk::Ramdisk;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -172,9 +172,7 @@ impl UnpackTarget<'_> {
                 }
             }
         }
-        // A new file, or another name of the same one.
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let mut file = create(path)?;
         io::copy(contents, &mut file)?;
         Ok(())
     }
@@ -197,6 +195,11 @@ impl UnpackTarget<'_> {
 
 fn exists(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+}
+
+/// Opens a new file, or an empty one that is linked to `path` already. A symlink is not followed.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 #[cfg(test)]
@@ -309,6 +312,17 @@ mod tests {
 
         let error = unpack(&ramdisk, &out, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("is not empty"), "{error}");
+    }
+
+    #[test]
+    fn a_symlink_in_the_place_of_a_file_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let (victim, link) = (directory.path().join("victim"), directory.path().join("link"));
+        fs::write(&victim, "untouched").unwrap();
+        symlink(&victim, &link).unwrap();
+        create(&link).unwrap_err();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        create(&victim).unwrap();
     }
 
     #[test]
