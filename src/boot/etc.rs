@@ -7,6 +7,7 @@
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::kernel::release::kernel_release;
+use crate::boot::mounted::Mounted;
 use crate::boot::parameters::options::Etc;
 use crate::boot::store::NewRoot;
 use crate::contract::nixos_init::{Config, EtcOverlay, kernel_has_etc_overlay};
@@ -22,15 +23,15 @@ const WORK: &str = "/.rw-etc/work";
 /// Shows that `/etc` of the new root is the `/etc` of the running system, so that later steps can write files to it.
 pub struct InPlace(());
 
-/// Mounts the overlay for `/etc`, if the system has one. `has_etc`: whether it is mounted, from an earlier attempt or by this call.
+/// Mounts the overlay for `/etc`, if the system has one. `mounted`: by an earlier attempt, and after this call.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses. It needs Linux 6.6 or newer.
-pub fn mount(root: &NewRoot, config: &Config, etc: Etc, has_etc: &mut bool) -> Result<InPlace> {
-    if let (Some(overlay), false) = (&config.etc_overlay, *has_etc) {
+pub fn mount(root: &NewRoot, config: &Config, etc: Etc, mounted: &mut Mounted) -> Result<InPlace> {
+    if let (Some(overlay), Mounted::Store) = (&config.etc_overlay, *mounted) {
         mount_overlay(root, overlay, etc)?;
-        *has_etc = true;
+        *mounted = Mounted::StoreAndEtc;
     }
     Ok(InPlace(()))
 }

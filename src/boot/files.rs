@@ -71,7 +71,7 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
         // An existing directory keeps its mode and owner: a file /etc/x in the archive is no reason to change /etc.
         if !to.is_dir() {
             fs::create_dir(to)?;
-            set_owner_and_mode(to, &status)?;
+            set_owner_and_mode(to, &status).inspect_err(|_| drop(fs::remove_dir(to)))?;
         }
         return copy_below(&open(from, name, OFlags::DIRECTORY)?, to);
     }
@@ -88,8 +88,9 @@ fn copy_one(from: &OwnedFd, name: &CStr, to: &Path) -> Result<()> {
         FileType::RegularFile => {
             let mut source = File::from(open(from, name, OFlags::empty())?);
             let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-            io::copy(&mut source, &mut target)?;
-            set_owner_and_mode(to, &status)
+            // Half of a key is worse than none.
+            let copied = io::copy(&mut source, &mut target).map_err(Error::from);
+            copied.and_then(|_| set_owner_and_mode(to, &status)).inspect_err(|_| drop(fs::remove_file(to)))
         }
         _ => bail!("it is not a file, a directory or a symlink; remove it from the ramdisk"),
     }

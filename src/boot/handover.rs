@@ -27,14 +27,17 @@ pub struct Switched {
 ///
 /// # Errors
 ///
-/// The mount cannot be moved, or one of the pseudo file systems cannot be unmounted from the initramfs.
+/// The mount cannot be moved.
 #[expect(clippy::needless_pass_by_value, reason = "after the switch there is no new root any more")]
 pub fn switch_root(root: NewRoot, early: &Early, system: &System) -> Result<Switched> {
     processes::kill_all();
     let initramfs = open_directory("/")?;
     rustix::process::fchdir(root.directory()).context("changing to the directory of the new root")?;
     rustix::mount::mount_move(".", "/").context("moving the new root to /")?;
-    early.detach()?;
+    // From here on there is no way back, and the initramfs has nothing else to lose.
+    if let Err(error) = early.detach() {
+        log::warn!("{error:#}");
+    }
     enter(root.directory())?;
     delete::empty(&initramfs);
     Ok(Switched { init: system.init.clone(), kind: system.kind })

@@ -24,6 +24,7 @@ mod image;
 mod images;
 mod kernel;
 mod modules;
+mod mounted;
 mod parameters;
 mod plan;
 mod registration;
@@ -54,7 +55,9 @@ pub fn run() -> ! {
     let mut steps = Steps::default();
     let early = until_it_succeeds(&mut steps, |steps| steps.run("early mounts", early::prepare));
     let mut attempt = Attempt::default();
-    let switched = until_it_succeeds(&mut steps, |steps| boot(steps, &early, &mut attempt));
+    let switched = until_it_succeeds(&mut steps, |steps| {
+        boot(steps, &early, &mut attempt).inspect_err(|failed| attempt.after_failure(failed.step))
+    });
     let began = steps.began();
     match until_it_succeeds(&mut steps, |steps| steps.run("hand-over", || switched.exec(began))) {}
 }
@@ -65,8 +68,9 @@ fn until_it_succeeds<T>(steps: &mut Steps, mut run: impl FnMut(&mut Steps) -> Re
             Ok(value) => return value,
             Err(failed) => {
                 let step = failed.step;
-                if menu::fail(failed) == Answer::Skip {
-                    steps.skip(step);
+                match menu::fail(failed) {
+                    Answer::Skip => steps.skip(step),
+                    Answer::Again => steps.skip_nothing(),
                 }
             }
         }
@@ -92,12 +96,13 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     })?;
     steps.run_unless_skipped("devices", Skippable::ByKey, || coldplug::run(&mut loader))?;
     menu::stop(&options, Stop::Devices);
-    let images =
-        steps.run("image", || images::find(&plan.images, plan.verify || options.verify, &mut attempt.images))?;
-    let root = steps.run("root", || root::create(early, &cmdline, &options.root, &mut loader, attempt.has_store))?;
-    let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.has_store))?;
+    let images = steps.run("image", || {
+        images::find(&plan.images, plan.verify || options.verify, &mut attempt.images, &mut attempt.mounted)
+    })?;
+    let root = steps.run("root", || root::create(early, &cmdline, &options.root, &mut loader, &mut attempt.mounted))?;
+    let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.mounted))?;
     let system = steps.run("system", || system::find(&root, &cmdline, &plan))?;
-    let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.has_etc))?;
+    let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.mounted))?;
     steps.run_unless_skipped("registration", Skippable::ByKey, || {
         registration::register(&root, &etc, &system, plan.database.as_ref(), options.register)
     })?;

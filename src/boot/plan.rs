@@ -11,6 +11,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 /// The instructions for this boot.
+#[derive(Default)]
 pub struct BootPlan {
     /// The init of the default system.
     pub init: Option<String>,

@@ -4,6 +4,7 @@ use crate::boot::disk::persistence;
 use crate::boot::early::Early;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::{Detached, Filesystem};
+use crate::boot::mounted::Mounted;
 use crate::boot::parameters::options::Limits;
 use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result};
@@ -11,6 +12,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The mount point of the new root, as in NixOS' scripted stage 1.
@@ -21,8 +24,8 @@ pub struct Root {
     directory: OwnedFd,
 }
 
-/// Mounts the tmpfs, or the disk that the command line names, and attaches copies of the pseudo file systems. With `has_store`, the
-/// root of an earlier attempt with its complete store is used again. Without it, an incomplete root of an earlier attempt is unmounted.
+/// Mounts the tmpfs, or the disk that the command line names, and attaches copies of the pseudo file systems. If it is `mounted`
+/// with its complete store by an earlier attempt and still there, it is used again. An incomplete root of an earlier attempt is unmounted.
 ///
 /// # Errors
 ///
@@ -32,9 +35,13 @@ pub fn create(
     cmdline: &CommandLine,
     limits: &Limits,
     modules: &mut Loader<'_>,
-    has_store: bool,
+    mounted: &mut Mounted,
 ) -> Result<Root> {
-    if has_store {
+    // A person may have unmounted it in the shell.
+    if !is_mount_point(PATH) {
+        *mounted = Mounted::Nothing;
+    }
+    if *mounted != Mounted::Nothing {
         log::info!("Using the root of the previous attempt again");
         return Root::open(PATH);
     }
@@ -55,6 +62,11 @@ pub fn create(
             .with_context(|| format!("mount --rbind {target} in the new root"))?;
     }
     Ok(root)
+}
+
+fn is_mount_point(path: &str) -> bool {
+    let device = |path: &str| fs::metadata(path).map(|found| found.dev()).ok();
+    device(path).is_some() && device(path) != device("/")
 }
 
 impl Root {

@@ -64,6 +64,8 @@ impl Steps {
         let end = microseconds(ClockId::Monotonic);
         let duration = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", duration / 1000, duration % 1000);
+        // Of several attempts the last one counts.
+        self.done.retain(|step| step.name != name);
         self.done.push(StepTime { name, start, end });
     }
 
@@ -88,6 +90,11 @@ impl Steps {
     /// Skips a step in all attempts from now on.
     pub fn skip(&mut self, name: &'static str) {
         self.skipped.push(name);
+    }
+
+    /// Leaves no step out any more: the cause of an earlier failure may be gone.
+    pub fn skip_nothing(&mut self) {
+        self.skipped.clear();
     }
 
     /// The start of the first step, µs of `CLOCK_MONOTONIC`.

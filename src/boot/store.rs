@@ -3,6 +3,7 @@
 use crate::boot::images::Found;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Detached, Filesystem, make_directory};
+use crate::boot::mounted::Mounted;
 use crate::boot::parameters::options::Limits;
 use crate::boot::root::Root;
 use anyhow::{Context, Result};
@@ -37,16 +38,16 @@ impl NewRoot {
     }
 }
 
-/// Mounts the store images, the writable layer with its limits, and the overlay. `has_store`: whether the store is mounted, by an
-/// earlier attempt or by this call.
+/// Mounts the store images, the writable layer with its limits, and the overlay. `mounted`: by an earlier
+/// attempt, and after this call.
 ///
 /// # Errors
 ///
 /// A mount that the kernel refuses.
-pub fn assemble(root: Root, images: &[Found], limits: &Limits, has_store: &mut bool) -> Result<NewRoot> {
-    if !*has_store {
+pub fn assemble(root: Root, images: &[Found], limits: &Limits, mounted: &mut Mounted) -> Result<NewRoot> {
+    if *mounted == Mounted::Nothing {
         mount(&root, images, limits)?;
-        *has_store = true;
+        *mounted = Mounted::Store;
     }
     Ok(NewRoot(root))
 }

@@ -1,11 +1,16 @@
 //! Tests of several steps of the boot in sequence, as they run in an initramfs.
 
+use super::attempt::Attempt;
 use super::early::{self, Early};
 use super::image::expected::ExpectedImage;
 use super::kernel::modules::Loader;
+use super::kernel::mount::Filesystem;
+use super::mounted::Mounted;
 use super::parameters::options::{Limits, Register};
+use super::plan::BootPlan;
+use super::start::nixos_init;
 use super::store::NewRoot;
-use super::system::System;
+use super::system::{self, System};
 use super::{database, etc, files, handover, images, registration, root, store};
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::Config;
@@ -14,10 +19,12 @@ use crate::formats::cmdline::CommandLine;
 use crate::formats::digest::sha256;
 use crate::formats::modules::Texts;
 use crate::testing::{enter_initramfs, in_namespaces, listing, squashfs};
+use anyhow::Result;
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const TOPLEVEL: &str = "/nix/store/system";
 
@@ -26,16 +33,21 @@ fn image(path: &str) -> ExpectedImage {
     ExpectedImage { bytes: Some(bytes), sha256: Some(sha256), ..ExpectedImage::at(path) }
 }
 
+/// Finds these images, makes the new root and mounts the store, as an attempt of the boot does.
+fn mount_store(early: &Early, images: &[ExpectedImage], attempt: &mut Attempt) -> Result<NewRoot> {
+    let (texts, cmdline, mut modules) = (Texts::default(), CommandLine::default(), HashSet::new());
+    let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut modules);
+    let found = images::find(images, true, &mut attempt.images, &mut attempt.mounted)?;
+    let root = root::create(early, &cmdline, &Limits::default(), &mut loader, &mut attempt.mounted)?;
+    store::assemble(root, found, &Limits::default(), &mut attempt.mounted)
+}
+
 /// The new root with the store of these images.
 fn new_root(early: &Early, paths: &[&str]) -> NewRoot {
-    let (texts, cmdline, mut known) = (Texts::default(), CommandLine::default(), HashSet::new());
-    let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut known);
-    let paths: Vec<_> = paths.iter().map(|path| image(path)).collect();
-    let (mut found, mut has_store) = (Vec::new(), false);
-    let images = images::find(&paths, true, &mut found).unwrap();
-    let root = root::create(early, &cmdline, &Limits::default(), &mut loader, has_store).unwrap();
-    let root = store::assemble(root, images, &Limits::default(), &mut has_store).unwrap();
-    assert!(has_store);
+    let images: Vec<_> = paths.iter().map(|path| image(path)).collect();
+    let mut attempt = Attempt::default();
+    let root = mount_store(early, &images, &mut attempt).unwrap();
+    assert_eq!(attempt.mounted, Mounted::Store);
     root
 }
 
@@ -74,14 +86,50 @@ fn the_last_image_is_the_uppermost_layer() {
             Ok(())
         })
         .unwrap();
-        // The next attempt uses the same root and mounts nothing.
+    });
+}
+
+#[test]
+fn the_next_attempt_mounts_only_what_changed() {
+    in_namespaces(module_path!(), "the_next_attempt_mounts_only_what_changed", || {
+        let work = tempfile::tempdir().unwrap();
+        let early = initramfs(work.path(), &[("good", &[("x", "good")]), ("other", &[("x", "other")])]);
+        let contents = |root: &NewRoot| root.inside(|| Ok(fs::read_to_string("/nix/store/x")?)).unwrap();
         let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
+        let mut attempt = Attempt::default();
+
+        // A damaged image that only the kernel recognizes as such. A person puts another one in its place.
+        fs::write("/image", b"hsqs and nothing else").unwrap();
+        assert!(mount_store(&early, &[image("/image")], &mut attempt).is_err());
+        attempt.after_failure("store");
+        assert_eq!(attempt.mounted, Mounted::Nothing);
+        fs::rename("/good", "/image").unwrap();
+        let images = [image("/image")];
+        assert_eq!(contents(&mount_store(&early, &images, &mut attempt).unwrap()), "good");
+
+        // Nothing changed.
         let before = mounts();
-        let (texts, cmdline, mut known) = (Texts::default(), CommandLine::default(), HashSet::new());
-        let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut known);
-        let again = root::create(&early, &cmdline, &Limits::default(), &mut loader, true).unwrap();
-        store::assemble(again, &[], &Limits::default(), &mut true).unwrap();
+        assert_eq!(contents(&mount_store(&early, &images, &mut attempt).unwrap()), "good");
         assert_eq!(mounts(), before);
+        // A root that a person unmounted is mounted again.
+        rustix::mount::unmount("/mnt-root", rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert_eq!(contents(&mount_store(&early, &images, &mut attempt).unwrap()), "good");
+        // An image of another build is refused, and mounted when the plan expects it.
+        fs::rename("/other", "/image").unwrap();
+        assert!(mount_store(&early, &images, &mut attempt).is_err());
+        assert_eq!(contents(&mount_store(&early, &[image("/image")], &mut attempt).unwrap()), "other");
+        assert_eq!(mounts().lines().count(), before.lines().count());
+    });
+}
+
+#[test]
+fn an_image_with_another_checksum_is_not_mounted() {
+    in_namespaces(module_path!(), "an_image_with_another_checksum_is_not_mounted", || {
+        let work = tempfile::tempdir().unwrap();
+        let early = initramfs(work.path(), &[("image", &[("x", "")])]);
+        let expected = ExpectedImage { sha256: Some("0".repeat(64)), ..image("/image") };
+        let error = mount_store(&early, &[expected], &mut Attempt::default()).map(drop).unwrap_err();
+        assert!(format!("{error:#}").contains("is damaged: "), "{error:#}");
     });
 }
 
@@ -89,17 +137,24 @@ fn the_last_image_is_the_uppermost_layer() {
 fn after_the_switch_the_initramfs_is_empty() {
     in_namespaces(module_path!(), "after_the_switch_the_initramfs_is_empty", || {
         let work = tempfile::tempdir().unwrap();
+        let mut job = Command::new("/bin/sleep").arg("9").spawn().unwrap();
         let early = initramfs(work.path(), &[("image", &[("x", "contents")])]);
         let old = root::open_directory("/").unwrap();
         let root = new_root(&early, &["/image"]);
+        // A disk that a person mounted in the shell keeps its files.
+        Filesystem::tmpfs(&[]).mount(Path::new("/stick")).unwrap();
+        fs::write("/stick/file", "").unwrap();
+        let stick = root::open_directory("/stick").unwrap();
         handover::switch_root(root, &early, &system()).unwrap();
+        rustix::fs::statat(&stick, "file", rustix::fs::AtFlags::empty()).unwrap();
+        assert!(job.wait().map_or(true, |status| !status.success()), "it was killed");
         assert_eq!(fs::read_to_string("/nix/store/x").unwrap(), "contents");
         assert!(Path::new("/dev/null").exists() && Path::new("/proc/1").exists() && !Path::new("/image").exists());
         // Only the mount points of the new root and of the first step are left.
         let left: Vec<_> = rustix::fs::Dir::read_from(&old)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .filter(|name| !name.starts_with('.'))
+            .filter(|name| !name.starts_with('.') && name != "stick")
             .collect();
         assert_eq!(left, [""; 0]);
     });
@@ -129,21 +184,29 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
         ("/etc/passwd", "of the initramfs"),
         ("/persist/nix/var/nix/db/db.sqlite", "of the initramfs"),
         ("/persist/nix/var/nix/profiles/system-7-link", "of the initramfs"),
+        (&system().init, "of the initramfs"),
     ] {
         fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
         fs::write(path, contents).unwrap();
     }
+    fs::set_permissions(system().init, fs::Permissions::from_mode(0o755)).unwrap();
     let places = ["/etc", "/persist", "/firn", "/nix", "/usr", "/bin"];
     let list =
         || -> Vec<_> { places.iter().filter(|path| Path::new(path).exists()).flat_map(|path| listing(path)).collect() };
     let before = list();
-    let etc = etc::mount(&root, &Config::default(), super::parameters::options::Etc::Mutable, &mut false).unwrap();
+    let etc =
+        etc::mount(&root, &Config::default(), super::parameters::options::Etc::Mutable, &mut Mounted::Store).unwrap();
     let prebuilt = Database { path: DATABASE.into(), schema: 10 };
     let results = [
         database::make(&root, TOPLEVEL, Some(&prebuilt)).is_ok(),
         registration::register(&root, &etc, &system(), Some(&prebuilt), Register::Required).is_ok(),
         files::copy(&root, &etc).is_ok(),
     ];
+    // The init of the new root cannot be executed, the one of the initramfs could.
+    let plan = BootPlan { init: Some(system().init), ..BootPlan::default() };
+    system::find(&root, &CommandLine::default(), &plan).unwrap_err();
+    let config = Config { env_binary: Some("/x/env".into()), sh_binary: Some("/x/sh".into()), ..Config::default() };
+    root.inside(|| nixos_init::activate(TOPLEVEL, &config)).unwrap();
     assert_eq!(list(), before);
     (PathBuf::from("/mnt-root"), results)
 }
@@ -151,11 +214,15 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
 #[test]
 fn an_absolute_symlink_of_the_root_leads_into_the_root() {
     in_namespaces(module_path!(), "an_absolute_symlink_of_the_root_leads_into_the_root", || {
-        let (root, results) = with_symlinks(&[("/nix/var", "/persist/nix/var")], &["/persist/nix/var"]);
+        let (root, results) = with_symlinks(
+            &[("/nix/var", "/persist/nix/var"), ("/usr", "/persist/usr")],
+            &["/persist/nix/var", "/persist/usr"],
+        );
         assert_eq!(results, [true; 3]);
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         assert_eq!(read("persist/nix/var/nix/db/db.sqlite"), "prebuilt");
         assert_eq!(read("etc/key"), "secret");
+        assert_eq!(fs::read_link(root.join("persist/usr/bin/env")).unwrap(), Path::new("/x/env"));
         // Generation 1: the profiles of the initramfs do not count.
         let link = fs::read_link(root.join("persist/nix/var/nix/profiles/system")).unwrap();
         assert_eq!(link, Path::new("system-1-link"));

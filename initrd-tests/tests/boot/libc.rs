@@ -10,6 +10,8 @@ use std::path::Path;
 fn pid_1_with_glibc_boots() {
     let firn_init =
         std::env::var_os("FIRN_INIT_GLIBC").expect("FIRN_INIT_GLIBC; start the tests with ./initrd-tests/run");
+    let program = std::fs::read(&firn_init).unwrap();
+    assert!(program.windows(5).any(|bytes| bytes == b"GLIBC"), "it is one with glibc");
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-glibc");
     let toplevel = &LINUX_6_1.build().manifest.toplevel;
     let build =

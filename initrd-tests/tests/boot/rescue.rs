@@ -42,7 +42,7 @@ fn a_mended_root_goes_on_where_the_boot_failed() {
     machine.when(MENU, "c");
     let report = boot(&machine).unwrap();
     let said = |text: &str| report.dmesg.iter().filter(|line| line.text.ends_with(text)).count();
-    assert_eq!(said("Going on with the root of the attempt before"), 1, "{:#?}", report.dmesg);
+    assert_eq!(said("Using the root of the previous attempt again"), 1, "{:#?}", report.dmesg);
     // Nothing is loaded or mounted twice.
     assert_eq!(
         report.dmesg.iter().filter(|line| line.text.contains("Loading /lib/modules")).count(),

@@ -29,9 +29,14 @@ fn all() -> Vec<Console> {
 /// Writes a text to every console.
 pub fn say(text: &str) {
     for console in all() {
-        if let Err(error) = console.write(text) {
-            log::warn!("Writing to {}: {error:#}", console.path);
-        }
+        console.say(text);
+    }
+}
+
+/// Writes a text to the console of this path: an echo, for which no other console has to wait.
+pub fn say_to(path: &str, text: &str) {
+    if let Ok(console) = Console::open(path) {
+        console.say(text);
     }
 }
 
@@ -46,6 +51,12 @@ impl Console {
         let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
         Ok(Self { path: path.into(), file: file.with_context(|| format!("opening {path}"))? })
+    }
+
+    fn say(&self, text: &str) {
+        if let Err(error) = self.write(text) {
+            log::warn!("Writing to {}: {error:#}", self.path);
+        }
     }
 
     fn write(&self, text: &str) -> Result<()> {
@@ -105,6 +116,12 @@ impl Keyboards {
                 None
             }
         }
+    }
+
+    /// Whether no console is left to listen on: each one hung up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Discards pending input, such as the rest of the bytes that an arrow key sends.

@@ -79,11 +79,14 @@ mod tests {
     fn a_hole_is_a_part_that_is_missing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image").to_str().unwrap().to_owned();
-        let found = |bytes| unpacked(&path, bytes).map(|found| found.is_some()).map_err(|error| error.to_string());
-        assert_eq!(found(None), Ok(false));
+        let found = |bytes| {
+            let image = ExpectedImage { bytes, ..ExpectedImage::at(&path) };
+            locate(&image, None).map(drop).map_err(|error| error.to_string())
+        };
+        assert!(found(None).unwrap_err().contains("store image"));
         fs::write(&path, vec![7; 1 << 20]).unwrap();
-        assert_eq!(found(None), Ok(true));
-        assert_eq!(found(Some(1 << 20)), Ok(true));
+        assert_eq!(found(None), Ok(()));
+        assert_eq!(found(Some(1 << 20)), Ok(()));
         assert!(found(Some(1 << 19)).unwrap_err().contains("from different builds"));
         assert!(found(Some(1 << 21)).unwrap_err().contains("1048576 of 2097152 bytes are there"));
         // The full length from the start; the end of the data is missing, then all of it.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub struct Loader<'a> {
 }
 
 /// Loads a module file with its parameters into the kernel.
-type Insert = Box<dyn FnMut(&str, &str) -> Result<()>>;
+type Insert = Box<dyn FnMut(&File, &CStr, ModuleInitFlags) -> nix::Result<()>>;
 
 impl<'a> Loader<'a> {
     /// A loader for the modules in `directory`. `texts` are the files that depmod made for them. `loaded` holds the names of the modules
@@ -54,7 +54,7 @@ impl<'a> Loader<'a> {
             skipped: skipped(cmdline),
             tried: loaded.clone(),
             loaded,
-            insert: Box::new(insert),
+            insert: Box::new(|module, parameters, flags| finit_module(module, parameters, flags)),
         }
     }
 
@@ -89,7 +89,7 @@ impl<'a> Loader<'a> {
         let parameters = parameters(self.cmdline, &name);
         let mut load = |parameters: &str| {
             log::info!("Loading {}", [file, parameters].join(" ").trim_end());
-            (self.insert)(file, parameters).with_context(|| format!("loading the kernel module {file}"))
+            load_one(&mut self.insert, file, parameters).with_context(|| format!("loading the kernel module {file}"))
         };
         match load(&parameters) {
             // The kernel refuses a module if the value of a parameter is invalid.
@@ -117,11 +117,11 @@ impl<'a> Loader<'a> {
 }
 
 /// Loads a module. A module that is already loaded is no error, and neither is a driver that finds no device.
-fn insert(file: &str, parameters: &str) -> Result<()> {
+fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
     let module = File::open(file).context("the ramdisk has no such file; build the ramdisk again")?;
-    match finit_module(module, &CString::new(parameters)?, flags) {
+    match insert(&module, &CString::new(parameters)?, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         // One ramdisk serves many machines, and soft dependencies bring modules for features that only some processors have.
         Err(Errno::ENODEV) => {
@@ -176,49 +176,75 @@ mod tests {
         assert_eq!(parameters(&cmdline, "virtio_blk"), "num-vqs=1 x=2");
     }
 
-    /// A loader, and the list of its calls of the kernel. The kernel refuses the module `refused`.
+    type Calls = Rc<RefCell<Vec<String>>>;
+
+    /// A loader of modules in a directory, each with its name in its file, and its calls of the kernel: module, parameters, flags. The
+    /// kernel has an error for a module with the name of one.
     fn loader<'a>(
+        directory: &'a str,
         texts: &'a Texts,
         cmdline: &'a CommandLine,
-        loaded: &'a mut HashSet<String>,
-        refused: &str,
+        known: &'a mut HashSet<String>,
     ) -> (Loader<'a>, Calls) {
         let calls = Calls::default();
-        let (log, refused) = (calls.clone(), refused.to_owned());
-        let mut made = Loader::new("/lib/modules/6.9", texts, cmdline, loaded);
-        made.insert = Box::new(move |file, parameters| {
-            log.borrow_mut().push(format!("{file} {parameters}").trim_end().to_owned());
-            anyhow::ensure!(module_name(file) != refused, "Invalid argument");
-            Ok(())
+        let log = calls.clone();
+        let mut made = Loader::new(directory, texts, cmdline, known);
+        made.insert = Box::new(move |module, parameters, flags| {
+            let name = std::io::read_to_string(module).unwrap();
+            let parameters = parameters.to_str().unwrap();
+            log.borrow_mut().push(format!("{name} {parameters} {}", flags.bits()));
+            match &*name {
+                "EEXIST" => Err(Errno::EEXIST),
+                "ENODEV" => Err(Errno::ENODEV),
+                "picky" if !parameters.is_empty() => Err(Errno::EINVAL),
+                "EKEYREJECTED" => Err(Errno::EKEYREJECTED),
+                _ => Ok(()),
+            }
         });
         (made, calls)
     }
 
-    type Calls = Rc<RefCell<Vec<String>>>;
-
     #[test]
-    fn modules_get_their_parameters_and_come_once() {
-        let texts = Texts { dep: "a.ko: b-c.ko\nb-c.ko:\nd.ko:\n".into(), ..Texts::default() };
-        let cmdline = CommandLine::parse(b"b_c.x=1 a.y=\"2 3\" d.z=bad firn.modules.skip=e");
-        let mut loaded = HashSet::new();
-        let (mut first, calls) = loader(&texts, &cmdline, &mut loaded, "d");
-        assert!(first.load("a") && first.load("a") && !first.load("none"));
-        first.load_file("/x/e.ko").unwrap();
-        assert!(
-            format!("{:#}", first.load_file("/x/d.ko").unwrap_err()).starts_with("loading the kernel module /x/d.ko")
-        );
-        let lib = "/lib/modules/6.9";
-        assert_eq!(
-            *calls.borrow(),
-            [&format!("{lib}/b-c.ko x=1"), &format!("{lib}/a.ko \"y=2 3\""), "/x/d.ko z=bad", "/x/d.ko"]
-        );
-        assert_eq!(first.count(), 4);
+    fn the_kernel_gets_each_module_once_with_its_parameters() {
+        let work = tempfile::tempdir().unwrap();
+        let directory = work.path().to_str().unwrap();
+        let path = |file: &str| format!("{directory}/{file}");
+        for file in ["a.ko", "b-c.ko", "d.ko.xz", "EEXIST.ko", "ENODEV.ko", "EKEYREJECTED.ko", "picky.ko", "skipped.ko"]
+        {
+            std::fs::write(path(file), file.split('.').next().unwrap()).unwrap();
+        }
+        let texts = Texts { dep: "a.ko: b-c.ko\nb-c.ko:\nd.ko.xz:\n".into(), ..Texts::default() };
+        let cmdline = CommandLine::parse(b"b_c.x=1 a.y=\"2 3\" picky.z=bad firn.modules.skip=skipped");
+        let mut known = HashSet::new();
+        let (mut first, calls) = loader(directory, &texts, &cmdline, &mut known);
+        assert!(first.load("a") && first.load("a") && first.load("d") && !first.load("none"));
+        for file in ["EEXIST.ko", "ENODEV.ko", "picky.ko", "skipped.ko"] {
+            first.load_file(&path(file)).unwrap();
+        }
+        for (file, expected) in [("EKEYREJECTED.ko", "signed modules"), ("gone.ko", "no such file")] {
+            let error = format!("{:#}", first.load_file(&path(file)).unwrap_err());
+            let named = error.starts_with(&format!("loading the kernel module {}", path(file)));
+            assert!(named && error.contains(expected), "{error}");
+        }
+        let compressed = format!("d  {}", COMPRESSED_FILE.bits());
+        let expected = [
+            "b-c x=1 0",
+            "a \"y=2 3\" 0",
+            &compressed,
+            "EEXIST  0",
+            "ENODEV  0",
+            "picky z=bad 0",
+            "picky  0",
+            "EKEYREJECTED  0",
+        ];
+        assert_eq!(*calls.borrow(), expected);
+        assert_eq!(first.count(), 9);
 
-        // The next attempt of the boot loads only the module that failed.
-        let (mut second, calls) = loader(&texts, &cmdline, &mut loaded, "");
+        // The next attempt of the boot loads only the modules that failed.
+        let (mut second, calls) = loader(directory, &texts, &cmdline, &mut known);
         assert!(second.load("a"));
-        second.load_file("/x/d.ko").unwrap();
-        assert_eq!(*calls.borrow(), ["/x/d.ko z=bad"]);
+        second.load_file(&path("EKEYREJECTED.ko")).unwrap_err();
+        assert_eq!(*calls.borrow(), ["EKEYREJECTED  0"]);
     }
 
     #[test]

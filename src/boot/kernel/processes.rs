@@ -70,14 +70,20 @@ mod tests {
     fn all_processes_are_killed_but_storage_daemons() {
         in_namespaces(module_path!(), "all_processes_are_killed_but_storage_daemons", || {
             let sleep = |name: &str| Command::new("/bin/sleep").arg0(name).arg("9").spawn().unwrap();
-            let (mut daemon, mut job) = (sleep("@mdmon"), sleep("sleep"));
-            // A process has its name only after execve(2).
-            while others().count() < 2 {
+            let mut jobs = [sleep("sleep"), sleep("job@1")];
+            let mut daemon = sleep("@mdmon");
+            // Each has its name only after execve(2).
+            while others().count() < 3 {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            let start = Instant::now();
             kill_all();
-            // kill_all has reaped it, or it was ended by the signal.
-            assert!(job.wait().map_or(true, |status| status.signal() == Some(9)));
+            // Nobody waits for the daemon.
+            assert!(start.elapsed() < TIMEOUT);
+            for job in &mut jobs {
+                // Reaped already, or ended by the signal.
+                assert!(job.wait().map_or(true, |status| status.signal() == Some(9)));
+            }
             assert!(daemon.try_wait().unwrap().is_none(), "it still runs");
             daemon.kill().unwrap();
         });

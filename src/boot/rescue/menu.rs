@@ -134,11 +134,14 @@ fn menu(shell_allowed: bool, offers: Offers) -> Answer {
             b'i' if no_shell.is_none() => shell::run(&terminal),
             b'f' if no_shell.is_none() => shell::replace_this_process(&terminal).map(|never| match never {}),
             b'i' | b'f' => Ok(()),
-            b's' => match offers.skippable {
-                Skippable::ByKey => return Answer::Skip,
-                Skippable::InWords if typed(SKIP_ACTIVATION) => return Answer::Skip,
-                Skippable::InWords | Skippable::No => Ok(()),
-            },
+            b's' if offers.skippable == Skippable::ByKey => return Answer::Skip,
+            b's' if offers.skippable == Skippable::InWords => {
+                if typed(SKIP_ACTIVATION, &terminal) {
+                    return Answer::Skip;
+                }
+                consoles::say("\n  The words differ: the system is not started.\n");
+                Ok(())
+            }
             _ if offers.other_key.is_some() => return Answer::Again,
             _ => Ok(()),
         };
@@ -168,33 +171,49 @@ fn choices(no_shell: Option<&str>, offers: Offers) -> String {
     format!("\n{shell}\n  r  reboot\n{skip}{other}\n")
 }
 
-/// Asks a person to type these words. Returns whether the line equals them. The typed characters are shown.
-fn typed(words: &str) -> bool {
+/// Asks a person at a terminal to type these words. Returns whether the line equals them. The typed characters are shown.
+fn typed(words: &str, terminal: &str) -> bool {
     let mut keyboards = Keyboards::listen();
     consoles::say(&format!("\n  Type \"{words}\" and press Enter: "));
     let mut line = String::new();
-    while let Some((key, _)) = next_key(&mut keyboards, None) {
-        if matches!(key, b'\r' | b'\n') {
-            break;
+    while let Some((key, _)) =
+        next_key(&mut keyboards, None, |key| is_character(key) || matches!(key, BACKSPACE | DELETE))
+    {
+        match key {
+            b'\r' | b'\n' => break,
+            BACKSPACE | DELETE => {
+                if line.pop().is_some() {
+                    consoles::say_to(terminal, "\x08 \x08");
+                }
+            }
+            key => {
+                line.push(char::from(key));
+                consoles::say_to(terminal, char::from(key).encode_utf8(&mut [0; 4]));
+            }
         }
-        consoles::say(char::from(key).encode_utf8(&mut [0; 4]));
-        line.push(char::from(key));
     }
     consoles::say("\n");
     line == words
 }
+
+const BACKSPACE: u8 = 0x08;
+const DELETE: u8 = 0x7f;
 
 /// Shows a text and waits for a key, up to `limit` or for ever.
 fn ask(text: &str, limit: Option<Duration>) -> Option<(u8, String)> {
     // Listen first: a key that is pressed as soon as the text appears must not be discarded.
     let mut keyboards = Keyboards::listen();
     consoles::say(text);
-    next_key(&mut keyboards, limit)
+    next_key(&mut keyboards, limit, is_character)
 }
 
-/// Waits for a key, up to `limit` or for ever. It ignores noise on a serial line and keys that send an escape sequence, such as arrow
+fn is_character(key: u8) -> bool {
+    key.is_ascii_graphic() || key.is_ascii_whitespace()
+}
+
+/// Waits for an accepted key, up to `limit` or for ever. It ignores noise on a serial line and keys that send an escape sequence, such as arrow
 /// keys. In the meantime it reaps processes, as process 1 has to.
-fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>) -> Option<(u8, String)> {
+fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>, accepts: fn(u8) -> bool) -> Option<(u8, String)> {
     const ESCAPE: u8 = 0x1b;
     let start = Instant::now();
     while limit.is_none_or(|limit| start.elapsed() < limit) {
@@ -204,8 +223,11 @@ fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>) -> Option<(u8, S
                 std::thread::sleep(Duration::from_millis(50));
                 keyboards.flush();
             }
-            Some((key, terminal)) if key.is_ascii_graphic() || key.is_ascii_whitespace() => {
-                return Some((key, terminal));
+            Some((key, terminal)) if accepts(key) => return Some((key, terminal)),
+            // A line that hung up may be back.
+            None if keyboards.is_empty() => {
+                std::thread::sleep(Duration::from_secs(1));
+                *keyboards = Keyboards::listen();
             }
             _ => {}
         }

@@ -5,10 +5,10 @@
 use crate::boot::kernel::mount::make_directory;
 use crate::contract::nixos_init::Config;
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, mount_bind, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 const STORE: &str = "/nix/store";
@@ -35,6 +35,10 @@ pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
 
 /// Lets the build users of Nix write to the store. The sticky bit keeps them from removing files of other users.
 fn share_store() {
+    // Done by an earlier attempt, after which the store is read-only.
+    if fs::metadata(STORE).is_ok_and(|store| store.gid() == NIXBLD && store.mode() & 0o7777 == 0o1775) {
+        return;
+    }
     let shared =
         chown(STORE, Some(0), Some(NIXBLD)).and_then(|()| fs::set_permissions(STORE, Permissions::from_mode(0o1775)));
     if let Err(error) = shared {
@@ -46,17 +50,24 @@ fn share_store() {
 fn remount_store(wanted: &[String]) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     let present = options_of(&mountinfo, STORE).unwrap_or_default();
-    if wanted.iter().all(|option| present.contains(&option.as_str())) {
-        return Ok(());
-    }
-    log::info!("Remounting {STORE} with {}", wanted.join(","));
     for option in wanted.iter().filter(|option| flag(option).is_none()) {
         log::warn!("Mounting {STORE} without the option {option}: this firn does not know it");
     }
+    if wanted.iter().filter(|option| flag(option).is_some()).all(|option| present.contains(&option.as_str())) {
+        return Ok(());
+    }
+    log::info!("Remounting {STORE} with {}", wanted.join(","));
     mount_bind(STORE, STORE).with_context(|| format!("mount --bind {STORE} {STORE}"))?;
     // A remount sets all flags, so the present ones have to be repeated.
     let flags = flags(wanted.iter().map(String::as_str).chain(present)) | MountFlags::BIND;
-    mount_remount(STORE, flags, "").with_context(|| format!("mount -o remount,bind,{} {STORE}", wanted.join(",")))
+    if let Err(errno) = mount_remount(STORE, flags, "") {
+        // The next attempt must not find it.
+        if let Err(errno) = unmount(STORE, UnmountFlags::DETACH) {
+            log::warn!("Unmounting {STORE}: {errno}");
+        }
+        return Err(errno).with_context(|| format!("mount -o remount,bind,{} {STORE}", wanted.join(",")));
+    }
+    Ok(())
 }
 
 /// The options of the last mount on `target` (`man 5 proc_pid_mountinfo`). It hides earlier mounts on the same path.

@@ -53,4 +53,13 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("initrd-timestamp=") && text.ends_with(" 1\n\n"), "{text:?}");
     }
+
+    #[test]
+    fn systemd_can_read_the_state() {
+        let state = state(7).unwrap();
+        let read = "cat <&${2#--deserialize=}";
+        let output = std::process::Command::new("sh").args(["-c", read]).args(arguments(&state)).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("initrd-timestamp=") && text.ends_with(" 7\n\n"), "{text:?}");
+    }
 }
