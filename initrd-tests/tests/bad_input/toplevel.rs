@@ -65,7 +65,7 @@ fn how_a_system_wants_to_be_started() {
     let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
     let program = Fake::new();
     program.file("init", "\x7fELF");
-    built(&program, &["no init that is a script, no prepare-root", "no extension org.nixos.nixos-init.v1"]);
+    built(&program, &["no init script, no prepare-root", "no extension org.nixos.nixos-init.v1"]);
 
     let spec = |extension: &str| {
         format!(

@@ -85,7 +85,7 @@ pub struct RamdiskArguments {
     #[arg(long = "available-module", value_name = "NAME")]
     available_modules: Vec<String>,
 
-    /// The firn-init to pack. Default: the one beside this program, or the one that cargo built for musl
+    /// The firn-init to pack. Default: the one that cargo built for musl, or the one beside this program
     #[arg(long, value_name = "FILE")]
     firn_init: Option<PathBuf>,
 
