@@ -15,7 +15,7 @@ pub const PREFIX: &str = "firn.";
 pub const PARAMETERS: &[(&str, &str)] = &[
     (
         "firn.store",
-        "path of the store image in the ramdisk; several paths are separated by commas, the lowest layer first",
+        "path of the store image: a file of the ramdisk, or a block device; several paths are separated by commas, the lowest layer first",
     ),
     (
         "firn.modules",

@@ -36,6 +36,17 @@ fn place(report: &Report, words: &str) -> usize {
 }
 
 #[test]
+fn a_store_image_can_be_a_disk() {
+    let mut machine = Machine::of_build(&WITH_DISKS.directory).unwrap();
+    machine.disks.push(WITH_DISKS.directory.join("nix-store.squashfs"));
+    machine.append("firn.store=/dev/vda probe=facts");
+    let report = boot(&machine).unwrap();
+    let store = report.mounts.iter().find(|mount| mount.target == "/nix/.ro-store").unwrap();
+    assert_eq!([&store.kind, &store.source], ["squashfs", "/dev/vda"]);
+    assert_eq!(report.boot["images"], serde_json::json!([{"path": "/dev/vda", "source": "/dev/vda"}]));
+}
+
+#[test]
 fn devices_get_their_drivers_before_the_store_is_mounted() {
     let (report, names) = with_disk("firn.modules=dummy,no-such,xen_tpmfront loop.max_loop=5");
     assert!(place(&report, "[vda] 2048 512-byte logical blocks") < place(&report, "devices: done"));
