@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             &anyhow::anyhow!("{panic}").context("unknown: this is a bug in firn-init; report it with this screen"),
         );
     }));
+    keep_a_slot_of_each_size();
     boot::run()
 }
 
@@ -48,4 +49,14 @@ fn check_plan(file: &str) -> Result<Plan> {
         .map_err(anyhow::Error::new)
         .and_then(|json| Plan::from_json(&json))
         .with_context(|| format!("reading {file}"))
+}
+
+/// Keeps one allocation of each small size for ever. musl gives the pages of a size back to the kernel whenever the last slot of that
+/// size is freed, and takes new ones with the next allocation: two system calls and page faults for a line of the log.
+fn keep_a_slot_of_each_size() {
+    for power in 4..13 {
+        for quarters in 4..8 {
+            std::mem::forget(std::hint::black_box(Vec::<u8>::with_capacity((1 << power) * quarters / 4)));
+        }
+    }
 }
