@@ -316,7 +316,7 @@ fn a_machine_that_does_not_start_is_no_boot_that_failed() {
     let directory = tempfile::tempdir().unwrap();
     let kernel = directory.path().join("bzImage");
     // QEMU refuses the first kernel. It starts the second, and the machine hangs.
-    for (size, reason) in [(16, "invalid kernel header"), (1 << 20, "before it ran out of time")] {
+    for (size, reason) in [(16, "invalid kernel header"), (1 << 20, "before it reached its time limit")] {
         fs::write(&kernel, vec![0; size]).unwrap();
         let machine = Machine { time_limit: Duration::from_secs(5), ..Machine::new(&kernel) };
         let error = boot(&machine).unwrap_err().to_string();

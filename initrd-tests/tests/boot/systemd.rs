@@ -77,7 +77,7 @@ fn an_etc_that_cannot_be_written_to() {
     let touch = command(&report, &["touch", "/etc/new"]);
     assert!(touch.stderr.contains("Read-only file system"), "{touch:#?}");
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
-    assert!(report.dmesg.iter().any(|line| line.text.ends_with("/etc/NIXOS is left as it is: /etc is immutable")));
+    assert!(report.dmesg.iter().any(|line| line.text.ends_with("Not making /etc/NIXOS: /etc is read-only")));
 }
 
 /// Process 1 is the system's own systemd, started as a systemd in an initramfs would start it, and it reports no failure.
