@@ -8,17 +8,18 @@ use std::process::Command;
 /// In the environment of a test that runs in its namespaces.
 const INSIDE: &str = "FIRN_TEST_INSIDE";
 
-/// Runs `body` as root in mount and PID namespaces of its own. `test` is the path of the test that calls this, which is run again
-/// there. Another user's test says that it is skipped.
+/// Runs `body` in mount and PID namespaces of its own, with the rights of root there. `test` is the path of the test that calls this,
+/// which is run again there.
 pub fn in_namespaces(module: &str, test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    if !rustix::process::geteuid().is_root() {
-        return eprintln!("{test} is skipped: it mounts file systems and needs root");
-    }
     let (_, module) = module.split_once("::").unwrap();
-    let output = Command::new("unshare")
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let output = unshare
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
         .args([&format!("{module}::{test}"), "--exact", "--nocapture", "--test-threads=1"])
@@ -27,6 +28,16 @@ pub fn in_namespaces(module: &str, test: &str, body: impl FnOnce()) {
         .expect("unshare(1) of util-linux");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// The same for a test that mounts devices and file systems on them, which only root of the machine can do. Another user's test says
+/// that it is skipped.
+pub fn in_namespaces_of_root(module: &str, test: &str, body: impl FnOnce()) {
+    if rustix::process::geteuid().is_root() {
+        in_namespaces(module, test, body);
+    } else {
+        eprintln!("{test} is skipped: it mounts devices and needs root");
+    }
 }
 
 /// Makes a tmpfs on `directory` the root of this process, with copies of these files and a `/tmp`.

@@ -15,9 +15,13 @@ use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// The mount point of the new root, as in NixOS' scripted stage 1.
 const PATH: &str = "/mnt-root";
+
+/// The root of the initramfs, while this process is inside of the new root.
+static OUTSIDE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 /// The new root with the pseudo file systems, without the store.
 pub struct Root {
@@ -92,12 +96,24 @@ impl Root {
     ///
     /// An error of `run`, or of fchdir(2) and chroot(2) when the root is changed and changed back.
     pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        let initramfs = open_directory("/")?;
+        if let Ok(mut outside) = OUTSIDE.lock() {
+            *outside = Some(open_directory("/")?);
+        }
         enter(&self.directory)?;
         let result = run();
-        enter(&initramfs)?;
+        leave()?;
         result
     }
+}
+
+/// Goes back to the initramfs, if this process is inside of the new root: at the end of [`Root::inside`], or after a panic there.
+///
+/// # Errors
+///
+/// Those of fchdir(2) and chroot(2).
+pub fn leave() -> Result<()> {
+    let initramfs = OUTSIDE.lock().ok().and_then(|mut outside| outside.take());
+    initramfs.map_or(Ok(()), |initramfs| enter(&initramfs))
 }
 
 /// Makes an open directory the root and the working directory of this process.

@@ -18,7 +18,7 @@ use crate::contract::plan::{DATABASE, Database, FILES};
 use crate::formats::cmdline::CommandLine;
 use crate::formats::digest::sha256;
 use crate::formats::modules::Texts;
-use crate::testing::{enter_initramfs, in_namespaces, listing, squashfs};
+use crate::testing::{enter_initramfs, in_namespaces_of_root, listing, squashfs};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::fs;
@@ -67,7 +67,7 @@ fn initramfs(work: &Path, images: &[(&str, &[(&str, &str)])]) -> Early {
 
 #[test]
 fn the_last_image_is_the_uppermost_layer() {
-    in_namespaces(module_path!(), "the_last_image_is_the_uppermost_layer", || {
+    in_namespaces_of_root(module_path!(), "the_last_image_is_the_uppermost_layer", || {
         let work = tempfile::tempdir().unwrap();
         let early = initramfs(
             work.path(),
@@ -91,7 +91,7 @@ fn the_last_image_is_the_uppermost_layer() {
 
 #[test]
 fn the_next_attempt_mounts_only_what_changed() {
-    in_namespaces(module_path!(), "the_next_attempt_mounts_only_what_changed", || {
+    in_namespaces_of_root(module_path!(), "the_next_attempt_mounts_only_what_changed", || {
         let work = tempfile::tempdir().unwrap();
         let early = initramfs(work.path(), &[("good", &[("x", "good")]), ("other", &[("x", "other")])]);
         let contents = |root: &NewRoot| root.inside(|| Ok(fs::read_to_string("/nix/store/x")?)).unwrap();
@@ -124,7 +124,7 @@ fn the_next_attempt_mounts_only_what_changed() {
 
 #[test]
 fn an_image_with_another_checksum_is_not_mounted() {
-    in_namespaces(module_path!(), "an_image_with_another_checksum_is_not_mounted", || {
+    in_namespaces_of_root(module_path!(), "an_image_with_another_checksum_is_not_mounted", || {
         let work = tempfile::tempdir().unwrap();
         let early = initramfs(work.path(), &[("image", &[("x", "")])]);
         let expected = ExpectedImage { sha256: Some("0".repeat(64)), ..image("/image") };
@@ -135,7 +135,7 @@ fn an_image_with_another_checksum_is_not_mounted() {
 
 #[test]
 fn after_the_switch_the_initramfs_is_empty() {
-    in_namespaces(module_path!(), "after_the_switch_the_initramfs_is_empty", || {
+    in_namespaces_of_root(module_path!(), "after_the_switch_the_initramfs_is_empty", || {
         let work = tempfile::tempdir().unwrap();
         let mut job = Command::new("/bin/sleep").arg("9").spawn().unwrap();
         let early = initramfs(work.path(), &[("image", &[("x", "contents")])]);
@@ -213,7 +213,7 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
 
 #[test]
 fn an_absolute_symlink_of_the_root_leads_into_the_root() {
-    in_namespaces(module_path!(), "an_absolute_symlink_of_the_root_leads_into_the_root", || {
+    in_namespaces_of_root(module_path!(), "an_absolute_symlink_of_the_root_leads_into_the_root", || {
         let (root, results) = with_symlinks(
             &[("/nix/var", "/persist/nix/var"), ("/usr", "/persist/usr")],
             &["/persist/nix/var", "/persist/usr"],
@@ -231,9 +231,28 @@ fn an_absolute_symlink_of_the_root_leads_into_the_root() {
 
 #[test]
 fn a_relative_symlink_of_the_root_does_not_leave_it() {
-    in_namespaces(module_path!(), "a_relative_symlink_of_the_root_does_not_leave_it", || {
+    in_namespaces_of_root(module_path!(), "a_relative_symlink_of_the_root_does_not_leave_it", || {
         // Inside of the new root this symlink leads to itself.
         let (_, results) = with_symlinks(&[("/etc", "../../etc")], &[]);
         assert_eq!(results, [true, false, false]);
     });
+}
+
+#[test]
+fn after_a_panic_inside_of_the_new_root_the_initramfs_is_the_root_again() {
+    in_namespaces_of_root(
+        module_path!(),
+        "after_a_panic_inside_of_the_new_root_the_initramfs_is_the_root_again",
+        || {
+            let work = tempfile::tempdir().unwrap();
+            let early = initramfs(work.path(), &[("image", &[("x", "")])]);
+            let root = new_root(&early, &["/image"]);
+            let panicked =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| root.inside(|| -> Result<()> { panic!() })));
+            assert!(panicked.is_err() && !Path::new("/image").exists());
+            root::leave().unwrap();
+            assert!(Path::new("/image").exists());
+            root::leave().unwrap();
+        },
+    );
 }

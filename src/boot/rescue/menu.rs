@@ -7,6 +7,7 @@ use crate::boot::kernel::processes;
 use crate::boot::parameters::options::{self, Options, Stop};
 use crate::boot::parameters::values::{Action, OnFailure};
 use crate::boot::rescue::shell;
+use crate::boot::root;
 use crate::boot::step::{Failed, Skippable};
 use crate::contract::plan;
 use crate::formats::cmdline::CommandLine;
@@ -39,6 +40,9 @@ pub fn fail(failed: Failed) -> Answer {
 
 /// Shows which bug ended the boot and does what the command line asks for. The menu offers no other attempt.
 pub fn fail_for_ever(error: &Error) -> ! {
+    if let Err(error) = root::leave() {
+        log::warn!("Going back to the initramfs: {error:#}");
+    }
     let shell = report(error);
     loop {
         let _: Answer = menu(shell, Offers { other_key: None, skippable: Skippable::No });
