@@ -92,15 +92,26 @@ pub struct Attached {
     _device: Option<LoopDevice>,
 }
 
+/// How many times a free loop device is looked for again, when another process took it first.
+const TRIES: u32 = 16;
+
 /// Attaches a free loop device, read-only, to `size` bytes of a file from `offset` on.
 fn attach(file: &File, path: &str, offset: u64, size: u64) -> Result<Attached> {
     let control = LoopControl::open().context(
         "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk; build the ramdisk \
          again with a kernel that has them",
     )?;
-    let device = control.next_free().context("looking for a free loop device")?;
     log::info!("Attaching {path} to a loop device");
-    match sys::loop_configure(&device, file, offset, size) {
+    let mut tries = TRIES;
+    let (device, configured) = loop {
+        let device = control.next_free().context("looking for a free loop device")?;
+        match sys::loop_configure(&device, file, offset, size) {
+            // Another process took it first.
+            Err(Errno::BUSY) if tries > 0 => tries -= 1,
+            other => break (device, other),
+        }
+    };
+    match configured {
         // Linux before 5.8 has no LOOP_CONFIGURE.
         Err(Errno::INVAL | Errno::NOTTY) => {
             let options = device.with().read_only(true).autoclear(true).offset(offset).size_limit(size);

@@ -84,6 +84,8 @@ mod tests {
                 // Reaped already, or ended by the signal.
                 assert!(job.wait().map_or(true, |status| status.signal() == Some(9)));
             }
+            // A process that is killed takes a moment to end.
+            std::thread::sleep(Duration::from_millis(100));
             assert!(daemon.try_wait().unwrap().is_none(), "it still runs");
             daemon.kill().unwrap();
         });
