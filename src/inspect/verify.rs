@@ -146,8 +146,8 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
     Ok((plan, found))
 }
 
-/// Compares each image of a plan with the one in the ramdisk. If there is none, `beside` tells whether a file next to the ramdisk is
-/// the image.
+/// Compares each image of a plan with the one in the ramdisk. For an image that is not in the ramdisk, `beside` tells whether a file
+/// next to the ramdisk is the image.
 fn compared(plan: &Plan, found: &FoundImages, beside: &dyn Fn(&Image) -> Result<bool>) -> Result<Option<String>> {
     for image in &plan.images {
         let fault = match found.get(&image.place.path()) {

@@ -1,4 +1,4 @@
-//! A toplevel that is none, and one with missing or damaged files.
+//! A directory that is not a toplevel, and a toplevel with missing or damaged files.
 
 use crate::attempt::{options, refused};
 use crate::fake::Fake;

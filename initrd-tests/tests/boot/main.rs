@@ -83,7 +83,7 @@ fn assert_succeeded(command: &Command) {
 
 fn process_1_is_the_systems_init(fixture: &Fixture) {
     let (init, pid1) = (&fixture.build().manifest.init, &fixture.report().pid1);
-    // The init is a script: the kernel puts the interpreter before it. Arguments would follow it, and there are none.
+    // The init is a script: the kernel puts the interpreter before the path of the script. The init has no arguments.
     let script = fs::read_to_string(init).unwrap();
     let interpreter = script.lines().next().and_then(|line| line.strip_prefix("#!")).unwrap();
     assert_eq!(pid1.argv, [interpreter, init]);

@@ -63,7 +63,7 @@ impl<'a> Filesystem<'a> {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the mount; the error has the kernel's own reason, if it gives one.
+    /// The kernel refuses the mount. The error includes the message of the kernel, where the kernel has a message.
     pub fn mount(&self, target: &Path) -> Result<()> {
         self.detached(target)?.attach(target)
     }
@@ -73,7 +73,7 @@ impl<'a> Filesystem<'a> {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the mount; the error has the kernel's own reason, if it gives one.
+    /// The kernel refuses the mount. The error includes the message of the kernel, where the kernel has a message.
     pub fn detached(&self, target: &Path) -> Result<Detached> {
         log::info!("Mounting: {self} {}", target.display());
         self.create().map(Detached).with_context(|| format!("{self} {}", target.display()))

@@ -76,7 +76,7 @@ pub struct Limits {
 /// The way to make the Nix database.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Register {
-    /// Copy the database of the ramdisk, or run the system's Nix if there is none. After an error the boot goes on.
+    /// Copy the database of the ramdisk. In a ramdisk without a database, run the system's Nix. After an error the boot goes on.
     #[default]
     Prebuilt,
     /// Run the system's Nix. After an error the boot goes on.

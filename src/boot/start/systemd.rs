@@ -29,7 +29,7 @@ pub fn arguments(state: &File) -> [String; 3] {
 }
 
 /// The text that systemd reads (`manager_deserialize`, src/core/manager-serialize.c, version 252): lines `name=value`, an empty line, and
-/// the units; here there are none. It ignores names that it does not know. `now` and `realtime` are the current times of
+/// the units. This text has no units. systemd ignores unknown names. `now` and `realtime` are the current times of
 /// `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, µs.
 fn serialized(began: u64, now: u64, realtime: u64) -> String {
     let began_realtime = realtime.saturating_sub(now.saturating_sub(began));
