@@ -72,6 +72,5 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
         }
         Etc::Immutable => locked | MountAttrFlags::MOUNT_ATTR_RDONLY,
     };
-    let overlay = Filesystem { kind: "overlay", source: "overlay", attributes, options: &options, optional: &[] };
-    overlay.mount(Path::new("/etc"))
+    Filesystem { attributes, ..Filesystem::overlay(&options) }.mount(Path::new("/etc"))
 }

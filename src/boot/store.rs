@@ -8,6 +8,7 @@ use crate::boot::parameters::options::Limits;
 use crate::boot::root::Root;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use std::path::Path;
 
@@ -66,17 +67,37 @@ fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
         Filesystem::tmpfs(&limits.options()).mount(Path::new(WRITABLE))?;
         make_directory(UPPER)?;
         make_directory(WORK)?;
-        let store = Filesystem {
-            kind: "overlay",
-            source: "overlay",
-            attributes: MountAttrFlags::empty(),
-            options: &[("lowerdir", &lowerdir(images.len())), ("upperdir", UPPER), ("workdir", WORK)],
-            optional: &[],
-        };
-        // /proc/mounts keeps the paths of the layers as they are given here. Inside of the new root they are the paths of the running
-        // system.
-        store.mount(Path::new("/nix/store"))
+        mount_overlay(images.len())
     })
+}
+
+/// Mounts the overlay, inside of the new root: `/proc/mounts` keeps the paths of the layers as they are given here, and they are the
+/// paths of the running system.
+fn mount_overlay(images: usize) -> Result<()> {
+    if images == 1 {
+        return mount_on_store(&[("lowerdir", LOWER)]);
+    }
+    // The uppermost layer comes first (Documentation/filesystems/overlayfs.rst).
+    let layers: Vec<_> = layers(images).into_iter().rev().collect();
+    let each: Vec<_> = layers.iter().map(|layer| ("lowerdir+", layer.as_str())).collect();
+    match mount_on_store(&each) {
+        Err(error) if error.downcast_ref() == Some(&Errno::INVAL) => {
+            log::info!("This kernel does not take the layers one by one; mounting them with one option ({error:#})");
+            mount_with_one_option(images)
+        }
+        other => other,
+    }
+}
+
+/// Mounts the overlay as Linux before 6.8 takes it: with the paths of all layers in one option. They are relative, so that they fit.
+fn mount_with_one_option(images: usize) -> Result<()> {
+    rustix::process::chdir(LOWER).with_context(|| format!("changing the working directory to {LOWER}"))?;
+    mount_on_store(&[("lowerdir", &relative(images))])
+}
+
+fn mount_on_store(lower: &[(&str, &str)]) -> Result<()> {
+    let options = [lower, &[("upperdir", UPPER), ("workdir", WORK)]].concat();
+    Filesystem::overlay(&options).mount(Path::new("/nix/store"))
 }
 
 /// The mount points of this number of images, the lowest layer first.
@@ -84,11 +105,9 @@ fn layers(images: usize) -> Vec<String> {
     if images == 1 { vec![LOWER.into()] } else { (0..images).map(|number| format!("{LOWER}/{number}")).collect() }
 }
 
-/// The overlay option `lowerdir`. It begins with the uppermost layer (Documentation/filesystems/overlayfs.rst).
-fn lowerdir(images: usize) -> String {
-    let mut layers = layers(images);
-    layers.reverse();
-    layers.join(":")
+/// The overlay option `lowerdir` for this number of images, relative to [`LOWER`]. It begins with the uppermost layer.
+fn relative(images: usize) -> String {
+    (0..images).rev().map(|number| number.to_string()).collect::<Vec<_>>().join(":")
 }
 
 /// Mounts an image, attached to no directory yet. An erofs is mounted directly from its file if the kernel can do so. Any other image
@@ -118,10 +137,29 @@ fn mount_image(image: &Found, target: &Path) -> Result<Detached> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::kernel::mount::LONGEST_VALUE;
+    use crate::contract::plan::MAX_IMAGES;
+    use crate::testing::{enter_initramfs, in_namespaces};
+    use std::fs;
 
     #[test]
-    fn the_uppermost_layer_is_the_first_of_the_overlay() {
-        assert_eq!(lowerdir(1), "/nix/.ro-store");
-        assert_eq!(lowerdir(3), "/nix/.ro-store/2:/nix/.ro-store/1:/nix/.ro-store/0");
+    fn a_1_the_kernel_mounts_all_layers_with_one_option() {
+        in_namespaces(module_path!(), "a_1_the_kernel_mounts_all_layers_with_one_option", || {
+            let work = tempfile::tempdir().unwrap();
+            enter_initramfs(work.path(), &[]);
+            make_directory(UPPER).unwrap();
+            make_directory(WORK).unwrap();
+            for layer in layers(MAX_IMAGES) {
+                make_directory(format!("{layer}/in{}", layer.replace('/', "-"))).unwrap();
+            }
+            mount_with_one_option(MAX_IMAGES).unwrap();
+            assert_eq!(fs::read_dir("/nix/store").unwrap().count(), MAX_IMAGES);
+        });
+    }
+
+    #[test]
+    fn a_1_the_relative_paths_of_all_layers_fit_into_a_mount_option() {
+        assert_eq!(relative(3), "2:1:0");
+        assert!(relative(MAX_IMAGES).len() <= LONGEST_VALUE);
     }
 }

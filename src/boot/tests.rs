@@ -14,7 +14,7 @@ use super::system::{self, System};
 use super::{database, etc, files, handover, images, registration, root, store};
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::Config;
-use crate::contract::plan::{DATABASE, Database, FILES};
+use crate::contract::plan::{DATABASE, Database, FILES, MAX_IMAGES};
 use crate::formats::cmdline::CommandLine;
 use crate::formats::digest::sha256;
 use crate::formats::modules::Texts;
@@ -83,6 +83,29 @@ fn the_last_image_is_the_uppermost_layer() {
             assert!(Path::new("/nix/store/l").exists() && Path::new("/nix/store/m").exists());
             fs::write("/nix/store/new", "")?;
             assert!(Path::new("/nix/.rw-store/store/new").exists());
+            Ok(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_1_the_kernel_mounts_as_many_images_as_the_builder_makes() {
+    in_namespaces_of_root(module_path!(), "a_1_the_kernel_mounts_as_many_images_as_the_builder_makes", || {
+        let work = tempfile::tempdir().unwrap();
+        let early = initramfs(work.path(), &[("lower", &[("x", "lower"), ("l", "")]), ("upper", &[("x", "upper")])]);
+        let lower: Vec<_> = (1..MAX_IMAGES).map(|number| format!("/lower-{number}")).collect();
+        for path in &lower {
+            fs::copy("/lower", path).unwrap();
+        }
+        let paths: Vec<_> = lower.iter().map(String::as_str).chain(["/upper"]).collect();
+        let root = new_root(&early, &paths);
+        root.inside(|| {
+            assert_eq!(fs::read_to_string("/nix/store/x")?, "upper");
+            assert!(
+                Path::new("/nix/store/l").exists()
+                    && Path::new(&format!("/nix/.ro-store/{}/x", MAX_IMAGES - 1)).exists()
+            );
             Ok(())
         })
         .unwrap();

@@ -17,9 +17,9 @@ pub const VERSION: u32 = 3;
 /// The path of the store image in the ramdisk, with or without a plan. The name is nixpkgs' (`installer/netboot/netboot.nix`).
 pub const IMAGE: &str = "/nix-store.squashfs";
 
-/// The maximum number of store images. A mount option may have 255 bytes (`fsconfig`, fs/fsopen.c); the paths of 15 layers fit into
-/// that.
-pub const MAX_IMAGES: usize = 15;
+/// The maximum number of store images. Linux before 6.8 takes their names in one mount option of at most 255 bytes (`fsconfig`,
+/// fs/fsopen.c). A test of stage 1 mounts as many.
+pub const MAX_IMAGES: usize = 64;
 
 /// The maximum size of a file that every supported kernel unpacks from a ramdisk, bytes. Linux 6.1 does not open the file as a large
 /// file and fails with "write error" beyond this size; Linux 6.12 does not (init/initramfs.c).

@@ -9,8 +9,10 @@ use firn::build::ramdisk::segments::SegmentOptions;
 use firn::build::store::layers::LayerCache;
 use firn::build::store::packing::{Format, Packing, Profile};
 use firn::build::system::closure::StoreSelection;
+use firn::contract::plan::MAX_IMAGES;
 use firn::inspect::difference;
 use firn::inspect::summary;
+use initrd_tests::Mount;
 use qemu::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,16 +86,58 @@ fn layers(fixture: &Fixture) {
     let mut machine = Machine::of_build(&build.directory).unwrap();
     machine.append("probe=verify");
     let report = boot(&machine).unwrap();
-    let lower: Vec<_> = (0..images.len()).map(|number| format!("/nix/.ro-store/{number}")).collect();
-    for place in &lower {
-        assert_eq!(report.mounts.iter().filter(|mount| mount.target == *place).count(), 1, "{place}");
+    // The uppermost layer comes first.
+    let layers: Vec<_> = (0..images.len()).rev().collect();
+    for layer in &layers {
+        let is_layer = |mount: &&Mount| mount.target == format!("/nix/.ro-store/{layer}");
+        assert_eq!(report.mounts.iter().filter(is_layer).count(), 1, "{layer}");
     }
     let overlay = report.mounts.iter().find(|mount| mount.kind == "overlay").unwrap();
-    let uppermost_first = lower.into_iter().rev().collect::<Vec<_>>().join(":");
-    assert!(overlay.super_options.starts_with(&format!("rw,lowerdir={uppermost_first},")), "{overlay:?}");
+    let lower = if fixture.kernel == "6.1" {
+        format!("lowerdir={}", layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(":"))
+    } else {
+        layers.iter().map(|layer| format!("lowerdir+=/nix/.ro-store/{layer}")).collect::<Vec<_>>().join(",")
+    };
+    assert!(overlay.super_options.starts_with(&format!("rw,{lower},")), "{overlay:?}");
     let [verify] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
     assert!(verify.status == Some(0) && !verify.stderr.contains("/nix/store/"), "{verify:#?}");
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+/// Boots the system of a fixture with as many images as the builder takes: many small ones below its own.
+fn as_many_images_as_possible(fixture: &Fixture) {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, small) = (work.path().join("tree"), work.path().join("small"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("small"), "").unwrap();
+    run(Command::new("mksquashfs").arg(&tree).arg(&small).args(["-quiet", "-no-progress"])).unwrap();
+    let own = fixture.build().directory.join("nix-store.squashfs");
+    let packed = |number: usize| {
+        let images = std::iter::repeat_n(small.clone(), number - 1).chain([own.clone()]).collect();
+        let directory = work.path().join("build");
+        pack_with(&fixture.build().manifest.toplevel, directory, |options| BuildOptions { images, ..options })
+    };
+    let error = format!("{:#}", packed(MAX_IMAGES + 1).map(drop).unwrap_err());
+    assert!(error.contains("stage 1 stacks at most 64 store images"), "{error}");
+
+    let mut machine = Machine::of_build(&packed(MAX_IMAGES).unwrap().directory).unwrap();
+    // In some kernels this is the number of devices that exist at the start, and never a limit.
+    machine.append("loop.max_loop=2 probe=verify");
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.mounts.iter().filter(|mount| mount.kind == "squashfs").count(), MAX_IMAGES);
+    let [verify] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert!(verify.status == Some(0) && !verify.stderr.contains("/nix/store/"), "{verify:#?}");
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_1_as_many_images_as_possible_on_6_1() {
+    as_many_images_as_possible(&LINUX_6_1);
+}
+
+#[test]
+fn a_1_as_many_images_as_possible_on_7() {
+    as_many_images_as_possible(&LINUX_7);
 }
 
 #[test]

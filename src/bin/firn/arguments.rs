@@ -11,6 +11,7 @@ use firn::build::ramdisk::segments::SegmentOptions;
 use firn::build::store::layers::LayerCache;
 use firn::build::store::packing::{Format, Packing, Profile, StoreCompression};
 use firn::build::system::closure::StoreSelection;
+use firn::contract::plan::MAX_IMAGES;
 use firn::formats::cpio::MAX_MEMBER;
 use firn::formats::size;
 use std::env;
@@ -69,8 +70,8 @@ pub struct PackingArguments {
     #[arg(long, value_name = "DIR")]
     layer_cache: Option<PathBuf>,
 
-    /// With --layer-cache: maximum number of store images, 1 to 15. With 1 nothing is cached
-    #[arg(long, value_name = "NUMBER", default_value_t = 8, requires = "layer_cache", value_parser = clap::value_parser!(u8).range(1..=15))]
+    /// With --layer-cache: maximum number of store images, 1 to 64. With 1 nothing is cached
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, requires = "layer_cache", value_parser = clap::value_parser!(u8).range(1..=MAX_IMAGES as i64))]
     layers: u8,
 }
 

@@ -1,7 +1,7 @@
 //! Mounts with the kernel's own reason for an error: fsopen(2) and fsconfig(2) (Linux 5.2) report it, while mount(2) only returns
 //! `EINVAL`.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -12,6 +12,9 @@ use rustix::mount::{
 use std::fmt;
 use std::fs;
 use std::path::Path;
+
+/// The maximum length of the value of a mount option, bytes (`fsconfig`, fs/fsopen.c).
+pub const LONGEST_VALUE: usize = 255;
 
 /// A file system to mount. Displays as the equivalent mount(8) command, without the target.
 pub struct Filesystem<'a> {
@@ -59,6 +62,12 @@ impl<'a> Filesystem<'a> {
         Self { kind: "tmpfs", source: "tmpfs", attributes: MountAttrFlags::empty(), options, optional: &[] }
     }
 
+    /// An overlay with these options.
+    #[must_use]
+    pub fn overlay(options: &'a [(&'a str, &'a str)]) -> Self {
+        Self { kind: "overlay", source: "overlay", attributes: MountAttrFlags::empty(), options, optional: &[] }
+    }
+
     /// Mounts the file system on the directory `target`, which is made if it is missing.
     ///
     /// # Errors
@@ -99,6 +108,11 @@ impl<'a> Filesystem<'a> {
             fsconfig_set_flag(&context, "ro").map_err(explain)?;
         }
         for (key, value) in self.options {
+            ensure!(
+                value.len() <= LONGEST_VALUE,
+                "the value of the mount option {key} has {} bytes, and the kernel takes {LONGEST_VALUE}; shorten {value}",
+                value.len()
+            );
             let result = match *value {
                 "" => fsconfig_set_flag(&context, *key),
                 value => fsconfig_set_string(&context, *key, value),

@@ -19,7 +19,21 @@ use log::LevelFilter;
 pub fn read() -> Result<CommandLine> {
     let line = std::fs::read("/proc/cmdline").context("reading /proc/cmdline")?;
     log::info!("Kernel command line: {}", String::from_utf8_lossy(&line).trim());
+    if may_be_cut(&line) {
+        log::warn!(
+            "The kernel command line has {LONGEST_LINE} bytes, as many as the kernel keeps, so its end may be missing: remove parameters"
+        );
+    }
     Ok(CommandLine::parse(&line))
+}
+
+/// The maximum length of the command line, bytes: `COMMAND_LINE_SIZE` without the final NUL, of x86 and arm64 (asm/setup.h). The kernel
+/// cuts off the rest without a message.
+const LONGEST_LINE: usize = 2047;
+
+/// Whether the kernel may have cut off the end of the command line, as `/proc/cmdline` shows it.
+fn may_be_cut(line: &[u8]) -> bool {
+    line.strip_suffix(b"\n").unwrap_or(line).len() >= LONGEST_LINE
 }
 
 /// The options for stage 1. Without a parameter, each has its default.
@@ -268,6 +282,13 @@ mod tests {
     }
 
     #[test]
+    fn a_1_a_command_line_of_the_maximum_length_may_be_cut() {
+        for (length, expected) in [(0, false), (2046, false), (2047, true)] {
+            assert_eq!(may_be_cut(&[&vec![b'x'; length][..], b"\n"].concat()), expected, "{length}");
+        }
+    }
+
+    #[test]
     fn the_last_one_wins() {
         let (options, _) = parsed("firn.register=none firn.register=prebuilt");
         assert_eq!(options.register, Register::Prebuilt);
@@ -291,7 +312,7 @@ mod tests {
             ("firn.rw-store.inodes=18446744073709551615", "it must be a number"),
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=/image,other", "absolute paths"),
-            ("firn.store=/1,/2,/3,/4,/5,/6,/7,/8,/9,/10,/11,/12,/13,/14,/15,/16", "at most 15 paths"),
+            (&format!("firn.store={}", ["/image"; MAX_IMAGES + 1].join(",")), "at most 64 paths"),
             ("firn.etc=ro", "the value must be mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),
             ("firn.verify=maybe", "size or full"),

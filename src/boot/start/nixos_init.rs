@@ -7,7 +7,7 @@ use crate::contract::nixos_init::Config;
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 use std::fs::{self, Permissions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
@@ -27,8 +27,8 @@ pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
     remount_store(&config.nix_store_mount_opts)?;
     link("/run/booted-system", toplevel)?;
     link("/run/current-system", toplevel)?;
-    set("/proc/sys/kernel/modprobe", config.modprobe_binary.as_deref())?;
-    set("/sys/module/firmware_class/parameters/path", config.firmware.as_deref())?;
+    set("/proc/sys/kernel/modprobe", config.modprobe_binary.as_deref());
+    set("/sys/module/firmware_class/parameters/path", config.firmware.as_deref());
     link_or_remove("/usr/bin/env", config.env_binary.as_deref())?;
     link_or_remove("/bin/sh", config.sh_binary.as_deref())
 }
@@ -97,18 +97,30 @@ fn flag(option: &str) -> Option<MountFlags> {
     })
 }
 
-/// Sets a path in the kernel. A kernel without modules, or without firmware loading, lacks the setting.
-fn set(setting: &str, value: Option<&str>) -> Result<()> {
-    let Some(value) = value else { return Ok(()) };
-    match fs::OpenOptions::new().write(true).open(setting) {
-        Ok(mut file) => std::io::Write::write_all(&mut file, value.as_bytes()),
+/// The maximum length of a path that the kernel keeps in a setting, bytes: `KMOD_PATH_LEN` (include/linux/kmod.h) and the array
+/// `fw_path_para` (`drivers/base/firmware_loader/main.c`) without the final NUL. The kernel cuts off the rest of the first without an error.
+const LONGEST_SETTING: usize = 255;
+
+/// Sets a path in the kernel. Without it the system works but cannot load modules or firmware on demand, so a failure is a warning. A
+/// kernel without modules, or without firmware loading, lacks the setting.
+fn set(setting: &str, value: Option<&str>) {
+    let Some(value) = value else { return };
+    let write = || -> std::io::Result<()> {
+        if value.len() > LONGEST_SETTING {
+            let length = value.len();
+            return Err(std::io::Error::other(format!(
+                "it has {length} bytes, and the kernel takes {LONGEST_SETTING}"
+            )));
+        }
+        fs::OpenOptions::new().write(true).open(setting)?.write_all(value.as_bytes())
+    };
+    match write() {
+        Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("This kernel has no {setting}, so it does not need {value}");
-            Ok(())
         }
-        Err(error) => Err(error),
+        Err(error) => log::warn!("Writing {value} to {setting}: {error}"),
     }
-    .with_context(|| format!("writing {value} to {setting}"))
 }
 
 fn link_or_remove(path: &str, target: Option<&str>) -> Result<()> {
@@ -186,11 +198,20 @@ mod tests {
     fn a_setting_that_the_kernel_lacks_is_skipped() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("modprobe");
-        set(path.to_str().unwrap(), Some("/a")).unwrap();
+        set(path.to_str().unwrap(), Some("/a"));
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
-        set(path.to_str().unwrap(), Some("/a")).unwrap();
-        set(path.to_str().unwrap(), None).unwrap();
+        set(path.to_str().unwrap(), Some("/a"));
+        set(path.to_str().unwrap(), None);
         assert_eq!(fs::read_to_string(&path).unwrap(), "/a");
+    }
+
+    #[test]
+    fn a_1_a_path_that_the_kernel_would_cut_off_is_not_set() {
+        let setting = tempfile::NamedTempFile::new().unwrap();
+        for (length, expected) in [(256, 0), (255, 255)] {
+            set(setting.path().to_str().unwrap(), Some(&"x".repeat(length)));
+            assert_eq!(fs::metadata(setting.path()).unwrap().len(), expected);
+        }
     }
 }
