@@ -161,7 +161,7 @@ in
         default = null;
         example = "80%";
         description = ''
-          How much memory the writable layer of the Nix store may use. The default is half of the memory.
+          How much memory the writable layer of the Nix store may use. The default follows from the memory that is left after the ramdisk.
         '';
       };
 
@@ -170,7 +170,7 @@ in
         default = null;
         example = "4g";
         description = ''
-          How much memory the root file system may use. The default is half of the memory.
+          How much memory the root file system may use. The default follows from the memory that is left after the ramdisk.
         '';
       };
 

@@ -84,9 +84,9 @@ fn until_it_succeeds<T>(steps: &mut Steps, mut run: impl FnMut(&mut Steps) -> Re
 ///
 /// The first failed step.
 fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switched, Failed> {
-    let memory = memory::available();
+    let memory = memory::now();
     let cmdline = steps.run("command line", options::read)?;
-    let options = options::apply(&cmdline);
+    let options = options::apply(&cmdline, memory.as_ref());
     menu::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
     steps.run_unless_skipped("host id", Skippable::ByKey, || host_id::set(&options, &plan))?;
@@ -110,6 +110,6 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     menu::stop(&options, Stop::Mounts);
     steps.run_unless_skipped("activation", Skippable::InWords, || activation::activate(&root, &etc, &system))?;
     let switched = steps.run("hand-over", || handover::switch_root(root, early, &system))?;
-    telemetry::write(steps, images, &system, memory);
+    telemetry::write(steps, images, &system, memory.as_ref());
     Ok(switched)
 }

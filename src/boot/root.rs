@@ -5,7 +5,7 @@ use crate::boot::early::Early;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::{Detached, Filesystem};
 use crate::boot::mounted::Mounted;
-use crate::boot::parameters::options::Limits;
+use crate::boot::parameters::limits::Limits;
 use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;

@@ -4,7 +4,7 @@ use crate::boot::images::Found;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Detached, Filesystem, make_directory};
 use crate::boot::mounted::Mounted;
-use crate::boot::parameters::options::Limits;
+use crate::boot::parameters::limits::Limits;
 use crate::boot::root::Root;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;

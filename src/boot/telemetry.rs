@@ -2,7 +2,7 @@
 
 use crate::boot::console::kmsg;
 use crate::boot::images::Found;
-use crate::boot::kernel::memory;
+use crate::boot::kernel::memory::{self, Memory};
 use crate::boot::kernel::release::kernel_release;
 use crate::boot::step::Steps;
 use crate::boot::system::System;
@@ -45,7 +45,7 @@ struct ReportedImage<'a> {
 }
 
 /// Writes the report. A failure is only a warning.
-pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Option<u64>) {
+pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Option<&Memory>) {
     let report = BootReport {
         firn: env!("CARGO_PKG_VERSION"),
         init: &system.init,
@@ -57,13 +57,17 @@ pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Op
             .map(|image| ReportedImage { path: image.place.path(), source: image.backing.path() })
             .collect(),
         steps,
-        memory_before,
-        memory_after: memory::available(),
+        memory_before: memory_before.map(available_kb),
+        memory_after: memory::now().as_ref().map(available_kb),
         warnings: kmsg::warnings(),
     };
     if let Err(error) = write_json(&report) {
         log::warn!("Writing {PATH}: {error:#}");
     }
+}
+
+fn available_kb(memory: &Memory) -> u64 {
+    memory.available >> 10
 }
 
 fn write_json(report: &BootReport<'_>) -> Result<()> {

@@ -27,16 +27,19 @@ pub const PARAMETERS: &[(&str, &str)] = &[
     ),
     (
         "firn.root.size",
-        "size limit of the root in memory: `4g`, or a part of the memory such as `80%`; the default is half of the memory",
+        "size limit of the root in memory: `4g`, or a part of the memory such as `80%`; the default follows from the memory that is left",
     ),
-    ("firn.root.inodes", "limit for the number of files and directories in the root; `0` means no limit"),
+    (
+        "firn.root.inodes",
+        "limit for the number of files and directories in the root; `0` means no limit; the default is one for each 2 KiB of its size",
+    ),
     (
         "firn.rw-store.size",
-        "size limit of the writable store layer: `4g`, or a part of the memory such as `80%`; the default is half of the memory",
+        "size limit of the writable store layer: `4g`, or a part of the memory such as `80%`; the default follows from the memory that is left",
     ),
     (
         "firn.rw-store.inodes",
-        "limit for the number of files and directories in the writable store layer; `0` means no limit",
+        "limit for the number of files and directories in the writable store layer; `0` means no limit; the default is one for each 2 KiB of its size",
     ),
     (
         "firn.register",

@@ -34,6 +34,21 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["cat", "/etc/ssh/key", "/etc/secret"],
         ],
     ),
+    // Fills the root and the writable layer of the store: with a large file each, with small files, with empty files in addition.
+    (
+        "fill",
+        &[
+            &["sh", "-c", "for at in / /nix/.rw-store/store; do dd if=/dev/zero of=$at/full bs=1M; done 2>&1"],
+            &["sh", "-c", "rm /full /nix/.rw-store/store/full; mkdir /small /nix/.rw-store/store/small"],
+            &["sh", "-c", "for at in / /nix/.rw-store/store; do seq 999999 | split -l 1 -a 5 - $at/small/; done 2>&1"],
+            &[
+                "sh",
+                "-c",
+                "for at in / /nix/.rw-store/store; do cd $at/small; seq 50000 | xargs touch 2>&1 | tail -n 1; done",
+            ],
+            &["free", "--kibi"],
+        ],
+    ),
     ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
     // poweroff here does not sync.
     ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),

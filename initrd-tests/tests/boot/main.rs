@@ -10,6 +10,7 @@ mod fixture;
 mod foreign;
 mod formats;
 mod libc;
+mod memory;
 mod modules;
 mod netboot;
 mod odd;
@@ -22,7 +23,7 @@ mod words;
 
 use firn::contract::place;
 use fixture::{Fixture, boot, sorted_lines};
-use initrd_tests::{Command, Report};
+use initrd_tests::{Command, Mount, Report};
 use qemu::Machine;
 use std::fs;
 use std::time::Duration;
@@ -54,6 +55,7 @@ macro_rules! on_every_kernel {
 }
 
 on_every_kernel! {
+    a_8_the_limits_are_less_than_the_memory_that_is_left
     garbage_collection_leaves_the_system_whole
     init_has_an_empty_environment
     init_has_its_signals_and_files_to_itself
@@ -136,29 +138,45 @@ fn the_mounts_are_exactly_these(fixture: &Fixture) {
         .mounts
         .iter()
         .map(|mount| {
-            let super_options = without_figures(&mount.super_options, report.meminfo["MemTotal"]);
+            let super_options = without_figures(mount, report.meminfo["MemTotal"]);
             format!("{} {} {} {} {super_options}", mount.kind, mount.source, mount.target, mount.options)
         })
         .collect();
     assert_eq!(mounts, expected);
 }
 
-/// The options of a file system, with the size as a percentage of the memory: `size=5%`. Left out are half of the memory, the default,
-/// which only some kernels print, and the number of inodes, which the kernel chooses.
-fn without_figures(options: &str, memory_kb: u64) -> String {
+/// The options of a mount's file system, with the size as a percentage of the memory: `size=5%`. Left out are half of the memory, the
+/// default, which only some kernels print, and the limits of the root and of the writable layer, which depend on the memory that is left.
+fn without_figures(mount: &Mount, memory_kb: u64) -> String {
+    let follows_from_memory = ["/", "/nix/.rw-store"].contains(&mount.target.as_str());
     let option = |option: &str| {
         if option.starts_with("nr_inodes=") {
             return None;
         }
-        match option.strip_prefix("size=").and_then(|size| size.strip_suffix('k')).map(str::parse::<u64>) {
-            Some(Ok(size)) => match (size * 100 + memory_kb / 2) / memory_kb {
+        match size_kb(option) {
+            Some(_) if follows_from_memory => None,
+            Some(size) => match (size * 100 + memory_kb / 2) / memory_kb {
                 50 => None,
                 percent => Some(format!("size={percent}%")),
             },
-            _ => Some(option.to_owned()),
+            None => Some(option.to_owned()),
         }
     };
-    options.split(',').filter_map(option).collect::<Vec<_>>().join(",")
+    mount.super_options.split(',').filter_map(option).collect::<Vec<_>>().join(",")
+}
+
+fn size_kb(option: &str) -> Option<u64> {
+    option.strip_prefix("size=")?.strip_suffix('k')?.parse().ok()
+}
+
+fn a_8_the_limits_are_less_than_the_memory_that_is_left(fixture: &Fixture) {
+    let report = fixture.report();
+    let size = |target| {
+        let mount = report.mounts.iter().find(|mount| mount.target == target).unwrap();
+        mount.super_options.split(',').find_map(size_kb).unwrap_or_else(|| panic!("no size: {mount:?}"))
+    };
+    let (limits, left) = (size("/") + size("/nix/.rw-store"), report.boot["memory_before"].as_u64().unwrap());
+    assert!((left / 2..left).contains(&limits), "{limits} of {left} kB");
 }
 
 fn the_initramfs_is_gone_and_its_memory_back(fixture: &Fixture) {

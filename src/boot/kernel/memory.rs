@@ -9,10 +9,20 @@ const BASE: u64 = 80 << 20;
 /// The same for retained store images, bytes. Measured with Linux 7.3.
 const BASE_RETAINED: u64 = 110 << 20;
 
-/// The memory that is available to a new program (`MemAvailable` in `/proc/meminfo`), kB.
+/// The memory of the machine (`/proc/meminfo`), bytes.
+pub struct Memory {
+    /// All of it that the kernel can use (`MemTotal`).
+    pub total: u64,
+    /// The part that a new program can use (`MemAvailable`).
+    pub available: u64,
+}
+
+/// The memory at this moment. `None` if the kernel does not tell it.
 #[must_use]
-pub fn available() -> Option<u64> {
-    field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+pub fn now() -> Option<Memory> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let bytes = |name| field(&meminfo, name)?.checked_mul(1 << 10);
+    Some(Memory { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
 }
 
 /// The approximate memory that a boot needs, bytes, with store images of `images` bytes in total. The ramdisk and the files that the
@@ -25,14 +35,12 @@ pub fn needed(images: u64, retained: bool) -> u64 {
 /// The free memory and, with `needed` (bytes), the memory that the boot needs: the end of a message.
 #[must_use]
 pub fn summary(needed: Option<u64>) -> String {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let [Some(total), Some(available)] = ["MemTotal:", "MemAvailable:"].map(|name| field(&meminfo, name)) else {
-        return "/proc/meminfo cannot be read".into();
-    };
+    let Some(Memory { total, available }) = now() else { return "/proc/meminfo cannot be read".into() };
     let needs = needed.map(|bytes| format!("; this ramdisk needs about {} MiB to boot", bytes >> 20));
-    format!("{} of {} MiB of memory are free{}", available >> 10, total >> 10, needs.unwrap_or_default())
+    format!("{} of {} MiB of memory are free{}", available >> 20, total >> 20, needs.unwrap_or_default())
 }
 
+/// A field of `/proc/meminfo`, kB.
 fn field(meminfo: &str, name: &str) -> Option<u64> {
     meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")?.trim().parse().ok())
 }

@@ -4,6 +4,8 @@
 //! An unknown parameter of firn or an invalid value is a warning. It never fails the boot, since there may be nobody to correct it.
 
 use crate::boot::console::kmsg;
+use crate::boot::kernel::memory::Memory;
+use crate::boot::parameters::limits::Limits;
 use crate::boot::parameters::values::{Action, OnFailure, flag, host_id, number, size};
 use crate::contract::parameters::{PARAMETERS, PREFIX};
 use crate::contract::plan::MAX_IMAGES;
@@ -78,15 +80,6 @@ pub enum Stop {
     Mounts,
 }
 
-/// Limits of a tmpfs, as its options (`man 5 tmpfs`).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// A number of bytes with `k`, `m` or `g`, or a part of the memory with `%`. The default is half of the memory.
-    pub size: Option<String>,
-    /// A number of inodes, with `k`, `m` or `g`; 0 means no limit.
-    pub inodes: Option<String>,
-}
-
 /// The way to make the Nix database.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Register {
@@ -111,9 +104,13 @@ pub enum Etc {
     Immutable,
 }
 
-/// Reads the options, logs warnings about invalid parameters, and sets the level of the log.
-pub fn apply(cmdline: &CommandLine) -> Options {
-    let (options, warnings) = parse(cmdline);
+/// Reads the options, logs warnings about invalid parameters, and sets the level of the log. Limits that are not given follow from the
+/// `memory`.
+pub fn apply(cmdline: &CommandLine, memory: Option<&Memory>) -> Options {
+    let (mut options, warnings) = parse(cmdline);
+    if let Some(memory) = memory {
+        Limits::complete(&mut options.root, &mut options.rw_store, memory);
+    }
     if options.trace {
         kmsg::show_all();
     } else if let Some(level) = options.log {
@@ -233,16 +230,6 @@ impl Options {
     }
 }
 
-impl Limits {
-    /// The options of a tmpfs with these limits.
-    #[must_use]
-    pub fn options(&self) -> Vec<(&'static str, &str)> {
-        let size = self.size.as_deref().map(|size| ("size", size));
-        let inodes = self.inodes.as_deref().map(|inodes| ("nr_inodes", inodes));
-        [Some(("mode", "0755")), size, inodes].into_iter().flatten().collect()
-    }
-}
-
 /// The known parameter with the smallest edit distance.
 fn nearest(name: &str) -> &'static str {
     PARAMETERS.iter().map(|(known, _)| *known).min_by_key(|known| strsim::levenshtein(known, name)).unwrap_or_default()
@@ -355,12 +342,5 @@ mod tests {
         ] {
             assert_eq!(parsed(line), (expected, vec![]), "{line}");
         }
-    }
-
-    #[test]
-    fn limits_are_options_of_a_tmpfs() {
-        let limits = Limits { size: Some("4g".into()), inodes: None };
-        assert_eq!(limits.options(), [("mode", "0755"), ("size", "4g")]);
-        assert_eq!(Limits::default().options(), [("mode", "0755")]);
     }
 }
