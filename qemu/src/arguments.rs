@@ -5,6 +5,7 @@ use crate::loader::Loader;
 use crate::machine::Machine;
 use crate::uefi;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::Path;
 
 /// The program, on the PATH.
@@ -38,7 +39,9 @@ pub(crate) fn arguments(machine: &Machine, accel: Accel, serial: Serial) -> Vec<
         .collect();
     arguments.extend(of_loader(machine, accel));
     for disk in &machine.disks {
-        arguments.extend(["-drive".into(), format!("if=virtio,format=raw,file={}", value(disk)).into()]);
+        let read_only = fs::metadata(disk).is_ok_and(|file| file.permissions().readonly());
+        let mode = if read_only { "readonly=on," } else { "" };
+        arguments.extend(["-drive".into(), format!("if=virtio,format=raw,{mode}file={}", value(disk)).into()]);
     }
     let first = if matches!(serial, Serial::Terminal) { "mon:stdio" } else { "stdio" };
     arguments.extend(["-serial", first].map(OsString::from));

@@ -19,7 +19,7 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The ramdisk.
     pub initrd: Option<PathBuf>,
-    /// The images of the disks `vda`, `vdb`, …, for a guest with virtio drivers.
+    /// The images of the disks `vda`, `vdb`, …, for a guest with virtio drivers. One without permission to write is a read-only disk.
     pub disks: Vec<PathBuf>,
     /// Kernel parameters, after those that the machine itself needs.
     pub cmdline: String,

@@ -2,11 +2,13 @@
 //!
 //! It is a writable file in the new root: Nix cannot even read a database that is read-only.
 
-use crate::boot::kernel::mount::make_directory;
+use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::start::program;
 use crate::boot::store::NewRoot;
 use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
+use rustix::fs::statfs;
+use rustix::mount::{UnmountFlags, unmount};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -18,10 +20,14 @@ const DIRECTORY: &str = "/nix/var/nix/db";
 /// The time limit for Nix. With a registration of 38 MB it needs 90 s.
 const TIMEOUT: Duration = Duration::from_mins(15);
 
+/// The type of a tmpfs in `statfs(2)` (include/uapi/linux/magic.h).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 const FULL: &str =
     "the root is full; add a larger firn.root.size= to the kernel command line, such as firn.root.size=80%";
 
-/// Makes the Nix database of the store paths. It replaces an existing database.
+/// Makes the Nix database of the store paths. It replaces the one that an earlier attempt made. On a disk nothing is replaced: the
+/// database is in a tmpfs there. The store is in memory, too, so the next boot makes another one.
 ///
 /// # Errors
 ///
@@ -36,9 +42,10 @@ pub fn make(root: &NewRoot, toplevel: &str, prebuilt: Option<&Database>) -> Resu
     let prebuilt = prebuilt.map(|database| Ok::<_, anyhow::Error>((open(database)?, database.schema))).transpose();
     root.inside(|| {
         let directory = Path::new(DIRECTORY);
-        // A root on a disk has the database of an earlier boot. The writable layer of the store is in memory, so paths of that boot are
-        // gone, and Nix would still call them valid.
-        delete(directory).with_context(|| format!("deleting {DIRECTORY}, the Nix database of an earlier boot"))?;
+        delete(directory).with_context(|| format!("deleting {DIRECTORY}, the Nix database of an earlier attempt"))?;
+        if !is_in_memory()? {
+            Filesystem::tmpfs(&[("mode", "0755"), ("size", "25%")]).mount(directory)?;
+        }
         let made = prebuilt.and_then(|prebuilt| match prebuilt {
             Some((database, schema)) => copy(database, schema, directory),
             None => load(toplevel),
@@ -49,7 +56,7 @@ pub fn make(root: &NewRoot, toplevel: &str, prebuilt: Option<&Database>) -> Resu
             match delete(directory) {
                 Ok(()) => error,
                 Err(reason) => {
-                    error.context(format!("the incomplete Nix database {DIRECTORY} cannot be deleted: {reason}"))
+                    error.context(format!("the incomplete Nix database {DIRECTORY} cannot be deleted: {reason:#}"))
                 }
             }
         })
@@ -92,9 +99,19 @@ fn is_full() -> bool {
     rustix::fs::statvfs("/").is_ok_and(|status| status.f_bfree == 0)
 }
 
-fn delete(directory: &Path) -> io::Result<()> {
+/// Whether the root is a tmpfs.
+fn is_in_memory() -> Result<bool> {
+    Ok(statfs("/").context("reading the type of the root file system")?.f_type == TMPFS)
+}
+
+/// Deletes the database that this boot made.
+fn delete(directory: &Path) -> Result<()> {
+    if !is_in_memory()? {
+        while unmount(directory, UnmountFlags::DETACH).is_ok() {}
+        return Ok(());
+    }
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+        other => Ok(other?),
     }
 }

@@ -4,6 +4,7 @@
 //! The mounts and their options are those of the units `run-nixos-etc\x2dmetadata.mount` and `sysroot-etc.mount` in NixOS' own
 //! ramdisk (nixpkgs, `nixos/modules/system/etc/etc-activation.nix`).
 
+use crate::boot::disk::space::MEMORY;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::kernel::release::kernel_release;
@@ -17,8 +18,8 @@ use std::path::Path;
 
 /// The mount point of the image. The running system expects it here.
 const METADATA: &str = "/run/nixos-etc-metadata";
-const UPPER: &str = "/.rw-etc/upper";
-const WORK: &str = "/.rw-etc/work";
+/// The directory of the upper layer.
+const WRITABLE: &str = "/.rw-etc";
 
 /// Shows that `/etc` of the new root is the `/etc` of the running system, so that later steps can write files to it.
 pub struct InPlace(());
@@ -62,12 +63,15 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
     metadata.mount(Path::new(METADATA))?;
 
     let layers = format!("{METADATA}::{}", overlay.basedir);
+    // An overlay cannot be the upper layer of another one.
+    let writable = if Path::new(MEMORY).exists() { MEMORY } else { "" }.to_owned() + WRITABLE;
+    let (upper, work) = (format!("{writable}/upper"), format!("{writable}/work"));
     let mut options = vec![("redirect_dir", "on"), ("metacopy", "on"), ("lowerdir", &layers)];
     let attributes = match etc {
         Etc::Mutable => {
-            make_directory(UPPER)?;
-            make_directory(WORK)?;
-            options.extend([("upperdir", UPPER), ("workdir", WORK)]);
+            make_directory(&upper)?;
+            make_directory(&work)?;
+            options.extend([("upperdir", upper.as_str()), ("workdir", &work)]);
             locked
         }
         Etc::Immutable => locked | MountAttrFlags::MOUNT_ATTR_RDONLY,

@@ -18,6 +18,7 @@ mod disk;
 mod early;
 mod etc;
 mod files;
+mod guard;
 mod handover;
 mod host_id;
 mod image;
@@ -99,7 +100,7 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     let images = steps.run("image", || {
         images::find(&plan.images, plan.verify || options.verify, &mut attempt.images, &mut attempt.mounted)
     })?;
-    let root = steps.run("root", || root::create(early, &cmdline, &options.root, &mut loader, &mut attempt.mounted))?;
+    let root = steps.run("root", || root::create(early, &cmdline, &options, &mut loader, &mut attempt.mounted))?;
     let root = steps.run("store", || store::assemble(root, images, &options.rw_store, &mut attempt.mounted))?;
     let system = steps.run("system", || system::find(&root, &cmdline, &plan))?;
     let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.mounted))?;

@@ -5,13 +5,14 @@
 
 use crate::boot::database;
 use crate::boot::etc::InPlace;
+use crate::boot::guard::{self, GUARD};
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::parameters::options::Register;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::plan::{Database, REGISTRATION};
-use anyhow::{Context, Result};
-use std::fs::{self, File};
+use anyhow::{Context, Result, anyhow};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -22,8 +23,8 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 ///
 /// # Errors
 ///
-/// A file or link that cannot be made. Without [`Register::Required`], a database that cannot be made is only an error in the log: the
-/// system starts and works without it, but Nix does not.
+/// With [`Register::Required`], whatever cannot be made. Otherwise that is only an error in the log: the system starts and works without
+/// it, but Nix does not.
 pub fn register(
     root: &NewRoot,
     _etc: &InPlace,
@@ -31,35 +32,51 @@ pub fn register(
     prebuilt: Option<&Database>,
     mode: Register,
 ) -> Result<()> {
-    root.inside(tag)?;
+    let unless_required = |result: Result<()>| match result {
+        Err(error) if mode == Register::Required => Err(error),
+        Err(error) => {
+            log::error!("{error:#}. The boot goes on");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
+    unless_required(root.inside(tag))?;
     let Some(toplevel) = &system.toplevel else {
         log::warn!("The init is not part of a NixOS system: making no Nix database and no system profile");
         return Ok(());
     };
-    root.inside(|| set_profile(toplevel))?;
+    unless_required(root.inside(|| set_profile(toplevel)))?;
     if mode == Register::None {
-        log::info!("Making no Nix database, because of firn.register=none");
+        log::info!("Making no Nix database, because of firn.register=none. {}", how_to_register());
         return Ok(());
     }
-    match database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load)) {
+    let registered = database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load));
+    unless_required(match registered {
+        Ok(()) => root.inside(|| {
+            guard::lift();
+            Ok(())
+        }),
         Err(error) if mode == Register::Required => {
             Err(error.context("making the Nix database, which firn.register=required asks for"))
         }
-        Err(error) => {
-            log::error!(
-                "The store is not registered, so Nix does not know its paths: {error:#}. The boot goes on. To register the \
-                 store in the running system: nix-store --load-db < /nix/store/{REGISTRATION}"
-            );
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
+        Err(error) => Err(anyhow!(
+            "The store is not registered, so Nix does not know its paths: {error:#}. {}",
+            how_to_register()
+        )),
+    })
+}
+
+fn how_to_register() -> String {
+    format!(
+        "Nix collects no garbage until you register the store in the running system: nix-store --load-db < /nix/store/{REGISTRATION} && \
+         rmdir {GUARD}"
+    )
 }
 
 /// Makes `/etc/NIXOS`. Programs recognize a NixOS system by this file.
 fn tag() -> Result<()> {
     make_directory("/etc")?;
-    match File::create("/etc/NIXOS") {
+    match OpenOptions::new().append(true).create(true).open("/etc/NIXOS") {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
             log::info!("Not making /etc/NIXOS: /etc is read-only");
             Ok(())
@@ -70,7 +87,7 @@ fn tag() -> Result<()> {
 
 /// Sets the system profile, as `nix-env --profile /nix/var/nix/profiles/system --set` does, and makes the garbage collector root of the
 /// profiles (Nix makes this root only if there is no directory `gcroots`). On a root that stays, another toplevel becomes a new
-/// generation.
+/// generation, and an existing garbage collector root stays as it is.
 fn set_profile(toplevel: &str) -> Result<()> {
     let (profiles, gcroots) = (Path::new(PROFILES), Path::new("/nix/var/nix/gcroots"));
     make_directory(profiles)?;
@@ -81,9 +98,9 @@ fn set_profile(toplevel: &str) -> Result<()> {
     }
     let link = link_name(generation);
     log::info!("Setting the system profile to {toplevel}, as {link}");
-    for (target, link) in
-        [(toplevel, profiles.join(&link)), (&link, profiles.join("system")), (PROFILES, gcroots.join("profiles"))]
-    {
+    let root = Some((PROFILES, gcroots.join("profiles"))).filter(|(_, root)| fs::symlink_metadata(root).is_err());
+    let profile = [(toplevel, profiles.join(&link)), (&link, profiles.join("system"))];
+    for (target, link) in profile.into_iter().chain(root) {
         set_link(target, &link).with_context(|| format!("making the symlink {} -> {target}", link.display()))?;
     }
     Ok(())

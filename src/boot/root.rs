@@ -1,11 +1,12 @@
 //! The root of the running system: a tmpfs, or a disk. It is mounted on [`PATH`] and becomes `/` in the last step.
 
-use crate::boot::disk::persistence;
+use crate::boot::disk::space::Writable;
+use crate::boot::disk::{owner, persistence, space};
 use crate::boot::early::Early;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::{Detached, Filesystem};
 use crate::boot::mounted::Mounted;
-use crate::boot::parameters::limits::Limits;
+use crate::boot::parameters::options::Options;
 use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
@@ -33,11 +34,11 @@ pub struct Root {
 ///
 /// # Errors
 ///
-/// A disk that is missing, or a mount that the kernel refuses.
+/// A disk that is missing or has another system, or a mount that the kernel refuses.
 pub fn create(
     early: &Early,
     cmdline: &CommandLine,
-    limits: &Limits,
+    options: &Options,
     modules: &mut Loader<'_>,
     mounted: &mut Mounted,
 ) -> Result<Root> {
@@ -50,16 +51,46 @@ pub fn create(
         return Root::open(PATH);
     }
     let path = Path::new(PATH);
-    match unmount(path, UnmountFlags::DETACH) {
-        Ok(()) => log::info!("Unmounted the incomplete root of the previous attempt"),
-        Err(Errno::INVAL | Errno::NOENT) => {} // This is the first attempt.
-        Err(errno) => return Err(errno).context("unmounting the incomplete root of the previous attempt"),
+    for mount in [PATH, space::DISK, space::MEMORY] {
+        match unmount(mount, UnmountFlags::DETACH) {
+            Ok(()) => log::info!("Unmounted {mount}, left by the previous attempt"),
+            Err(Errno::INVAL | Errno::NOENT) => {} // This is the first attempt.
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("unmounting {mount}, left by the previous attempt"));
+            }
+        }
     }
-    match persistence::device(cmdline) {
-        Some(device) => persistence::mount(device, cmdline, modules, path)?,
-        None => Filesystem::tmpfs(&limits.options()).mount(path)?,
+    let Some(device) = persistence::device(cmdline) else {
+        Filesystem::tmpfs(&options.root.options()).mount(path)?;
+        return with_early_mounts(Root::open(PATH)?, early);
+    };
+    persistence::mount(device, cmdline, modules, path)?;
+    on_disk(device, early, options)
+}
+
+/// The root on the disk `device`, which is mounted on [`PATH`]. If the disk takes no changes, or has another system, the changes of this
+/// boot are in memory.
+fn on_disk(device: &str, early: &Early, options: &Options) -> Result<Root> {
+    let disk = Root::open(PATH)?;
+    let has_other_system = disk.inside(|| owner::check(device, options.persistence))?;
+    let writable = disk.inside(|| Ok(space::writable(early.mounts())))?;
+    if let Writable::Nothing(reason) = &writable {
+        space::cover(PATH, device, reason, &options.root)?;
     }
-    let root = Root::open(PATH)?;
+    let root = with_early_mounts(Root::open(PATH)?, early)?;
+    root.inside(|| {
+        match &writable {
+            Writable::Little(reason) => space::cover_written(device, reason, &options.root),
+            Writable::All if has_other_system => space::cover_each(&[space::NIX_STATE], &options.root),
+            Writable::All | Writable::Nothing(_) => {}
+        }
+        Ok(())
+    })?;
+    Ok(root)
+}
+
+/// Attaches copies of the mounts of the first step.
+fn with_early_mounts(root: Root, early: &Early) -> Result<Root> {
     for target in early.mounts() {
         let mount = Detached::copy_of(target)?;
         root.inside(|| mount.attach(Path::new(target)))

@@ -1,5 +1,6 @@
 //! The store: an overlay on `/nix/store`, with the store images as lower layers and a tmpfs as the upper layer.
 
+use crate::boot::guard;
 use crate::boot::images::Found;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::mount::{Detached, Filesystem, make_directory};
@@ -39,7 +40,8 @@ impl NewRoot {
     }
 }
 
-/// Mounts the store images, the writable layer with its limits, and the overlay. `mounted`: by an earlier
+/// Mounts the store images, the writable layer with its limits, and the overlay. Nix cannot delete anything until the store is
+/// registered. `mounted`: by an earlier
 /// attempt, and after this call.
 ///
 /// # Errors
@@ -67,7 +69,9 @@ fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
         Filesystem::tmpfs(&limits.options()).mount(Path::new(WRITABLE))?;
         make_directory(UPPER)?;
         make_directory(WORK)?;
-        mount_overlay(images.len())
+        mount_overlay(images.len())?;
+        guard::set();
+        Ok(())
     })
 }
 

@@ -7,7 +7,7 @@ use super::kernel::modules::Loader;
 use super::kernel::mount::Filesystem;
 use super::mounted::Mounted;
 use super::parameters::limits::Limits;
-use super::parameters::options::Register;
+use super::parameters::options::{Options, Register};
 use super::plan::BootPlan;
 use super::start::nixos_init;
 use super::store::NewRoot;
@@ -39,7 +39,7 @@ fn mount_store(early: &Early, images: &[ExpectedImage], attempt: &mut Attempt) -
     let (texts, cmdline, mut modules) = (Texts::default(), CommandLine::default(), HashSet::new());
     let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut modules);
     let found = images::find(images, true, &mut attempt.images, &mut attempt.mounted)?;
-    let root = root::create(early, &cmdline, &Limits::default(), &mut loader, &mut attempt.mounted)?;
+    let root = root::create(early, &cmdline, &Options::default(), &mut loader, &mut attempt.mounted)?;
     store::assemble(root, found, &Limits::default(), &mut attempt.mounted)
 }
 
@@ -191,6 +191,8 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
     let early = initramfs(&work, &[("image", &[("system/init", "")])]);
     let root = new_root(&early, &["/image"]);
     root.inside(|| {
+        // The guard of the store is there already.
+        fs::remove_dir_all("/nix/var")?;
         for directory in directories {
             fs::create_dir_all(directory)?;
         }

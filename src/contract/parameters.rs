@@ -26,6 +26,11 @@ pub const PARAMETERS: &[(&str, &str)] = &[
         "modules not to load; `module_blacklist=`, `modprobe.blacklist=` and `rd.driver.blacklist=` have the same effect",
     ),
     (
+        "firn.persistence",
+        "`own` (the default): the disk of `boot.persistence=` must be empty or from earlier boots of this kind; `any`: it may have another \
+         system, whose store is hidden; its Nix database and profiles stay as they are",
+    ),
+    (
         "firn.root.size",
         "size limit of the root in memory: `4g`, or a part of the memory such as `80%`; the default follows from the memory that is left",
     ),
@@ -44,7 +49,7 @@ pub const PARAMETERS: &[(&str, &str)] = &[
     (
         "firn.register",
         "`prebuilt` (the default): copy the Nix database from the ramdisk; `load`: the system's own Nix makes it; `required`: as \
-         `prebuilt`, and the boot fails without it; `none`: make no Nix database. With `prebuilt` and `required`, Nix makes the \
+         `prebuilt`, and the boot fails without it; `none`: make no Nix database; Nix collects no garbage then. With `prebuilt` and `required`, Nix makes the \
          database if the ramdisk has none. With `prebuilt` and `load`, the boot goes on after an error",
     ),
     (

@@ -34,6 +34,22 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["cat", "/etc/ssh/key", "/etc/secret"],
         ],
     ),
+    // Deletes whatever Nix does not need, and registers the store again.
+    (
+        "collect",
+        &[
+            &["nix-collect-garbage", "-d"],
+            &["sh", "-c", "ls -d /nix/store/*-*"],
+            // In a store that is registered, Nix deletes the registration: it is no store path.
+            &[
+                "sh",
+                "-c",
+                "test ! -e /nix/store/nix-path-registration || nix-store --load-db < /nix/store/nix-path-registration",
+            ],
+            &["nix-store", "--verify", "--check-contents"],
+            &["nix-store", "--add", NEW_FILE],
+        ],
+    ),
     // Fills the root and the writable layer of the store: with a large file each, with small files, with empty files in addition.
     (
         "fill",
@@ -52,6 +68,7 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
     ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
     // poweroff here does not sync.
     ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),
+    ("sync", &[&["sync"]]),
     (
         "activation",
         &[

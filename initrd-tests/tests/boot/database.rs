@@ -131,6 +131,20 @@ fn works_with_it(nix: &dyn Fn(&str) -> Command) {
     fs::create_dir_all(root.join("nix/var/nix/gcroots")).unwrap();
     symlink(toplevel, root.join("nix/var/nix/gcroots/system")).unwrap();
 
+    // Without a registration, the guard of stage 1 keeps the store.
+    let guard = root.join("nix/var/nix/temproots/1-the-store-is-not-registered");
+    fs::rename(root.join("nix/var/nix/db"), root.join("db")).unwrap();
+    fs::create_dir_all(&guard).unwrap();
+    for command in ["--gc".into(), format!("--delete {toplevel}")] {
+        let said = store.nix_store(&format!("{command} 2>&1 || echo refused"));
+        assert!(said.ends_with("refused\n") && said.contains("1-the-store-is-not-registered"), "{said}");
+    }
+    fs::remove_dir_all(root.join("nix/var/nix/db")).unwrap();
+    fs::rename(root.join("db"), root.join("nix/var/nix/db")).unwrap();
+    assert!(store.nix_store("--add \"$ROOT\"/nix.conf").ends_with("-nix.conf\n"));
+    fs::remove_dir(&guard).unwrap();
+    store.nix_store("--gc");
+
     let before = store.nix_store("--dump-db");
     let whole = |store: &Store| {
         assert_eq!(sorted_lines(&store.nix_store(&format!("--query --requisites {toplevel}"))), build.closure);

@@ -1,3 +1,5 @@
 //! A root on a disk.
 
+pub mod owner;
 pub mod persistence;
+pub mod space;

@@ -7,6 +7,7 @@ use crate::boot::kernel::mount::Filesystem;
 use crate::formats::cmdline::CommandLine;
 use crate::formats::disk::{self, DiskFileSystem};
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use std::fmt;
 use std::fs::{self, File};
@@ -69,14 +70,22 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
     let options = options(cmdline.value("boot.persistence.opt").unwrap_or_default());
     let mut mount = |kind: &str| {
         modules.load(&format!("fs-{kind}"));
-        let filesystem = Filesystem {
+        let mut filesystem = Filesystem {
             kind,
             source: &found.path,
             attributes: options.attributes,
             options: &options.others,
             optional: &[],
         };
-        filesystem.mount(target)
+        match filesystem.mount(target) {
+            // The kernel refuses to mount a read-only disk for writing. mount(8) does the same then.
+            Err(error) if matches!(error.downcast_ref(), Some(&(Errno::ROFS | Errno::ACCESS))) => {
+                log::info!("{error:#}; mounting it read-only");
+                filesystem.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+                filesystem.mount(target)
+            }
+            other => other,
+        }
     };
     if let Some(kind) = found.kind {
         return mount(kind).with_context(|| format!("mounting {found} as the root, because of boot.persistence="));

@@ -45,6 +45,8 @@ pub struct Options {
     pub images: Vec<String>,
     /// Modules to load in addition to the plan's: names or aliases.
     pub modules: Vec<String>,
+    /// The disks that may be the root.
+    pub persistence: Persistence,
     /// Limits of the root tmpfs.
     pub root: Limits,
     /// Limits of the tmpfs with the writable store layer.
@@ -78,6 +80,16 @@ pub enum Stop {
     Devices,
     /// Before the activation and the hand-over.
     Mounts,
+}
+
+/// The disks that may be the root, if the command line names one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// An empty one, and one that was the root of a system that runs from memory.
+    #[default]
+    Own,
+    /// Also one with another system.
+    Any,
 }
 
 /// The way to make the Nix database.
@@ -165,6 +177,13 @@ impl Options {
             }
             "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
             "firn.modules.skip" => {} // The loader of the modules reads this parameter.
+            "firn.persistence" => {
+                self.persistence = match value {
+                    "own" => Persistence::Own,
+                    "any" => Persistence::Any,
+                    _ => bail!("the value must be own or any"),
+                }
+            }
             "firn.root.size" => self.root.size = Some(size(value)?),
             "firn.root.inodes" => self.root.inodes = Some(number(value)?),
             "firn.rw-store.size" => self.rw_store.size = Some(size(value)?),
@@ -246,12 +265,13 @@ mod tests {
     #[test]
     fn every_parameter_is_understood() {
         let line = "quiet firn.store=/other.squashfs,/more.erofs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
-                    firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
+                    firn.persistence=any firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
                     firn.register=required firn.etc=immutable firn.verify=full firn.hostid=0000beef \
                     firn.on_failure=reboot,30 firn.log=warn";
         let options = Options {
             images: vec!["/other.squashfs".into(), "/more.erofs".into()],
             modules: ["a", "b", "c"].map(Into::into).into(),
+            persistence: Persistence::Any,
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },
             rw_store: Limits { size: Some("4G".into()), inodes: Some("100k".into()) },
             register: Register::Required,
@@ -300,6 +320,7 @@ mod tests {
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=/image,other", "absolute paths"),
             (&format!("firn.store={}", ["/image"; MAX_IMAGES + 1].join(",")), "at most 64 paths"),
+            ("firn.persistence=yes", "the value must be own or any"),
             ("firn.etc=ro", "the value must be mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),
             ("firn.verify=maybe", "size or full"),

@@ -20,7 +20,7 @@ const NIXBLD: u32 = 30000;
 ///
 /// # Errors
 ///
-/// A mount, link or setting that the kernel refuses.
+/// A mount, or a link in `/run`, that the kernel refuses.
 pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
     log::info!("Activating {toplevel}");
     share_store();
@@ -29,8 +29,13 @@ pub fn activate(toplevel: &str, config: &Config) -> Result<()> {
     link("/run/current-system", toplevel)?;
     set("/proc/sys/kernel/modprobe", config.modprobe_binary.as_deref());
     set("/sys/module/firmware_class/parameters/path", config.firmware.as_deref());
-    link_or_remove("/usr/bin/env", config.env_binary.as_deref())?;
-    link_or_remove("/bin/sh", config.sh_binary.as_deref())
+    for (path, target) in [("/usr/bin/env", &config.env_binary), ("/bin/sh", &config.sh_binary)] {
+        // The disk of the root may be full.
+        if let Err(error) = link_or_remove(path, target.as_deref()) {
+            log::error!("{error:#}. The boot goes on");
+        }
+    }
+    Ok(())
 }
 
 /// Lets the build users of Nix write to the store. The sticky bit keeps them from removing files of other users.
