@@ -1,8 +1,8 @@
 //! The guard of a store that is not registered: Nix must not delete the running system.
 //!
 //! A garbage collection deletes all paths that the Nix database does not have. It begins with the files in `temproots`, each of which is
-//! named by the process that wrote it, and ends with an error if it cannot open one of them (`LocalStore::findTempRoots`, Nix 2.0 to
-//! 2.31, src/libstore/gc.cc). A directory there does that, and hinders nothing else.
+//! named by the process that wrote it, and ends with an error if it cannot open one of them (`LocalStore::findTempRoots`,
+//! src/libstore/gc.cc; tested with Nix 2.8 and 2.34). A directory there does that, and hinders nothing else.
 
 use crate::boot::kernel::mount::make_directory;
 use std::fs;

@@ -27,8 +27,8 @@ pub const PARAMETERS: &[(&str, &str)] = &[
     ),
     (
         "firn.persistence",
-        "`own` (the default): the disk of `boot.persistence=` must be empty or from earlier boots of this kind; `any`: it may have another \
-         system, whose store is hidden; its Nix database and profiles stay as they are",
+        "`own` (the default): the disk of `boot.persistence=` must not have another system; `any`: it may have one, whose \
+         store is hidden; its Nix database and profiles stay as they are",
     ),
     (
         "firn.root.size",
