@@ -80,6 +80,12 @@ pub fn without_suffix(file: &str) -> &str {
     suffixes.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
 }
 
+/// The path of a file of `modules.dep` in a directory of modules. A path can be absolute, as for kmod.
+#[must_use]
+pub fn path(directory: &str, file: &str) -> String {
+    if file.starts_with('/') { file.to_owned() } else { format!("{directory}/{file}") }
+}
+
 /// The path of a module file in firn's ramdisks, which have decompressed files, relative to `/lib/modules/<release>`. An absolute path of
 /// `modules.dep` (a directory outside of it that depmod was told to search) comes below it.
 #[must_use]

@@ -2,7 +2,7 @@
 
 use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::module_alias;
-use crate::formats::modules::{Index, MODINFO, Texts, module_name};
+use crate::formats::modules::{Index, MODINFO, Texts, module_name, path};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -63,11 +63,10 @@ impl<'a> Loader<'a> {
     /// kernel. A module that fails is a warning.
     pub fn load(&mut self, name: &str) -> bool {
         let order = self.index.load_order(&[name]);
-        // A path can be absolute, as for kmod.
-        let files: Vec<_> = order.files.iter().map(|file| Path::new(self.directory).join(file)).collect();
+        let files: Vec<_> = order.files.iter().map(|file| path(self.directory, file)).collect();
         let found = order.missing.is_empty() || self.tried.contains(&module_name(name));
         for file in files {
-            if let Err(error) = self.load_file(&file.to_string_lossy()) {
+            if let Err(error) = self.load_file(&file) {
                 log::warn!("{error:#}");
             }
         }
@@ -85,7 +84,7 @@ impl<'a> Loader<'a> {
     /// Whether a name is an alias of a built-in module, as far as the ramdisk has a `modules.builtin.modinfo`.
     #[must_use]
     pub fn is_built_in(&self, name: &str) -> bool {
-        let modinfo = fs::read(Path::new(self.directory).join(MODINFO));
+        let modinfo = fs::read(path(self.directory, MODINFO));
         modinfo.is_ok_and(|modinfo| module_alias::is_built_in(&modinfo, name))
     }
 
@@ -111,15 +110,13 @@ impl<'a> Loader<'a> {
         };
         if let Err(error) = load(&all) {
             // The kernel refuses a module if the value of a parameter is invalid, and names the parameter only in its log. Without this
-            // parameter, it loads the module.
-            let without = |bad: &String| {
-                let rest = parameters.iter().filter(|other| *other != bad).map(String::as_str);
-                (shown(bad), rest.collect::<Vec<_>>().join(" "))
+            // parameter, it loads the module. The last attempt is without all parameters.
+            let without = |bad: &&String| {
+                let rest = parameters.iter().filter(|other| *other != *bad && **bad != all).cloned();
+                !all.is_empty() && load(&rest.collect::<Vec<_>>().join(" ")).is_ok()
             };
-            let none = (parameters.len() > 1).then(|| (shown(&all), String::new()));
-            let mut attempts = parameters.iter().map(without).chain(none);
-            let Some((bad, _)) = attempts.find(|(_, rest)| load(rest).is_ok()) else { return Err(error) };
-            log::warn!("{error:#}; trying again without {bad}");
+            let Some(bad) = parameters.iter().chain([&all]).find(without) else { return Err(error) };
+            log::warn!("{error:#}; trying again without {}", shown(bad));
         }
         self.loaded.insert(name);
         Ok(())
@@ -157,8 +154,7 @@ fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
                  the ramdisk with the modules that belong to the kernel, or lift the restriction"
             }
             Errno::ENOSPC if !parameters.is_empty() => {
-                "the kernel refuses it: the value of a parameter is too long, and the limit is 1,024 bytes or what the module has \
-                 room for"
+                "the kernel refuses it: the value of a parameter is too long (the limit is 1,024 bytes or less)"
             }
             Errno::EOPNOTSUPP if compressed => "this kernel cannot decompress modules; build the ramdisk with firn",
             _ => "the kernel refuses it; the kernel log has the reason (dmesg)",
@@ -304,7 +300,7 @@ mod tests {
         assert_eq!(shown(&format!("\"y=a {long}\"")), "y=, which has 1028 bytes");
         let file = work.path().join("c.ko");
         let error = load_one(&mut loader.insert, file.to_str().unwrap(), &format!("x={long}")).unwrap_err();
-        assert!(error.to_string().contains("too long, and the limit is 1,024 bytes"), "{error}");
+        assert!(error.to_string().contains("too long (the limit is 1,024 bytes or less)"), "{error}");
     }
 
     #[test]
