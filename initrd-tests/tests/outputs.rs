@@ -160,6 +160,31 @@ fn references_to_excluded_paths_are_named() {
 }
 
 #[test]
+fn a_9_modules_that_are_built_in_are_named() {
+    let work = TempDir::new().unwrap();
+    let fake = Fake::new();
+    let modules = "kernel-modules/lib/modules/6.9/";
+    fake.file(&format!("{modules}modules.dep"), "overlay.ko:\nsquashfs.ko:\ncrc32_generic.ko:\n");
+    fake.file(&format!("{modules}modules.builtin"), "kernel/loop.ko\nkernel/lib/crc32.ko\nkernel/lib/crc16.ko\n");
+    fake.file(&format!("{modules}modules.alias"), "alias crc32 crc32_generic\n");
+    fake.file(&format!("{modules}crc32_generic.ko"), "crc32_generic");
+    let system = fake.in_store();
+    let script = "
+        firn build $system --out lines --firn-init $FIRN_INIT --available-module crc32 --available-module crc16
+        firn build $system --out json --firn-init $FIRN_INIT --module loop --module crc16 --json > /dev/null
+        firn ls lines/initrd";
+    let output = succeeds(bash(work.path(), &system, script));
+    let (said, files) = (text(output.stderr), text(output.stdout));
+    for line in [
+        "crc16 is built into the kernel: the ramdisk needs no file for it",
+        r#"{"note":"loop and crc16 are built into the kernel: the ramdisk needs no files for them"}"#,
+    ] {
+        assert!(said.lines().any(|other| other == line), "no {line:?} in {said}");
+    }
+    assert!(files.contains("lib/modules/6.9/crc32_generic.ko"), "{files}");
+}
+
+#[test]
 fn a_build_of_a_ready_image_is_no_other() {
     let work = TempDir::new().unwrap();
     // Enough data for two images.

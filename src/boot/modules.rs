@@ -13,7 +13,7 @@ pub fn load(loader: &mut Loader<'_>, files: &[String], named: &[String]) -> Resu
         loader.load_file(file)?;
     }
     for name in named {
-        if !loader.load(name) {
+        if !loader.load(name) && !loader.is_built_in(name) {
             log::warn!(
                 "The ramdisk has no module {name}, which firn.modules= names; build it with --available-module {name}"
             );

@@ -5,7 +5,7 @@ use crate::boot::kernel::release::kernel_release;
 use crate::boot::parameters::options::Options;
 use crate::boot::parameters::values;
 use crate::contract::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
-use crate::formats::modules::{Index, Texts};
+use crate::formats::modules::{self, Index, Texts};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::ErrorKind;
@@ -117,5 +117,5 @@ fn required_modules(directory: &str, texts: &Texts) -> Vec<String> {
     if !order.missing.is_empty() {
         log::info!("Not in {directory}, so built into the kernel or missing: {}", order.missing.join(", "));
     }
-    order.files.iter().map(|file| format!("{directory}/{file}")).collect()
+    order.files.iter().map(|file| modules::path(directory, file)).collect()
 }

@@ -42,7 +42,7 @@ impl Inputs {
         options.segments.level()?;
         Ok(Self {
             executables: Executables { firn_init, rescue_shell: shell },
-            modules: modules::collect(system, format, &options.modules, &options.available_modules)?,
+            modules: modules::collect(system, format, &options.modules, &options.available_modules, progress)?,
             closure: options.selection.collect(system, progress)?,
             retain: options.placement.retains(&system.kernel_release)?,
         })

@@ -18,7 +18,7 @@ pub mod kernel_image;
 #[cfg(feature = "builder")]
 pub mod lz4;
 pub mod magic;
-mod module_alias;
+pub mod module_alias;
 pub mod modules;
 pub mod newc;
 #[cfg(feature = "builder")]

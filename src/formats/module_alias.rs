@@ -1,8 +1,8 @@
 //! Patterns of `modules.alias`: the names and the devices of a kernel module.
 
 /// Whether an alias (a name, or the `modalias` of a device) fits a pattern: `*` is any text, `?` one character, `[0-9a]` one of
-/// these characters. `-` and `_` are the same, as in names of modules (fnmatch(3) after `alias_normalize` of
-/// kmod's `libkmod-util.c`).
+/// these characters, `[!0-9]` one of the others. `-` and `_` are the same, as in names of modules (fnmatch(3) after `alias_normalize` of
+/// kmod's `shared/util.c`, which leaves the sets of the pattern as they are).
 ///
 /// The time is at most the product of both lengths, for every pattern.
 #[must_use]
@@ -41,7 +41,8 @@ fn after_one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
         b'[' => {
             let end = rest.iter().position(|byte| *byte == b']')?;
             let (set, rest) = (rest.get(..end)?, rest.get(end + 1..)?);
-            in_set(set, byte).then_some(rest)
+            let others = set.strip_prefix(b"!").or(set.strip_prefix(b"^"));
+            (in_set(others.unwrap_or(set), underscore(byte)) != others.is_some()).then_some(rest)
         }
         _ => (underscore(*first) == underscore(byte)).then_some(rest),
     }
@@ -64,9 +65,30 @@ fn underscore(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte }
 }
 
+/// Whether a name is an alias of a module that is built into the kernel. `modinfo` are the contents of `modules.builtin.modinfo`: records
+/// `module.field=value` with a zero byte after each (`Documentation/kbuild/kbuild.rst`, Linux 5.2).
+#[must_use]
+pub fn is_built_in(modinfo: &[u8], name: &str) -> bool {
+    builtin_aliases(modinfo).any(|(_, pattern)| fits(pattern, name))
+}
+
+/// The records about aliases in the contents of `modules.builtin.modinfo`, in the same form.
+#[must_use]
+pub fn only_aliases(modinfo: &[u8]) -> Vec<u8> {
+    builtin_aliases(modinfo).flat_map(|(record, _)| [record.as_bytes(), b"\0"].concat()).collect()
+}
+
+/// Records about aliases, and the patterns in them.
+fn builtin_aliases(modinfo: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    modinfo.split(|byte| *byte == 0).filter_map(|record| {
+        let record = str::from_utf8(record).ok()?;
+        Some((record, record.split_once('.')?.1.strip_prefix("alias=")?))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use super::*;
 
     #[test]
     fn patterns() {
@@ -91,7 +113,13 @@ mod tests {
             ("[0-9]x", "ax", false),
             ("[0-9]", "-", false),
             ("[0-9af]", "f", true),
-            ("[af-]", "-", true),
+            ("[af_]", "-", true),
+            // The alias has an underscore here, and the set does not.
+            ("[af-]", "-", false),
+            ("[!0-9]x", "ax", true),
+            ("[!0-9]x", "5x", false),
+            ("[^a]", "b", true),
+            ("[!]", "a", true),
             ("[0-9", "0", false),
             ("[]", "]", false),
             ("virtio:d00000002v*", "virtio:d00000002v00001AF4", true),
@@ -101,6 +129,17 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, alias), expected, "{pattern} {alias}");
         }
+    }
+
+    #[test]
+    fn a_9_aliases_of_built_in_modules() {
+        let modinfo = b"ext4.license=GPL\0ext4.alias=fs-ext4\0x.author=\xff\0i8042.alias=platform:i8042*\0x.alias\0";
+        for (name, expected) in [("fs_ext4", true), ("platform:i8042", true), ("ext4", false), ("GPL", false)] {
+            assert_eq!(is_built_in(modinfo, name), expected, "{name}");
+        }
+        let aliases = only_aliases(modinfo);
+        assert_eq!(aliases, b"ext4.alias=fs-ext4\0i8042.alias=platform:i8042*\0");
+        assert_eq!(only_aliases(&aliases), aliases);
     }
 
     /// The definition, which takes exponential time.

@@ -8,6 +8,10 @@ pub use crate::formats::module_alias::fits;
 use std::collections::{HashMap, HashSet};
 use std::iter;
 
+/// The file with facts about built-in modules, their aliases among them ([`crate::formats::module_alias::is_built_in`]). It comes from the
+/// kernel's build.
+pub const MODINFO: &str = "modules.builtin.modinfo";
+
 /// The texts of depmod's files. The text of a missing file is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Texts {
@@ -17,7 +21,8 @@ pub struct Texts {
     pub builtin: String,
     /// `modules.alias`: `alias pattern name` on each line.
     pub alias: String,
-    /// `modules.softdep`: `softdep name pre: name… post: name…` on each line (`man 5 modprobe.d`).
+    /// `modules.softdep`: `softdep name pre: name… post: name…` on each line (`man 5 modprobe.d`). All lines about a module count.
+    /// modprobe uses only the first one, and later the kernel asks it for the other modules. Stage 1 has no modprobe.
     pub softdep: String,
 }
 
@@ -68,11 +73,24 @@ pub fn module_name(file: &str) -> String {
     without_suffix(base).replace('-', "_")
 }
 
-/// A module file's path without `.ko` and the suffix of its compression.
+/// A module file's path without `.ko` and the suffix of its compression (`kmod_exts` of kmod's `shared/util.c`).
 #[must_use]
 pub fn without_suffix(file: &str) -> &str {
     let suffixes = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
     suffixes.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
+}
+
+/// The path of a file of `modules.dep` in a directory of modules. A path can be absolute, as for kmod.
+#[must_use]
+pub fn path(directory: &str, file: &str) -> String {
+    if file.starts_with('/') { file.to_owned() } else { format!("{directory}/{file}") }
+}
+
+/// The path of a module file in firn's ramdisks, which have decompressed files, relative to `/lib/modules/<release>`. An absolute path of
+/// `modules.dep` (a directory outside of it that depmod was told to search) comes below it.
+#[must_use]
+pub fn packed(file: &str) -> String {
+    without_suffix(file.trim_start_matches('/')).to_owned() + ".ko"
 }
 
 impl Texts {
@@ -101,13 +119,12 @@ impl Texts {
         ]
     }
 
-    /// The texts about some of the files, under their names after decompression; and about all built-in modules.
+    /// The texts about some of the files, under their names in a ramdisk ([`packed`]); and about all built-in modules.
     #[must_use]
     pub fn only(&self, files: &[&str]) -> Self {
         let names: HashSet<_> = files.iter().map(|file| module_name(file)).collect();
-        let raw = |file: &str| without_suffix(file).to_owned() + ".ko";
         let dep = dep_lines(&self.dep).filter(|line| files.contains(&line.file)).map(|line| {
-            let words: Vec<_> = iter::once(raw(line.file) + ":").chain(line.needs.into_iter().map(raw)).collect();
+            let words: Vec<_> = iter::once(packed(line.file) + ":").chain(line.needs.into_iter().map(packed)).collect();
             words.join(" ") + "\n"
         });
         // The module's name is the last word of an alias, and the first of soft dependencies.
@@ -190,8 +207,14 @@ impl<'a> Index<'a> {
         there.map(|(name, _)| name.as_str())
     }
 
+    /// The aliases of the modules of file systems: what the kernel asks for when it does not know the type of a mount
+    /// (`MODULE_ALIAS_FS` of `include/linux/fs.h`).
+    pub fn file_systems(&self) -> impl Iterator<Item = &'a str> {
+        self.aliases.iter().map(|(pattern, _)| *pattern).filter(|pattern| fits("fs-*", pattern))
+    }
+
     /// The files of the modules `names` (or aliases) and of the modules that they need; before and after each its soft dependencies,
-    /// if there are such modules. Built-in modules have no file.
+    /// if there are modules for them. Built-in modules have no file.
     #[must_use]
     pub fn load_order<'n>(&self, names: &[&'n str]) -> LoadOrder<'n>
     where
@@ -202,195 +225,55 @@ impl<'a> Index<'a> {
         LoadOrder { files, missing }
     }
 
-    /// Adds the files of a module by its name or alias. False if there is no such module. `begun` are the names of the modules whose
-    /// files are added or about to be.
+    /// Adds the files of the modules with a name or an alias. False if there is no such module. `begun` are the names of the modules
+    /// whose files are added or about to be.
+    ///
+    /// The order is kmod's (`kmod_module_new_from_lookup` of `libkmod-module.c`): names in `modules.dep`, aliases, built-in modules. A
+    /// built-in module may have the name that is the alias of others: `crc32` is a part of Debian's 6.1, and the alias of `crc32_generic`.
     fn add(&self, name: &str, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) -> bool {
-        let mut add = |name: &str| {
-            let name = module_name(name);
-            match self.modules.get(&name) {
-                Some(Module { line: Some(line), .. }) => {
-                    if begun.insert(name) {
-                        self.add_line(line, files, begun);
-                    }
-                    true
-                }
-                other => other.is_some_and(|module| module.builtin),
+        // A device's alias can end like a path.
+        let module = if name.contains(':') { None } else { self.modules.get(&module_name(name)) };
+        if let Some(Module { line: Some(line), .. }) = module {
+            self.add_line(line, files, begun);
+            return true;
+        }
+        let mut found = module.is_some_and(|module| module.builtin);
+        // All of them: several modules may have one alias.
+        for (_, other) in self.aliases.iter().filter(|(pattern, _)| fits(pattern, name)) {
+            let module = self.modules.get(&module_name(other));
+            found |= module.is_some_and(|module| module.builtin || module.line.is_some());
+            if let Some(line) = module.and_then(|module| module.line.as_ref()) {
+                self.add_line(line, files, begun);
             }
-        };
-        // Not `any`: several modules may have one alias.
-        add(name) || self.aliases.iter().filter(|(pattern, module)| fits(pattern, name) && add(module)).count() > 0
+        }
+        found
     }
 
-    /// depmod lists all files that a module needs; from right to left they are in load order. These stay together: soft dependencies,
-    /// which may lead in a circle, come before and after.
+    /// Adds the file of a module after those that it needs, each between its soft dependencies (`__kmod_module_get_probe_list` of
+    /// `libkmod-module.c`). depmod lists all files that a module needs; from right to left they are in load order. Soft dependencies may
+    /// lead in a circle.
     fn add_line(&self, line: &DepLine<'a>, files: &mut Vec<&'a str>, begun: &mut HashSet<String>) {
-        let needed = || line.needs.iter().rev().chain([&line.file]).copied();
-        let soft: Vec<_> = needed().filter_map(|file| Some(&self.modules.get(&module_name(file))?.soft)).collect();
-        for name in soft.iter().flat_map(|soft| &soft.before) {
-            self.add(name, files, begun);
+        if !begun.insert(module_name(line.file)) {
+            return;
         }
-        for file in needed() {
+        for file in line.needs.iter().rev().chain([&line.file]).copied() {
+            if files.contains(&file) {
+                continue;
+            }
+            let soft = self.modules.get(&module_name(file)).map(|module| &module.soft);
+            for name in soft.iter().flat_map(|soft| &soft.before) {
+                self.add(name, files, begun);
+            }
+            // A soft dependency that needs this module has added it.
             if !files.contains(&file) {
                 files.push(file);
             }
-        }
-        for name in soft.iter().flat_map(|soft| &soft.after) {
-            self.add(name, files, begun);
+            for name in soft.iter().flat_map(|soft| &soft.after) {
+                self.add(name, files, begun);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::convert::Infallible;
-
-    const DEP: &str = "kernel/fs/squashfs/squashfs.ko.xz:\n\
-        kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko kernel/crypto/crc32c_generic.ko\n\
-        kernel/lib/libcrc32c.ko: kernel/crypto/crc32c_generic.ko\n\
-        kernel/crypto/crc32c_generic.ko:\n\
-        kernel/arch/crc32c-intel.ko:\n\
-        kernel/drivers/net/virtio-net.ko.zst: kernel/net/failover.ko\n\
-        kernel/net/failover.ko:\n\
-        a.ko:\nb.ko:\nc.ko: b.ko\n\
-        a line without a colon\n";
-    const BUILTIN: &str = "kernel/drivers/block/loop.ko\nkernel/fs/some-fs.ko\n";
-    const ALIAS: &str = "# a comment\n\
-        alias virtio:d00000001v* virtio_net\n\
-        alias fs-some some_fs\n\
-        alias crc32c crc32c_generic\n\
-        alias crc32c crc32c_intel\n\
-        alias gone no_such_module\n\
-        alias nothing\n";
-    const SOFTDEP: &str = "# a comment\n\
-        softdep squashfs pre: a no-such-module loop\n\
-        softdep squashfs post: virtio:d00000001v00001AF4\n\
-        softdep libcrc32c stray pre: crc32c\n\
-        softdep b pre: c post: a\n\
-        softdep\n";
-
-    fn texts() -> Texts {
-        Texts { dep: DEP.into(), builtin: BUILTIN.into(), alias: ALIAS.into(), softdep: SOFTDEP.into() }
-    }
-
-    #[test]
-    fn names() {
-        for (file, name) in [
-            ("kernel/fs/overlayfs/overlay.ko", "overlay"),
-            ("virtio-net.ko.zst", "virtio_net"),
-            ("x/snd-hda-intel.ko.xz", "snd_hda_intel"),
-            ("loop", "loop"),
-            ("a.kontor/loop.ko.gz", "loop"),
-            ("", ""),
-        ] {
-            assert_eq!(module_name(file), name);
-        }
-    }
-
-    #[test]
-    fn load_orders() {
-        let erofs = [
-            "kernel/crypto/crc32c_generic.ko",
-            "kernel/arch/crc32c-intel.ko",
-            "kernel/lib/libcrc32c.ko",
-            "kernel/fs/erofs/erofs.ko",
-        ];
-        let virtio_net = ["kernel/net/failover.ko", "kernel/drivers/net/virtio-net.ko.zst"];
-        let cases: &[(&[&str], &[&str], &[&str])] = &[
-            (&["erofs"], &erofs, &[]),
-            (&["libcrc32c", "erofs", "erofs"], &erofs, &[]),
-            (&["virtio-net"], &virtio_net, &[]),
-            (&["virtio_net"], &virtio_net, &[]),
-            (&["virtio:d00000001v00001AF4"], &virtio_net, &[]),
-            (&["crc32c"], &["kernel/crypto/crc32c_generic.ko", "kernel/arch/crc32c-intel.ko"], &[]),
-            (&["loop", "some_fs", "fs-some"], &[], &[]),
-            (&["squashfs"], &["a.ko", "kernel/fs/squashfs/squashfs.ko.xz", virtio_net[0], virtio_net[1]], &[]),
-            // A module that is needed comes first, though it has a soft dependency on the other.
-            (&["b"], &["b.ko", "c.ko", "a.ko"], &[]),
-            (&["c"], &["b.ko", "c.ko", "a.ko"], &[]),
-            (&["overlay", "a", "", "gone"], &["a.ko"], &["overlay", "", "gone"]),
-        ];
-        let texts = texts();
-        let index = Index::parse(&texts);
-        for (names, files, missing) in cases {
-            let expected = LoadOrder { files: files.to_vec(), missing: missing.to_vec() };
-            assert_eq!(index.load_order(names), expected, "{names:?}");
-        }
-    }
-
-    #[test]
-    fn a_part_says_the_same_of_what_it_has() {
-        let part = texts().only(&["kernel/fs/squashfs/squashfs.ko.xz", "kernel/drivers/net/virtio-net.ko.zst"]);
-        assert_eq!(
-            part,
-            Texts {
-                dep: "kernel/fs/squashfs/squashfs.ko:\n\
-                      kernel/drivers/net/virtio-net.ko: kernel/net/failover.ko\n"
-                    .into(),
-                builtin: BUILTIN.into(),
-                alias: "alias virtio:d00000001v* virtio_net\n".into(),
-                softdep: "softdep squashfs pre: a no-such-module loop\n\
-                          softdep squashfs post: virtio:d00000001v00001AF4\n"
-                    .into(),
-            }
-        );
-    }
-
-    #[test]
-    fn every_text_has_its_file() {
-        let texts = Texts::read(|name| Ok::<_, Infallible>(format!("the text of {name}"))).unwrap();
-        for (name, text) in texts.named() {
-            assert_eq!(text, format!("the text of {name}"));
-        }
-    }
-
-    proptest! {
-        /// Needs lead from each module to earlier ones, soft dependencies anywhere.
-        #[test]
-        fn whatever_the_soft_dependencies_each_file_comes_once_and_after_what_it_needs(
-            needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..3), 1..12),
-            soft in prop::collection::vec((0_usize..12, any::<bool>(), 0_usize..14), 0..20),
-            asked in prop::collection::vec(any::<prop::sample::Index>(), 1..3),
-        ) {
-            let mut closures: Vec<Vec<usize>> = Vec::new();
-            for (module, needs) in needs.iter().enumerate() {
-                let mut closure: Vec<_> = needs
-                    .iter()
-                    .filter(|_| module > 0)
-                    .map(|need| need.index(module))
-                    .flat_map(|need| closures[need].iter().copied().chain([need]))
-                    .collect();
-                closure.sort_unstable();
-                closure.dedup();
-                closures.push(closure);
-            }
-            let file = |module: usize| format!("m{module}.ko");
-            let dep = closures.iter().enumerate().map(|(module, closure)| {
-                let needs: Vec<_> = closure.iter().rev().map(|need| file(*need)).collect();
-                format!("{}: {}", file(module), needs.join(" "))
-            });
-            let softdep = soft.iter().map(|(module, before, other)| {
-                format!("softdep m{module} {}: m{other}", if *before { "pre" } else { "post" })
-            });
-            let join = |lines: Vec<_>| lines.join("\n");
-            let texts = Texts { dep: join(dep.collect()), softdep: join(softdep.collect()), ..Texts::default() };
-            let index = Index::parse(&texts);
-            let names: Vec<_> = asked.iter().map(|asked| format!("m{}", asked.index(closures.len()))).collect();
-            let order = index.load_order(&names.iter().map(String::as_str).collect::<Vec<_>>());
-
-            assert_eq!(order.missing, [""; 0]);
-            let place = |module: usize| order.files.iter().position(|other| **other == file(module));
-            for name in &names {
-                assert!(order.files.contains(&format!("{name}.ko").as_str()));
-            }
-            for (number, name) in order.files.iter().enumerate() {
-                assert!(!order.files[..number].contains(name));
-                let module: usize = module_name(name)[1..].parse().unwrap();
-                for need in &closures[module] {
-                    assert!(place(*need) < Some(number) && place(*need).is_some());
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -97,11 +97,19 @@ pub fn report(outcome: &Outcome) -> Result<Report> {
 }
 
 fn build(kind: &str, kernel: &str) -> Result<Build> {
+    pack(&toplevel(kind, kernel)?, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}-{kind}")), &[])
+}
+
+/// Builds the demo system of a kind with a kernel, and returns its store path.
+///
+/// # Errors
+///
+/// Those of `system/build`.
+pub fn toplevel(kind: &str, kernel: &str) -> Result<String> {
     let system = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/build");
     let probe = env!("CARGO_BIN_EXE_firn-probe");
     let output = run(Command::new(system).args(["--kernel", kernel, "--kind", kind, "--probe", probe]))?;
-    let toplevel = output.lines().last().context("system/build printed no store path")?;
-    pack(toplevel, Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("boot-{kernel}-{kind}")), &[])
+    Ok(output.lines().last().context("system/build printed no store path")?.to_owned())
 }
 
 /// Packs a system into a directory, with modules for devices that may be there.

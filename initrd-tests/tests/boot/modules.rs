@@ -1,20 +1,25 @@
 //! Kernel modules beyond those that the store needs.
 
 use super::LINUX_6_1;
-use super::fixture::{Build, boot, pack};
+use super::fixture::{Build, boot, pack, run, toplevel};
 use initrd_tests::Report;
 use qemu::Machine;
 use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::NamedTempFile;
 
-/// The demo system with a driver for virtio disks, the driver of their bus (a module in Debian's 6.1), and two drivers without a
-/// device, the second for another kind of machine.
+/// The demo system with a driver for virtio disks, the driver of their bus (a module in Debian's 6.1), and drivers without a
+/// device, one of them for another kind of machine.
 pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules");
-    pack(&LINUX_6_1.build().manifest.toplevel, directory, &["virtio_blk", "virtio-pci", "dummy", "xen-tpmfront"])
-        .unwrap()
+    pack(
+        &LINUX_6_1.build().manifest.toplevel,
+        directory,
+        &["virtio_blk", "virtio-pci", "dummy", "xen-tpmfront", "drbd"],
+    )
+    .unwrap()
 });
 
 /// Boots a machine with a disk and these parameters, and returns its report and the names of its modules and devices.
@@ -73,4 +78,51 @@ fn modules_that_are_to_be_skipped_and_parameters_that_make_no_sense() {
     let warning = warning.as_str().unwrap();
     assert!(warning.contains("drivers/block/loop.ko: the kernel refuses it"), "{warning}");
     assert!(warning.ends_with("trying again without max_loop=many"), "{warning}");
+}
+
+/// The demo system with a kernel in which crc32 is built in, and also the alias of modules that f2fs works
+/// better with.
+static WITH_F2FS: LazyLock<Build> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules-f2fs");
+    let modules = ["f2fs", "virtio_blk", "virtio_pci", "crc32"];
+    pack(&toplevel("classic", "6.1-generic").unwrap(), directory, &modules).unwrap()
+});
+
+#[test]
+fn a_9_a_root_with_a_file_system_that_only_the_kernel_knows() {
+    let build = &*WITH_F2FS;
+    let disk = NamedTempFile::new().unwrap();
+    File::set_len(disk.as_file(), 256 << 20).unwrap();
+    run(Command::new("/usr/sbin/mkfs.f2fs").args(["-q", "-l", "state"]).arg(disk.path())).unwrap();
+    let mut machine = Machine::of_build(&build.directory).unwrap();
+    machine.disks.push(disk.path().into());
+    machine.append("boot.persistence=/dev/vda probe=modules firn.modules=fs-debugfs,crc32");
+    let report = boot(&machine).unwrap();
+    let root = report.mounts.iter().find(|mount| mount.target == "/").unwrap();
+    assert_eq!([&root.kind, &root.source], ["f2fs", "/dev/vda"]);
+    // One of the two modules is built in, under an alias.
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    let names = &report.commands[1].stdout;
+    for name in ["f2fs", "crc32_generic"] {
+        assert!(names.lines().any(|other| other == name), "no {name} in {names}");
+    }
+    assert!(place(&report, "crc32_generic.ko") < place(&report, "f2fs.ko"));
+}
+
+#[test]
+fn a_9_a_parameter_that_the_kernel_refuses_is_named_and_the_others_stay() {
+    let long = "x".repeat(1100);
+    let (report, names) = with_disk(&format!(
+        "loop.max_part=3 loop.max_loop=many firn.modules=drbd drbd.minor_count=4 drbd.usermode_helper={long}"
+    ));
+    let warnings: Vec<_> =
+        report.boot["warnings"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let [first, second] = warnings.as_slice() else { panic!("{warnings:#?}") };
+    assert!(first.contains("block/loop.ko: the kernel refuses it"), "{first}");
+    assert!(first.ends_with("; trying again without max_loop=many"), "{first}");
+    assert!(second.contains("drbd.ko: the kernel refuses it: the value of a parameter is too long"), "{second}");
+    assert!(second.ends_with("; trying again without usermode_helper=, which has 1100 bytes"), "{second}");
+    assert!(report.dmesg.iter().any(|line| line.text.ends_with("block/loop.ko max_part=3")), "{:#?}", report.dmesg);
+    assert!(report.dmesg.iter().any(|line| line.text.ends_with("drbd.ko minor_count=4")), "{:#?}", report.dmesg);
+    assert!(names.contains(&"drbd".to_owned()), "{names:?}");
 }

@@ -68,6 +68,10 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
     let found = wait(device, timeout, modules)
         .with_context(|| format!("waiting for the device {device} of boot.persistence="))?;
     let options = options(cmdline.value("boot.persistence.opt").unwrap_or_default());
+    if found.kind.is_none() {
+        // The kernel knows more file systems than this program, and these are the modules of the others.
+        modules.load_file_systems();
+    }
     let mut mount = |kind: &str| {
         modules.load(&format!("fs-{kind}"));
         let mut filesystem = Filesystem {

@@ -1,13 +1,14 @@
 //! Loads kernel modules with `finit_module(2)`.
 
 use crate::formats::cmdline::{self, CommandLine};
-use crate::formats::modules::{Index, Texts, module_name};
+use crate::formats::module_alias;
+use crate::formats::modules::{Index, MODINFO, Texts, module_name, path};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
 /// `MODULE_INIT_COMPRESSED_FILE` (Linux 5.17, include/uapi/linux/module.h): the kernel decompresses the file, if it is built with
@@ -62,7 +63,7 @@ impl<'a> Loader<'a> {
     /// kernel. A module that fails is a warning.
     pub fn load(&mut self, name: &str) -> bool {
         let order = self.index.load_order(&[name]);
-        let files: Vec<_> = order.files.iter().map(|file| format!("{}/{file}", self.directory)).collect();
+        let files: Vec<_> = order.files.iter().map(|file| path(self.directory, file)).collect();
         let found = order.missing.is_empty() || self.tried.contains(&module_name(name));
         for file in files {
             if let Err(error) = self.load_file(&file) {
@@ -70,6 +71,21 @@ impl<'a> Loader<'a> {
             }
         }
         found
+    }
+
+    /// Loads all modules of file systems that the ramdisk has, with what they need.
+    pub fn load_file_systems(&mut self) {
+        let aliases: Vec<_> = self.index.file_systems().collect();
+        for alias in aliases {
+            self.load(alias);
+        }
+    }
+
+    /// Whether a name is an alias of a built-in module, as far as the ramdisk has a `modules.builtin.modinfo`.
+    #[must_use]
+    pub fn is_built_in(&self, name: &str) -> bool {
+        let modinfo = fs::read(path(self.directory, MODINFO));
+        modinfo.is_ok_and(|modinfo| module_alias::is_built_in(&modinfo, name))
     }
 
     /// Loads a module by its absolute path in the ramdisk.
@@ -87,18 +103,21 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         let parameters = parameters(self.cmdline, &name);
+        let all = parameters.join(" ");
         let mut load = |parameters: &str| {
             log::info!("Loading {}", [file, parameters].join(" ").trim_end());
             load_one(&mut self.insert, file, parameters).with_context(|| format!("loading the kernel module {file}"))
         };
-        match load(&parameters) {
-            // The kernel refuses a module if the value of a parameter is invalid.
-            Err(error) if !parameters.is_empty() => {
-                log::warn!("{error:#}; trying again without {parameters}");
-                load("")
-            }
-            result => result,
-        }?;
+        if let Err(error) = load(&all) {
+            // The kernel refuses a module if the value of a parameter is invalid, and names the parameter only in its log. Without this
+            // parameter, it loads the module. The last attempt is without all parameters.
+            let without = |bad: &&String| {
+                let rest = parameters.iter().filter(|other| *other != *bad && **bad != all).cloned();
+                !all.is_empty() && load(&rest.collect::<Vec<_>>().join(" ")).is_ok()
+            };
+            let Some(bad) = parameters.iter().chain([&all]).find(without) else { return Err(error) };
+            log::warn!("{error:#}; trying again without {}", shown(bad));
+        }
         self.loaded.insert(name);
         Ok(())
     }
@@ -134,6 +153,9 @@ fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
                 "this kernel accepts only signed modules (Secure Boot, lockdown= or module.sig_enforce), and not this one; build \
                  the ramdisk with the modules that belong to the kernel, or lift the restriction"
             }
+            Errno::ENOSPC if !parameters.is_empty() => {
+                "the kernel refuses it: the value of a parameter is too long (the limit is 1,024 bytes or less)"
+            }
             Errno::EOPNOTSUPP if compressed => "this kernel cannot decompress modules; build the ramdisk with firn",
             _ => "the kernel refuses it; the kernel log has the reason (dmesg)",
         }),
@@ -148,12 +170,20 @@ fn skipped(cmdline: &CommandLine) -> HashSet<String> {
 
 /// The parameters of a module, in the form of `finit_module(2)`: from the kernel parameters `name.parameter=value`, without the name.
 /// For a module that is built in, the kernel reads them itself.
-fn parameters(cmdline: &CommandLine, name: &str) -> String {
+fn parameters(cmdline: &CommandLine, name: &str) -> Vec<String> {
     let parameter = |(key, value)| {
         let (module, parameter): (&str, _) = str::split_once(key, '.')?;
         (module.replace('-', "_") == name).then(|| cmdline::parameter(parameter, value))
     };
-    cmdline.iter().filter_map(parameter).collect::<Vec<_>>().join(" ")
+    cmdline.iter().filter_map(parameter).collect()
+}
+
+/// A parameter for a message: a long one without its value.
+fn shown(parameter: &str) -> String {
+    match parameter.trim_start_matches('"').split_once('=') {
+        Some((name, value)) if value.len() > 100 => format!("{name}=, which has {} bytes", value.len()),
+        _ => parameter.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -170,10 +200,10 @@ mod tests {
             (r#"loop.a="b c" "loop.d=e f" loop.g="""#, r#""a=b c" "d=e f" g="#),
             ("loop.a.b=c=d xloop.a=1 loopx.a=1", "a.b=c=d"),
         ] {
-            assert_eq!(parameters(&CommandLine::parse(line.as_bytes()), "loop"), expected, "{line}");
+            assert_eq!(parameters(&CommandLine::parse(line.as_bytes()), "loop").join(" "), expected, "{line}");
         }
         let cmdline = CommandLine::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
-        assert_eq!(parameters(&cmdline, "virtio_blk"), "num-vqs=1 x=2");
+        assert_eq!(parameters(&cmdline, "virtio_blk"), ["num-vqs=1", "x=2"]);
     }
 
     type Calls = Rc<RefCell<Vec<String>>>;
@@ -197,6 +227,8 @@ mod tests {
                 "EEXIST" => Err(Errno::EEXIST),
                 "ENODEV" => Err(Errno::ENODEV),
                 "picky" if !parameters.is_empty() => Err(Errno::EINVAL),
+                _ if parameters.split_whitespace().any(|word| word.len() > 1026) => Err(Errno::ENOSPC),
+                _ if parameters.contains("=bad") => Err(Errno::ERANGE),
                 "EKEYREJECTED" => Err(Errno::EKEYREJECTED),
                 _ => Ok(()),
             }
@@ -245,6 +277,54 @@ mod tests {
         assert!(second.load("a"));
         second.load_file(&path("EKEYREJECTED.ko")).unwrap_err();
         assert_eq!(*calls.borrow(), ["EKEYREJECTED  0"]);
+    }
+
+    #[test]
+    fn a_9_only_the_refused_parameter_is_left_out() {
+        let work = tempfile::tempdir().unwrap();
+        let directory = work.path().to_str().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            std::fs::write(work.path().join(name).with_extension("ko"), name).unwrap();
+        }
+        let long = "x".repeat(1025);
+        let line = format!("a.x=1 a.y=bad a.z=3 b.x=bad b.y=bad b.z=1 c.x={long} c.y=2 d.x=\"1 2\"");
+        let (cmdline, texts, mut known) = (CommandLine::parse(line.as_bytes()), Texts::default(), HashSet::new());
+        let (mut loader, calls) = loader(directory, &texts, &cmdline, &mut known);
+        let mut last = |name: &str| {
+            loader.load_file(&format!("{directory}/{name}.ko")).unwrap();
+            calls.borrow().last().cloned().unwrap()
+        };
+        assert_eq!(["a", "b", "c", "d"].map(&mut last), ["a x=1 z=3 0", "b  0", "c y=2 0", "d \"x=1 2\" 0"]);
+
+        assert_eq!(shown("y=bad"), "y=bad");
+        assert_eq!(shown(&format!("\"y=a {long}\"")), "y=, which has 1028 bytes");
+        let file = work.path().join("c.ko");
+        let error = load_one(&mut loader.insert, file.to_str().unwrap(), &format!("x={long}")).unwrap_err();
+        assert!(error.to_string().contains("too long (the limit is 1,024 bytes or less)"), "{error}");
+    }
+
+    #[test]
+    fn a_9_paths_compressions_aliases_and_file_systems_of_other_tools() {
+        let (work, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = work.path().to_str().unwrap();
+        std::fs::write(work.path().join("crc32_generic.ko.gz"), "crc32_generic").unwrap();
+        std::fs::write(work.path().join("f2fs.ko"), "f2fs").unwrap();
+        std::fs::write(work.path().join("virtio.ko"), "virtio").unwrap();
+        std::fs::write(elsewhere.path().join("x.ko"), "x").unwrap();
+        std::fs::write(work.path().join(MODINFO), b"ext4.alias=fs-ext4\0").unwrap();
+        let texts = Texts {
+            dep: format!("crc32_generic.ko.gz:\nf2fs.ko:\nvirtio.ko:\n{}/x.ko:\n", elsewhere.path().display()),
+            builtin: "kernel/lib/crc32.ko\n".into(),
+            alias: "alias crc32 crc32_generic\nalias fs-f2fs f2fs\nalias fs-x x\n".into(),
+            softdep: "softdep f2fs pre: crc32\n".into(),
+        };
+        let (cmdline, mut known) = (CommandLine::parse(b""), HashSet::new());
+        let (mut loader, calls) = loader(directory, &texts, &cmdline, &mut known);
+        loader.load_file_systems();
+        let compressed = format!("crc32_generic  {}", COMPRESSED_FILE.bits());
+        assert_eq!(*calls.borrow(), [&compressed, "f2fs  0", "x  0"]);
+        assert!(loader.load("crc32") && !loader.load("fs-ext4"));
+        assert!(loader.is_built_in("fs-ext4") && !loader.is_built_in("fs-xfs"));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Format;
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::plan::REQUIRED_MODULES;
-use crate::formats::modules::{Index, Texts, module_name, without_suffix};
+use crate::formats::module_alias;
+use crate::formats::modules::{Index, MODINFO, Texts, module_name, packed};
+use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -24,12 +26,18 @@ pub struct Modules {
 }
 
 /// Collects the modules that stage 1 requires, those that every boot loads (`forced`), and those that stage 1 loads for a device
-/// (`available`), each with its dependencies. `forced` and `available` are names or aliases.
+/// (`available`), each with its dependencies. `forced` and `available` are names or aliases. It says which of them need no file.
 ///
 /// # Errors
 ///
 /// A module that is neither a file nor built in, or a file that cannot be read.
-pub fn collect(system: &NixosSystem, format: Format, forced: &[String], available: &[String]) -> Result<Modules> {
+pub fn collect(
+    system: &NixosSystem,
+    format: Format,
+    forced: &[String],
+    available: &[String],
+    progress: Progress,
+) -> Result<Modules> {
     let Some(directory) = &system.modules else {
         ensure!(
             forced.is_empty() && available.is_empty(),
@@ -39,7 +47,9 @@ pub fn collect(system: &NixosSystem, format: Format, forced: &[String], availabl
         return Ok(Modules::default());
     };
     let texts = read_texts(directory)?;
+    let modinfo = read(&directory.join(MODINFO), true)?;
     let index = Index::parse(&texts);
+    let users: Vec<_> = forced.iter().chain(available).map(String::as_str).collect();
     let erofs = system.etc_overlay.then_some("erofs");
     // In the order of the constant, with the file system of the image instead of squashfs.
     let required = REQUIRED_MODULES.into_iter().map(|name| if name == "squashfs" { format.name() } else { name });
@@ -55,7 +65,7 @@ pub fn collect(system: &NixosSystem, format: Format, forced: &[String], availabl
     );
     let all: Vec<_> = forced.iter().copied().chain(available.iter().map(String::as_str)).collect();
     let (load, all) = (index.load_order(&forced), index.load_order(&all));
-    if let Some(name) = all.missing.first() {
+    if let Some(name) = all.missing.iter().find(|name| !module_alias::is_built_in(&modinfo, name)) {
         let module = module_name(name);
         let nearest =
             index.names().min_by_key(|other| (strsim::levenshtein(other, &module), *other)).unwrap_or_default();
@@ -66,9 +76,12 @@ pub fn collect(system: &NixosSystem, format: Format, forced: &[String], availabl
             directory.display()
         );
     }
+    if let Some(note) = built_in_note(&index, &users) {
+        progress.say(&note);
+    }
 
     let below = |file: &str| format!("/lib/modules/{}/{file}", system.kernel_release);
-    let raw = |file: &str| below(without_suffix(file)) + ".ko";
+    let raw = |file: &str| below(&packed(file));
     let mut files = Vec::new();
     for file in &all.files {
         let source = directory.join(file);
@@ -79,34 +92,57 @@ pub fn collect(system: &NixosSystem, format: Format, forced: &[String], availabl
     if !available.is_empty() {
         let part = texts.only(&all.files);
         files.extend(part.named().map(|(name, text)| RamdiskFile { path: below(name), contents: text.into() }));
+        let contents = module_alias::only_aliases(&modinfo);
+        if !contents.is_empty() {
+            files.push(RamdiskFile { path: below(MODINFO), contents });
+        }
     }
     Ok(Modules { load: load.files.into_iter().map(raw).collect(), files })
+}
+
+/// The sentence about the modules of the user that are built into the kernel.
+fn built_in_note(index: &Index<'_>, names: &[&str]) -> Option<String> {
+    let mut built_in: Vec<_> =
+        names.iter().copied().filter(|name| index.load_order(&[name]).files.is_empty()).collect();
+    built_in.dedup();
+    match built_in.as_slice() {
+        [] => None,
+        [name] => Some(format!("{name} is built into the kernel: the ramdisk needs no file for it")),
+        [names @ .., last] => Some(format!(
+            "{} and {last} are built into the kernel: the ramdisk needs no files for them",
+            names.join(", ")
+        )),
+    }
 }
 
 /// Reads the files that depmod writes. Not every version of it writes the aliases and soft dependencies.
 fn read_texts(directory: &Path) -> Result<Texts> {
     Texts::read(|name| {
         let path = directory.join(name);
-        match fs::read_to_string(&path) {
-            Err(error)
-                if error.kind() == ErrorKind::NotFound && matches!(name, "modules.alias" | "modules.softdep") =>
-            {
-                Ok(String::new())
-            }
-            other => other
-                .with_context(|| format!("reading {}, which depmod writes when the kernel is built", path.display())),
-        }
+        let contents = read(&path, matches!(name, "modules.alias" | "modules.softdep"))?;
+        String::from_utf8(contents).with_context(|| format!("reading {}", path.display()))
     })
+}
+
+/// Reads a file about the kernel's modules. A missing file that is `optional` counts as empty.
+fn read(path: &Path, optional: bool) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && optional => Ok(Vec::new()),
+        other => {
+            other.with_context(|| format!("reading {}, which depmod writes when the kernel is built", path.display()))
+        }
+    }
 }
 
 fn decompressed(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut contents = Vec::new();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("xz") => liblzma::read::XzDecoder::new(file).read_to_end(&mut contents)?,
+        Some("xz") => liblzma::read::XzDecoder::new_multi_decoder(file).read_to_end(&mut contents)?,
         Some("zst") => zstd::Decoder::new(file)?.read_to_end(&mut contents)?,
+        Some("gz") => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut contents)?,
         Some("ko") => file.read_to_end(&mut contents)?,
-        _ => bail!("the file name does not end in .ko, .ko.xz or .ko.zst"),
+        _ => bail!("the file name does not end in .ko, .ko.gz, .ko.xz or .ko.zst"),
     };
     Ok(contents)
 }
@@ -170,7 +206,7 @@ mod tests {
     #[test]
     fn compressed_files_arrive_raw_and_built_in_ones_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
-        let modules = collect(&with_files(directory.path()), Format::Squashfs, &[], &[]).unwrap();
+        let modules = collect(&with_files(directory.path()), Format::Squashfs, &[], &[], Progress::Quiet).unwrap();
         assert_eq!(modules.load, REQUIRED.map(|(path, _)| path));
         assert_eq!(packed(modules), owned(REQUIRED));
     }
@@ -183,11 +219,11 @@ mod tests {
         let drivers =
             owned([("/lib/modules/6.9/virtio.ko", "virtio"), ("/lib/modules/6.9/virtio-blk.ko", "virtio-blk")]);
 
-        let forced = collect(&system, Format::Squashfs, &names(&["virtio_blk", "loop"]), &[]).unwrap();
+        let forced = collect(&system, Format::Squashfs, &names(&["virtio_blk", "loop"]), &[], Progress::Quiet).unwrap();
         assert_eq!(forced.load[3..], ["/lib/modules/6.9/virtio.ko", "/lib/modules/6.9/virtio-blk.ko"]);
         assert_eq!(packed(forced)[3..], drivers);
 
-        let available = collect(&system, Format::Squashfs, &[], &names(&["virtio:d2v1"])).unwrap();
+        let available = collect(&system, Format::Squashfs, &[], &names(&["virtio:d2v1"]), Progress::Quiet).unwrap();
         assert_eq!(available.load, REQUIRED.map(|(path, _)| path));
         let files = packed(available);
         assert_eq!(files[3..5], drivers);
@@ -202,12 +238,67 @@ mod tests {
             ])
         );
 
-        let error = collect(&system, Format::Squashfs, &names(&["virtio-blx"]), &[]).unwrap_err().to_string();
+        let error =
+            collect(&system, Format::Squashfs, &names(&["virtio-blx"]), &[], Progress::Quiet).unwrap_err().to_string();
         assert!(error.contains("no module virtio-blx,") && error.ends_with("did you mean virtio_blk?"), "{error}");
-        let error = collect(&NixosSystem { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]))
-            .unwrap_err()
-            .to_string();
+        let error =
+            collect(&NixosSystem { modules: None, ..system }, Format::Squashfs, &[], &names(&["x"]), Progress::Quiet)
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("leave out --module and --available-module"), "{error}");
+    }
+
+    #[test]
+    fn a_9_modules_that_are_compressed_by_gzip_or_lie_elsewhere_are_packed() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = directory.path();
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gz.write_all(b"from gzip").unwrap();
+        fs::write(path.join("squashfs.ko.gz"), gz.finish().unwrap()).unwrap();
+        fs::write(elsewhere.path().join("overlay.ko"), "from elsewhere").unwrap();
+        let overlay = elsewhere.path().join("overlay.ko").to_str().unwrap().to_owned();
+        let system = system(path, &format!("squashfs.ko.gz:\n{overlay}: squashfs.ko.gz\n"), "kernel/loop.ko\n");
+        let modules = collect(&system, Format::Squashfs, &[], &["overlay".into()], Progress::Quiet).unwrap();
+        let files = packed(modules);
+        let packed_overlay = format!("/lib/modules/6.9{overlay}");
+        assert_eq!(
+            files[..3],
+            owned([
+                ("/lib/modules/6.9/squashfs.ko", "from gzip"),
+                (&packed_overlay, "from elsewhere"),
+                ("/lib/modules/6.9/modules.dep", &format!("squashfs.ko:\n{}: squashfs.ko\n", &overlay[1..])),
+            ])
+        );
+        fs::write(path.join("squashfs.ko.gz"), "no gzip").unwrap();
+        let error = collect(&system, Format::Squashfs, &[], &[], Progress::Quiet).unwrap_err();
+        assert!(format!("{error:#}").starts_with("reading the module"), "{error:#}");
+    }
+
+    #[test]
+    fn a_9_the_builder_names_what_is_built_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let system = with_files(directory.path());
+        let modinfo = b"loop.alias=block-major-7-*\0loop.author=\xff\0";
+        fs::write(directory.path().join(MODINFO), modinfo).unwrap();
+        let texts = read_texts(directory.path()).unwrap();
+        let index = Index::parse(&texts);
+        for (names, expected) in [
+            (&["virtio_blk"][..], None),
+            (&["loop"], Some("loop is built into the kernel: the ramdisk needs no file for it")),
+            (
+                &["loop", "virtio", "loop", "block-major-7-1"],
+                Some("loop and block-major-7-1 are built into the kernel: the ramdisk needs no files for them"),
+            ),
+        ] {
+            assert_eq!(built_in_note(&index, names).as_deref(), expected, "{names:?}");
+        }
+        let names = ["block-major-7-1", "virtio_blk"].map(String::from);
+        let files = packed(collect(&system, Format::Squashfs, &names[..1], &names[1..], Progress::Quiet).unwrap());
+        let modinfo =
+            ("/lib/modules/6.9/modules.builtin.modinfo".to_owned(), "loop.alias=block-major-7-*\0".to_owned());
+        assert_eq!(files.last(), Some(&modinfo));
+        let error = collect(&system, Format::Squashfs, &["block-major-8-1".into()], &[], Progress::Quiet).unwrap_err();
+        assert!(error.to_string().contains("no module block-major-8-1"), "{error}");
     }
 
     #[test]
@@ -219,7 +310,7 @@ mod tests {
             (true, "6.9 has no squashfs and no overlay and no erofs"),
         ] {
             system.etc_overlay = etc_overlay;
-            let error = collect(&system, Format::Squashfs, &[], &[]).unwrap_err().to_string();
+            let error = collect(&system, Format::Squashfs, &[], &[], Progress::Quiet).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
