@@ -8,6 +8,10 @@ use crate::boot::system::System;
 use crate::contract::kind::Kind;
 use anyhow::Result;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The time limit for `prepare-root`.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// Activates the system, if its init does not do so itself.
 ///
@@ -28,5 +32,5 @@ fn prepare_root(toplevel: &str) -> Result<()> {
     let mut command = Command::new(format!("{toplevel}/prepare-root"));
     command.env_clear().env("IN_NIXOS_SYSTEMD_STAGE1", "true").stdin(Stdio::null());
     log::info!("Running {toplevel}/prepare-root");
-    program::run("prepare-root", command, None)
+    program::run("prepare-root", command, LIMIT)
 }

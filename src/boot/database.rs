@@ -2,6 +2,7 @@
 //!
 //! It is a writable file in the new root: Nix cannot even read a database that is read-only.
 
+use crate::boot::kernel::file;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::start::program;
 use crate::boot::store::NewRoot;
@@ -37,7 +38,7 @@ pub fn make(root: &NewRoot, toplevel: &str, prebuilt: Option<&Database>) -> Resu
     // Opened before the change of the root: it is a file of the initramfs.
     let open = |database: &Database| {
         log::info!("Registering the store: copying the Nix database {}", database.path);
-        File::open(&database.path).with_context(|| format!("opening {}", database.path))
+        file::open(&database.path).with_context(|| format!("opening {}", database.path))
     };
     let prebuilt = prebuilt.map(|database| Ok::<_, anyhow::Error>((open(database)?, database.schema))).transpose();
     root.inside(|| {
@@ -78,7 +79,7 @@ fn load(toplevel: &str) -> Result<()> {
     let registration = format!("/nix/store/{REGISTRATION}");
     let nix_store = format!("{toplevel}/sw/bin/nix-store");
     log::info!("Registering the store: {nix_store} --load-db < {registration}");
-    let input = File::open(&registration).with_context(|| format!("opening {registration}"))?;
+    let input = file::open(&registration).with_context(|| format!("opening {registration}"))?;
     let mut command = Command::new(&nix_store);
     command
         .arg("--load-db")
@@ -88,7 +89,7 @@ fn load(toplevel: &str) -> Result<()> {
         .env("HOME", "/root")
         .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
         .stdin(input);
-    program::run("nix-store", command, Some(TIMEOUT))?;
+    program::run("nix-store", command, TIMEOUT)?;
     fs::metadata(Path::new(DIRECTORY).join("db.sqlite"))
         .context("nix-store succeeded but made no /nix/var/nix/db/db.sqlite")?;
     Ok(())

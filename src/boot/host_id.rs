@@ -1,12 +1,14 @@
 //! The host id. Modules such as ZFS read it from `/etc/hostid` when they are loaded.
 
+use crate::boot::kernel::file;
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::parameters::options::Options;
 use crate::boot::plan::BootPlan;
 use crate::contract::plan::FILES;
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// The file that programs and modules read: four bytes in the byte order of the machine (`man 3 gethostid`, glibc).
 const PATH: &str = "/etc/hostid";
@@ -19,17 +21,23 @@ const PATH: &str = "/etc/hostid";
 ///
 /// A file that cannot be read or written.
 pub fn set(options: &Options, plan: &BootPlan) -> Result<()> {
-    let of_host = PathBuf::from(format!("{FILES}{PATH}"));
+    let of_host = format!("{FILES}{PATH}");
     if let Some(id) = options.host_id {
         write(&of_host, &id.to_ne_bytes())?;
     }
-    match fs::read(&of_host) {
-        Ok(bytes) => write(Path::new(PATH), &bytes),
-        Err(_) => plan.host_id.map_or(Ok(()), |id| write(Path::new(PATH), &id.to_ne_bytes())),
+    match file::check(&of_host).and_then(|()| fs::read(&of_host)) {
+        Ok(bytes) => return write(PATH, &bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => log::warn!("Reading the host id of this host, {of_host}: {error}"),
     }
+    plan.host_id.map_or(Ok(()), |id| write(PATH, &id.to_ne_bytes()))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    make_directory(path.parent().unwrap_or(Path::new("/")))?;
-    fs::write(path, bytes).with_context(|| format!("writing the host id to {}", path.display()))
+fn write(path: &str, bytes: &[u8]) -> Result<()> {
+    make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
+    // A FIFO of the ramdisk would block.
+    fs::remove_file(path)
+        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        .and_then(|()| fs::write(path, bytes))
+        .with_context(|| format!("writing the host id to {path}"))
 }

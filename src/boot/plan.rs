@@ -1,13 +1,13 @@
 //! The plan of this ramdisk, checked against the running kernel; or default values if the ramdisk has no plan.
 
 use crate::boot::image::expected::ExpectedImage;
+use crate::boot::kernel::file;
 use crate::boot::kernel::release::kernel_release;
 use crate::boot::parameters::options::Options;
 use crate::boot::parameters::values;
 use crate::contract::plan::{Database, IMAGE, PATH, REQUIRED_MODULES, Start};
 use crate::formats::modules::{self, Index, Texts};
 use anyhow::{Context, Result, bail};
-use std::fs;
 use std::io::ErrorKind;
 
 /// The instructions for this boot.
@@ -54,7 +54,7 @@ fn read_file() -> Result<BootPlan> {
     let release = kernel_release()?;
     let module_directory = format!("/lib/modules/{release}");
     let module_texts = module_texts(&module_directory)?;
-    let json = match fs::read_to_string(PATH) {
+    let json = match file::read_to_string(PATH) {
         Ok(json) => json,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             log::info!("No plan at {PATH}: using the default image and modules");
@@ -103,7 +103,7 @@ fn read_file() -> Result<BootPlan> {
 }
 
 fn module_texts(directory: &str) -> Result<Texts> {
-    Texts::read(|name| match fs::read_to_string(format!("{directory}/{name}")) {
+    Texts::read(|name| match file::read_to_string(&format!("{directory}/{name}")) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         other => other.with_context(|| format!("reading {directory}/{name}")),
     })

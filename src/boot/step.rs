@@ -1,8 +1,7 @@
 //! The steps of the boot: names, times, and a failure as a value.
 
-use crate::boot::kernel::clock::microseconds;
+use crate::boot::kernel::clock::{ClockId, microseconds};
 use anyhow::{Error, Result};
-use rustix::time::ClockId;
 use serde::Serialize;
 
 /// The finished steps, in order.
@@ -54,14 +53,14 @@ impl Steps {
     ///
     /// The error of the step.
     pub fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T, Failed> {
-        let start = microseconds(ClockId::Monotonic);
+        let start = microseconds(ClockId::CLOCK_MONOTONIC);
         let value = run().map_err(|error| Failed { step: name, error, skippable: Skippable::No })?;
         self.note(name, start);
         Ok(value)
     }
 
     fn note(&mut self, name: &'static str, start: u64) {
-        let end = microseconds(ClockId::Monotonic);
+        let end = microseconds(ClockId::CLOCK_MONOTONIC);
         let duration = end.saturating_sub(start);
         log::info!("{name}: done in {}.{:03} ms", duration / 1000, duration % 1000);
         // Of several attempts the last one counts.

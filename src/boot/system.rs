@@ -1,5 +1,6 @@
 //! The system to start: its init, its toplevel, its kind.
 
+use crate::boot::kernel::file;
 use crate::boot::plan::BootPlan;
 use crate::boot::store::NewRoot;
 use crate::contract::kind::Kind;
@@ -100,7 +101,7 @@ fn check_executable(path: &str) -> Result<()> {
 /// kind, it names the two parts of an overlay for `/etc`.
 fn config(toplevel: &str, kind: Kind) -> Result<Config> {
     let path = format!("{toplevel}/boot.json");
-    let json = match fs::read_to_string(&path) {
+    let json = match file::read_to_string(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".into(),
         other => other.with_context(|| format!("reading {path}"))?,
     };

@@ -73,5 +73,7 @@ fn available_kb(memory: &Memory) -> u64 {
 fn write_json(report: &BootReport<'_>) -> Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     fs::create_dir_all(Path::new(PATH).parent().context("no directory")?)?;
+    // A file of the host may be in its place, such as a FIFO, which would block.
+    fs::remove_file(PATH).unwrap_or_default();
     Ok(fs::write(PATH, json)?)
 }

@@ -28,6 +28,11 @@ pub const MAX_UNPACKED: u64 = (1 << 31) - 1;
 /// The directory of the ramdisk whose contents stage 1 copies into the root of the system.
 pub const FILES: &str = "/firn/root";
 
+/// Directories below [`FILES`] that every ramdisk has, each after the directory above it. The kernel drops a file whose directory is
+/// missing, and a boot loader such as iPXE adds files without directories. Stage 1 makes them in the root only for the files in them.
+pub const FILE_DIRECTORIES: [&str; 9] =
+    ["/etc", "/etc/nix", "/etc/ssh", "/etc/systemd", "/etc/systemd/network", "/root", "/root/.ssh", "/var", "/var/lib"];
+
 /// The registration of the image's store paths: a file at the root of the image. The name is nixpkgs' (`lib/make-squashfs.nix`).
 pub const REGISTRATION: &str = "nix-path-registration";
 

@@ -152,7 +152,11 @@ pub fn pack_with(
 /// The machine of a fixture with an archive appended to its ramdisk. As an administrator would, a script makes the files in a new
 /// directory, and cpio packs them. A file in the archive replaces the ramdisk's file at the same path.
 pub fn with_appended(fixture: &Fixture, work: &Path, script: &str) -> Machine {
-    let build = fixture.build();
+    with_appended_to(fixture.build(), work, script)
+}
+
+/// The same for a build.
+pub fn with_appended_to(build: &Build, work: &Path, script: &str) -> Machine {
     let pack = format!(
         "mkdir tree && cd tree && {script} && find . -print0 | cpio --null --create --format=newc --quiet > ../files && \
          cat \"$0\" ../files > ../initrd"

@@ -4,6 +4,7 @@ use super::LINUX_6_1;
 use super::failures::{shows, with_plan};
 use super::fixture::boot;
 use qemu::{Exit, Machine};
+use std::time::Duration;
 
 const MENU: &str = "any other key: ";
 
@@ -101,4 +102,36 @@ fn a_shell_can_take_the_place_of_firn_init() {
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.exit, Exit::Ended);
     shows(&outcome, &["process 1", "/dev/ttyS0", "reboot: Power down"]);
+}
+
+/// A machine that stops at its start, where a person stops the output of the serial line (Ctrl-S) and goes on with the boot, which fails.
+fn with_stopped_line(words: &str) -> Machine {
+    let mut machine = machine(&format!("boot.debug1 init=relative boot.shell_on_fail {words}"));
+    machine.when(MENU, "\x13\n");
+    machine.time_limit = Duration::from_secs(90);
+    machine
+}
+
+#[test]
+fn a_6_a_stopped_serial_line_does_not_stop_the_countdown() {
+    let machine = with_stopped_line("loglevel=5 firn.on_failure=reboot,3");
+    let outcome = machine.run().unwrap();
+    assert_eq!(outcome.exit, Exit::Ended, "{}", outcome.last_words());
+    // The kernel's own messages do not wait for the line. Those of stage 1 say what it waited for.
+    shows(&outcome, &["The boot failed: ", "Writing to /dev/ttyS0: waited 5 s for it", "reboot: Restarting system"]);
+    assert!(!outcome.console.contains("because  the path is relative"), "the line was not stopped");
+}
+
+#[test]
+fn a_6_a_serial_line_that_goes_on_shows_the_menu() {
+    let mut machine = with_stopped_line("");
+    // Ctrl-Q
+    machine.when("The boot failed: ", "\x11");
+    machine.when(MENU, "i");
+    machine.when(PROMPT, "tty\n");
+    machine.when("/dev/ttyS0", "exit\n");
+    machine.when(MENU, "r");
+    let outcome = machine.run().unwrap();
+    assert_eq!(outcome.exit, Exit::Ended, "{}", outcome.last_words());
+    shows(&outcome, &["because  the path is relative", "/dev/ttyS0", MENU, "reboot: Restarting system"]);
 }

@@ -102,6 +102,29 @@ fn ipxe_in_a_bios_boots_the_fat_form() {
     by_ipxe(Form::Combined, None);
 }
 
+/// iPXE makes an archive of the file alone, without its directories.
+#[test]
+fn a_7_ipxe_adds_a_file_of_the_host() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
+    ipxe::tree(&built(), &tree, Form::Combined, None, Progress::Quiet).unwrap();
+    fs::write(tree.join("machine-id"), "5ca1ab1e\n").unwrap();
+    fs::write(tree.join("test"), "stat --format '%a %n' /etc/machine-id && cat /etc/machine-id && ls -A /root\n")
+        .unwrap();
+    let script = fs::read_to_string(tree.join("netboot.ipxe")).unwrap();
+    let (before, boot_line) = script.trim_end().rsplit_once('\n').unwrap();
+    assert!(boot_line.starts_with("boot"), "{script}");
+    let added = "initrd machine-id /firn/root/etc/machine-id mode=0444\ninitrd test /firn/root/firn-test";
+    fs::write(tree.join("host.ipxe"), format!("{before}\n{added}\n{boot_line}\n")).unwrap();
+    let server = Server::new(&tree);
+    fs::create_dir(&tftp).unwrap();
+    let menu = format!("#!ipxe\nset cmdline panic=-1 probe=host\nchain http://10.0.2.2:{}/host.ipxe\n", server.port);
+    fs::write(tftp.join("menu"), menu).unwrap();
+    let report = boot(&machine(Loader::Ipxe { directory: tftp, script: "menu".into(), firmware: None })).unwrap();
+    let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert_eq!(script.stdout, "444 /etc/machine-id\n5ca1ab1e\n", "{script:#?}");
+}
+
 #[test]
 fn ipxe_in_a_bios_boots_the_split_form() {
     by_ipxe(Form::Split, None);

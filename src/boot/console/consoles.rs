@@ -1,5 +1,6 @@
 //! The consoles. Stage 1 uses all consoles of the kernel, since the person may be at any of them.
 
+use crate::boot::kernel::sys;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
@@ -9,7 +10,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-/// The time limit for writing a text to a console. A serial line that is stopped by flow control must not stop the machine.
+/// The time limit for a text to be sent, for all consoles together. A serial line that is stopped by flow control must not stop the
+/// machine.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A terminal that is a console of the kernel.
@@ -28,15 +30,32 @@ fn all() -> Vec<Console> {
 
 /// Writes a text to every console.
 pub fn say(text: &str) {
-    for console in all() {
-        console.say(text);
-    }
+    send(all(), text);
 }
 
 /// Writes a text to the console of this path: an echo, for which no other console has to wait.
 pub fn say_to(path: &str, text: &str) {
-    if let Ok(console) = Console::open(path) {
-        console.say(text);
+    send(Console::open(path).into_iter().collect(), text);
+}
+
+/// Writes a text to these consoles and waits until it is sent. A console that sends nothing within the limit loses its text: to close it
+/// would wait for the text, by default 30 s (`closing_wait`, `man 8 setserial`).
+fn send(consoles: Vec<Console>, text: &str) {
+    let end = Instant::now() + TIMEOUT;
+    let mut unfinished: Vec<_> = consoles.into_iter().map(|console| (console, text.as_bytes())).collect();
+    loop {
+        unfinished.retain_mut(|(console, rest)| !console.has_sent(rest));
+        if unfinished.is_empty() {
+            return;
+        }
+        if Instant::now() > end {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for (console, _) in unfinished {
+        console.flush(FlushArg::TCOFLUSH);
+        log::warn!("Writing to {}: waited {} s for it to send; its text is lost", console.path, TIMEOUT.as_secs());
     }
 }
 
@@ -53,27 +72,25 @@ impl Console {
         Ok(Self { path: path.into(), file: file.with_context(|| format!("opening {path}"))? })
     }
 
-    fn say(&self, text: &str) {
-        if let Err(error) = self.write(text) {
-            log::warn!("Writing to {}: {error:#}", self.path);
-        }
-    }
-
-    fn write(&self, text: &str) -> Result<()> {
-        let (mut rest, end) = (text.as_bytes(), Instant::now() + TIMEOUT);
-        while !rest.is_empty() {
-            match (&self.file).write(rest) {
-                Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let left = end.saturating_duration_since(Instant::now());
-                    anyhow::ensure!(!left.is_zero(), "it accepts no more output");
-                    wait(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)], left)?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+    /// Writes as much of `rest` as the console takes now. Returns whether everything is sent, or cannot be.
+    fn has_sent(&self, rest: &mut &[u8]) -> bool {
+        match (&self.file).write(rest) {
+            Ok(length) => *rest = rest.get(length..).unwrap_or_default(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return false,
+            Err(error) => {
+                log::warn!("Writing to {}: {error}", self.path);
+                return true;
             }
         }
-        Ok(())
+        // Some terminals cannot tell what is left: to them it does not matter.
+        rest.is_empty() && sys::unsent(&self.file).unwrap_or(0) == 0
+    }
+
+    /// Discards pending input or output. Unlike `TCSAFLUSH` of tcsetattr(3) it does not wait for the output.
+    fn flush(&self, which: FlushArg) {
+        if let Err(errno) = tcflush(&self.file, which) {
+            log::warn!("Discarding what is pending on {}: {errno}", self.path);
+        }
     }
 }
 
@@ -88,9 +105,10 @@ impl Keyboards {
             let before = tcgetattr(&console.file).ok();
             if let Some(mut settings) = before.clone() {
                 settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
-                if let Err(errno) = tcsetattr(&console.file, SetArg::TCSAFLUSH, &settings) {
+                if let Err(errno) = tcsetattr(&console.file, SetArg::TCSANOW, &settings) {
                     log::warn!("Preparing {} for single keys: {errno}; press Enter after each key", console.path);
                 }
+                console.flush(FlushArg::TCIFLUSH);
             }
             (console, before)
         };
@@ -127,9 +145,7 @@ impl Keyboards {
     /// Discards pending input, such as the rest of the bytes that an arrow key sends.
     pub fn flush(&self) {
         for (console, _) in &self.0 {
-            if let Err(errno) = tcflush(&console.file, FlushArg::TCIFLUSH) {
-                log::warn!("Discarding the pending input of {}: {errno}", console.path);
-            }
+            console.flush(FlushArg::TCIFLUSH);
         }
     }
 }

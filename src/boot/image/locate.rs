@@ -6,7 +6,7 @@ use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
@@ -37,19 +37,21 @@ pub fn locate(image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
 /// If the ramdisk is cut short or does not fit into the memory, the kernel only logs a line and goes on. Then the file is missing, or it
 /// has its full length from the start (`do_name`, init/initramfs.c) and a hole instead of data.
 fn unpacked(path: &str, bytes: Option<u64>) -> Result<Option<Backing>> {
-    let file = match File::open(path) {
+    let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.with_context(|| format!("opening the store image {path}"))?,
+        other => other.with_context(|| format!("reading the status of the store image {path}"))?,
     };
-    let metadata = file.metadata().with_context(|| format!("reading the status of the store image {path}"))?;
-    if metadata.file_type().is_block_device() {
-        return Ok(Some(Backing::Device { file, path: path.into() }));
-    }
+    let is_device = metadata.file_type().is_block_device();
+    // Before it is opened: a FIFO would block.
     ensure!(
-        metadata.is_file(),
+        is_device || metadata.is_file(),
         "the store image {path} is neither a regular file nor a block device; name another path with firn.store= on the kernel \
          command line"
     );
+    let file = File::open(path).with_context(|| format!("opening the store image {path}"))?;
+    if is_device {
+        return Ok(Some(Backing::Device { file, path: path.into() }));
+    }
     check_size(path, &metadata, bytes)?;
     Ok(Some(Backing::File { file, path: path.into() }))
 }
@@ -73,7 +75,6 @@ fn check_size(path: &str, metadata: &Metadata, expected: Option<u64>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_hole_is_a_part_that_is_missing() {

@@ -1,6 +1,6 @@
 //! Loop devices: files as block devices.
 
-use crate::boot::kernel::sys;
+use crate::boot::kernel::{file, sys};
 use anyhow::{Context, Result};
 use loopdev::{LoopControl, LoopDevice};
 use rustix::io::Errno;
@@ -44,7 +44,7 @@ impl Backing {
     ///
     /// An error of open(2), with the path.
     pub fn open(path: &str) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("opening {path}"))?;
+        let file = file::open(path).with_context(|| format!("opening {path}"))?;
         Ok(Self::File { file, path: path.into() })
     }
 

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod coldplug;
 pub mod delete;
+pub mod file;
 pub mod loop_device;
 pub mod memory;
 pub mod modules;

@@ -1,5 +1,6 @@
 //! Loads kernel modules with `finit_module(2)`.
 
+use crate::boot::kernel::file;
 use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::module_alias;
 use crate::formats::modules::{Index, MODINFO, Texts, module_name, path};
@@ -139,7 +140,7 @@ impl<'a> Loader<'a> {
 fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
     let compressed = Path::new(file).extension().is_some_and(|extension| extension != "ko");
     let flags = if compressed { COMPRESSED_FILE } else { ModuleInitFlags::empty() };
-    let module = File::open(file).context("the ramdisk has no such file; build the ramdisk again")?;
+    let module = file::open(file).context("the ramdisk has no such file; build the ramdisk again")?;
     match insert(&module, &CString::new(parameters)?, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         // One ramdisk serves many machines, and soft dependencies bring modules for features that only some processors have.

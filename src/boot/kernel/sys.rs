@@ -1,10 +1,12 @@
 //! System calls that no crate wraps safely. The only file of the project that may contain `unsafe`.
 #![allow(unsafe_code)]
 
+use linux_raw_sys::ioctl::TIOCOUTQ;
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
+use nix::unistd::{ForkResult, Pid, fork};
 use rustix::io::Errno;
-use rustix::ioctl::{Setter, ioctl};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use rustix::ioctl::{Getter, Setter, ioctl};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -27,6 +29,33 @@ pub fn loop_configure(device: &impl AsRawFd, file: &impl AsRawFd, offset: u64, s
     // Through rustix instead of libc: the type of an ioctl's number differs between C libraries.
     // SAFETY: the device stays open as long as its owner is borrowed here; the kernel reads one loop_config and keeps no reference to it.
     unsafe { ioctl(BorrowedFd::borrow_raw(device.as_raw_fd()), Setter::<LOOP_CONFIGURE, _>::new(config)) }
+}
+
+/// The number of bytes that a terminal has not sent yet (`TIOCOUTQ`, `man 2 TIOCOUTQ`).
+///
+/// # Errors
+///
+/// An error of ioctl(2): the terminal does not know the number.
+pub fn unsent(terminal: impl AsFd) -> rustix::io::Result<i32> {
+    // SAFETY: the kernel writes one int.
+    unsafe { ioctl(terminal, Getter::<{ TIOCOUTQ }, i32>::new()) }
+}
+
+/// Runs `run` in a child process, which then ends. Returns its id.
+///
+/// # Errors
+///
+/// An error of fork(2).
+pub fn in_child(run: fn()) -> nix::Result<Pid> {
+    // SAFETY: process 1 has one thread, so the child has all that `run` needs.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            run();
+            // SAFETY: it only ends the process. exit(3) would write buffers of the parent.
+            unsafe { nix::libc::_exit(0) }
+        }
+    }
 }
 
 /// Makes `command` the leader of a new session, with its standard input as the controlling terminal. Without it, a shell has no job

@@ -2,6 +2,7 @@
 
 use crate::boot::console::consoles::{self, Keyboards};
 use crate::boot::console::kmsg;
+use crate::boot::kernel::file;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::processes;
 use crate::boot::parameters::options::{self, Options, Stop};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// The number of warnings, and of kernel errors, on the screen. A VGA screen has only 25 lines.
 const LAST: usize = 4;
+
+/// The time limit for the sync of the disks before the end. A disk that does not answer must not stop the reboot.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
 
 /// A person's answer to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +101,7 @@ fn is_cancelled(OnFailure { action, seconds }: OnFailure) -> bool {
     };
     if seconds == 0 {
         consoles::say(&format!("\n  The machine {effect}, as the kernel command line asks.\n\n"));
-        // A slow serial line needs a moment to send the text before the machine ends. tcdrain(3) would wait for ever for a line that is
-        // stopped by flow control.
+        // A slow serial line needs a moment to send the bytes that its hardware has.
         std::thread::sleep(Duration::from_secs(1));
         return false;
     }
@@ -241,7 +244,10 @@ fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>, accepts: fn(u8) 
 
 /// Switches the machine off or reboots it, after a sync of the disks.
 fn end(mode: RebootMode) {
-    rustix::fs::sync();
+    match processes::within(SYNC_LIMIT, rustix::fs::sync) {
+        Ok(true) => {}
+        _ => consoles::say("\n  A disk does not answer: the machine goes down without waiting for it any longer.\n"),
+    }
     let Err(errno) = reboot(mode);
     consoles::say(&format!(
         "\n  The kernel refuses to switch off or reboot: {errno}. Use the power or reset button.\n"
@@ -252,7 +258,7 @@ fn end(mode: RebootMode) {
 fn screen(error: &Error) -> String {
     let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
     let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
-    let plan = fs::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
+    let plan = file::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
     let memory =
         line("memory", &memory::summary(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
     let messages = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();

@@ -1,20 +1,27 @@
 //! The rescue shell, if the ramdisk has one.
 
 use crate::boot::kernel::sys;
+use crate::boot::start::program;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::wait::wait;
+use rustix::fs::{OFlags, fcntl_setfl};
 use std::convert::Infallible;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// The path of the shell in the ramdisk.
 const SHELL: &str = "/bin/sh";
 
 /// The path of busybox. If it exists, it first has to install links for its other programs.
 const BUSYBOX: &str = "/bin/busybox";
+
+/// The time limit for the installation of the links.
+const INSTALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether the ramdisk has a shell.
 #[must_use]
@@ -56,12 +63,19 @@ pub fn replace_this_process(terminal: &str) -> Result<Infallible> {
 
 fn prepare(terminal: &str) -> Result<Command> {
     if Path::new(BUSYBOX).exists() {
-        let installed = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
-        installed.with_context(|| format!("running {BUSYBOX} --install"))?;
+        let mut install = Command::new(BUSYBOX);
+        install.args(["--install", "-s", "/bin"]);
+        // Some of its programs may have another file in their place.
+        if let Err(error) = program::run("busybox", install, INSTALL_LIMIT) {
+            log::warn!("{error:#}");
+        }
     }
-    // Open the terminal again: the descriptor of the console is non-blocking, and a shell would take EAGAIN for the end of its input.
-    let file = OpenOptions::new().read(true).write(true).open(terminal);
+    // Non-blocking, or else open(2) waits for the carrier of a modem line. Then blocking: a shell would take EAGAIN for the end of its
+    // input.
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(terminal);
     let file = file.with_context(|| format!("opening {terminal}"))?;
+    fcntl_setfl(&file, OFlags::empty()).with_context(|| format!("preparing {terminal}"))?;
     let mut command = Command::new(SHELL);
     command
         .env_clear()

@@ -19,13 +19,19 @@ const PIPE: usize = 1 << 16;
 /// pipe open after the program ends.
 const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// The interval of the log lines that say which program is waited for.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// The time limit for a killed program to end. A program that waits for a device ends only after that wait.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
 /// Runs a program. Its standard output and error go to the log, with `name` at the start of each line. It is killed if it runs longer
 /// than `limit`.
 ///
 /// # Errors
 ///
 /// The program cannot be executed, fails, or is killed. The error has the last lines of its output.
-pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<()> {
+pub fn run(name: &str, mut command: Command, limit: Duration) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let (mut reader, writer) = pipe().context("making a pipe")?;
     command.stdout(writer.try_clone().context("duplicating a pipe")?).stderr(writer);
@@ -37,7 +43,7 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
     // The command holds the write end of the pipe. Without the drop, a read would never return 0.
     drop(command);
 
-    let start = Instant::now();
+    let (start, mut reminder) = (Instant::now(), REMINDER);
     let mut output = ProgramOutput { name, line: Vec::new(), last: Vec::new() };
     let mut buffer = vec![0; PIPE];
     let status = loop {
@@ -52,8 +58,20 @@ pub fn run(name: &str, mut command: Command, limit: Option<Duration>) -> Result<
         if let Some(status) = ended {
             break status;
         }
-        if limit.is_some_and(|limit| start.elapsed() > limit) {
-            child.kill().and_then(|()| child.wait()).with_context(|| format!("killing {program}"))?;
+        if start.elapsed() > reminder {
+            log::info!(
+                "Waiting for {program}: it runs for {} s now, and may run for {} s",
+                reminder.as_secs(),
+                limit.as_secs()
+            );
+            reminder += REMINDER;
+        }
+        if start.elapsed() > limit {
+            child.kill().with_context(|| format!("killing {program}"))?;
+            let killed = Instant::now();
+            while killed.elapsed() < KILL_LIMIT && child.try_wait().is_ok_and(|status| status.is_none()) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
             bail!("{program} did not end within {} s and was killed; {}", start.elapsed().as_secs(), output.end());
         }
     };
@@ -132,24 +150,25 @@ mod tests {
 
     #[test]
     fn programs_end_as_they_should() {
+        const LONG: Duration = Duration::from_mins(1);
         let shell = |script: &str, limit| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
             run("sh", command, limit).map_err(|error| format!("{error:#}"))
         };
-        assert_eq!(shell("echo well", None), Ok(()));
+        assert_eq!(shell("echo well", LONG), Ok(()));
         // A background process holds the pipe open. The program's end counts, however much the background process writes.
         for left_behind in ["sleep 20", "while :; do echo noise; done"] {
             let start = Instant::now();
-            assert_eq!(shell(&format!("timeout 20 sh -c '{left_behind}' & echo done"), None), Ok(()));
+            assert_eq!(shell(&format!("timeout 20 sh -c '{left_behind}' & echo done"), LONG), Ok(()));
             assert!(start.elapsed() < Duration::from_secs(5), "{left_behind}");
         }
         assert_eq!(
-            shell("echo one; echo two >&2; exit 3", None),
+            shell("echo one; echo two >&2; exit 3", LONG),
             Err("/bin/sh failed (exit status: 3); its last output: one; two".into())
         );
-        let error = shell("echo wait; exec sleep 60", Some(Duration::ZERO)).unwrap_err();
+        let error = shell("echo wait; exec sleep 60", Duration::ZERO).unwrap_err();
         assert!(error.starts_with("/bin/sh did not end within 0 s and was killed; "), "{error}");
-        assert!(run("none", Command::new("/no/such/program"), None).is_err());
+        assert!(run("none", Command::new("/no/such/program"), LONG).is_err());
     }
 }

@@ -1,10 +1,9 @@
 //! The state that a systemd in an initramfs passes to the systemd of the system. Stage 1 passes only the time when the initramfs began;
 //! `systemd-analyze` shows the duration of the initramfs from it.
 
-use crate::boot::kernel::clock::microseconds;
+use crate::boot::kernel::clock::{ClockId, microseconds};
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::time::ClockId;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
@@ -16,7 +15,7 @@ use std::os::fd::AsRawFd;
 /// The file cannot be made or written.
 pub fn state(began: u64) -> Result<File> {
     let mut file = File::from(memfd_create("systemd-state", MemfdFlags::empty()).context("memfd_create(2)")?);
-    let [now, realtime] = [ClockId::Monotonic, ClockId::Realtime].map(microseconds);
+    let [now, realtime] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_REALTIME].map(microseconds);
     file.write_all(serialized(began, now, realtime).as_bytes())
         .and_then(|()| file.rewind())
         .context("writing the file in memory")?;

@@ -8,7 +8,7 @@ use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Profile;
 use crate::contract::manifest::FileEntry;
-use crate::contract::plan::{PATH, Plan};
+use crate::contract::plan::{FILE_DIRECTORIES, FILES, PATH, Plan};
 use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
 use crate::formats::newc::PAGE;
@@ -165,6 +165,9 @@ fn first_segment(executables: &Executables, files: Vec<RamdiskFile>, plan: &Plan
     // descriptor. Most kernels have a built-in ramdisk with a console, but not all.
     tree.add("/dev/console", Node::CharacterDevice { mode: 0o600, major: 5, minor: 1 });
     tree.add("/dev/null", Node::CharacterDevice { mode: 0o666, major: 1, minor: 3 });
+    for directory in FILE_DIRECTORIES {
+        tree.add(&format!("{FILES}{directory}"), Node::Directory);
+    }
     for file in files {
         tree.add(&file.path, Node::File { mode: 0o444, contents: file.contents });
     }
@@ -237,8 +240,9 @@ mod tests {
         let zeros = ramdisk[..second].iter().rev().take_while(|byte| **byte == 0).count();
         assert_eq!(
             list("zstd --decompress | cpio --list --quiet", &ramdisk[..second - zeros.min(3)]),
-            "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
-             lib/modules/6.9/loop.ko\n"
+            "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\nfirn/root\nfirn/root/etc\nfirn/root/etc/nix\n\
+             firn/root/etc/ssh\nfirn/root/etc/systemd\nfirn/root/etc/systemd/network\nfirn/root/root\nfirn/root/root/.ssh\n\
+             firn/root/var\nfirn/root/var/lib\ninit\nlib\nlib/modules\nlib/modules/6.9\nlib/modules/6.9/loop.ko\n"
         );
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
         assert_eq!(list("cpio --extract --to-stdout --quiet", &ramdisk[second..]), "an image");

@@ -1,0 +1,58 @@
+//! Files that others made: the ramdisk and the disk can have anything in their places. To open a FIFO waits for its other end, and a read
+//! of a device may never end. So only regular files are opened.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+
+/// Checks that a file can be opened and read without an endless wait; symlinks are followed.
+///
+/// # Errors
+///
+/// Those of stat(2), and a file that is not a regular one.
+pub fn check(path: &str) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file; replace it by one"))
+}
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+///
+/// Those of [`check`] and of open(2).
+pub fn open(path: &str) -> io::Result<File> {
+    check(path)?;
+    File::open(path)
+}
+
+/// Reads a regular file of UTF-8.
+///
+/// # Errors
+///
+/// Those of [`check`], of open(2) and of read(2), and bytes that are not UTF-8.
+pub fn read_to_string(path: &str) -> io::Result<String> {
+    check(path)?;
+    fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    #[test]
+    fn a_6_only_regular_files_are_opened() {
+        let work = tempfile::tempdir().unwrap();
+        let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        assert_eq!(read_to_string(&path("link")).unwrap(), "text");
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for refused in [path("pipe"), path(""), "/dev/zero".into()] {
+            let error = open(&refused).unwrap_err().to_string();
+            assert_eq!(error, "it is not a regular file; replace it by one", "{refused}");
+        }
+        assert_eq!(open(&path("missing")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
