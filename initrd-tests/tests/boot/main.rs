@@ -4,12 +4,14 @@
 //! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
 mod database;
+mod dying;
 mod failures;
 mod files;
 mod fixture;
 mod foreign;
 mod formats;
 mod libc;
+mod members;
 mod modules;
 mod netboot;
 mod odd;

@@ -1,3 +1,7 @@
 //! A root on a disk.
 
+mod child;
+mod devices;
 pub mod persistence;
+mod tag;
+mod wait;

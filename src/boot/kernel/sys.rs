@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
+use nix::unistd::{ForkResult, Pid, fork as nix_fork};
 use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,6 +28,24 @@ pub fn loop_configure(device: &impl AsRawFd, file: &impl AsRawFd, offset: u64, s
     // Through rustix instead of libc: the type of an ioctl's number differs between C libraries.
     // SAFETY: the device stays open as long as its owner is borrowed here; the kernel reads one loop_config and keeps no reference to it.
     unsafe { ioctl(BorrowedFd::borrow_raw(device.as_raw_fd()), Setter::<LOOP_CONFIGURE, _>::new(config)) }
+}
+
+/// Runs `run` in a child process, which then ends. The caller reaps it.
+///
+/// # Errors
+///
+/// An error of fork(2).
+pub fn fork(run: &mut dyn FnMut()) -> nix::Result<Pid> {
+    // SAFETY: process 1 has one thread, so no other thread holds a lock that the child could wait for. (In tests the C library keeps its
+    // own locks usable in the child.)
+    match unsafe { nix_fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            run();
+            // SAFETY: the child ends without the handlers and buffers that it has from its parent.
+            unsafe { libc::_exit(0) }
+        }
+    }
 }
 
 /// Makes `command` the leader of a new session, with its standard input as the controlling terminal. Without it, a shell has no job
