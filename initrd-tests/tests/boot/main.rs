@@ -5,12 +5,14 @@
 
 mod database;
 mod disks;
+mod dying;
 mod failures;
 mod files;
 mod fixture;
 mod foreign;
 mod formats;
 mod libc;
+mod members;
 mod memory;
 mod modules;
 mod netboot;

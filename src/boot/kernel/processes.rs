@@ -22,7 +22,7 @@ pub fn reap() {
 ///
 /// An error of fork(2).
 pub fn within(limit: Duration, run: fn()) -> nix::Result<bool> {
-    let (child, end) = (sys::in_child(run)?, Instant::now() + limit);
+    let (child, end) = (sys::fork(&mut || run())?, Instant::now() + limit);
     while waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
         if Instant::now() > end {
             return Ok(false);

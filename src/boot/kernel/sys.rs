@@ -3,7 +3,7 @@
 
 use linux_raw_sys::ioctl::TIOCOUTQ;
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork as nix_fork};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Setter, ioctl};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -41,19 +41,20 @@ pub fn unsent(terminal: impl AsFd) -> rustix::io::Result<i32> {
     unsafe { ioctl(terminal, Getter::<{ TIOCOUTQ }, i32>::new()) }
 }
 
-/// Runs `run` in a child process, which then ends. Returns its id.
+/// Runs `run` in a child process, which then ends. The caller reaps it.
 ///
 /// # Errors
 ///
 /// An error of fork(2).
-pub fn in_child(run: fn()) -> nix::Result<Pid> {
-    // SAFETY: process 1 has one thread, so the child has all that `run` needs.
-    match unsafe { fork() }? {
+pub fn fork(run: &mut dyn FnMut()) -> nix::Result<Pid> {
+    // SAFETY: process 1 has one thread, so no other thread holds a lock that the child could wait for. (In tests the C library keeps its
+    // own locks usable in the child.)
+    match unsafe { nix_fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             run();
-            // SAFETY: it only ends the process. exit(3) would write buffers of the parent.
-            unsafe { nix::libc::_exit(0) }
+            // SAFETY: the child ends without the handlers and buffers that it has from its parent.
+            unsafe { libc::_exit(0) }
         }
     }
 }
