@@ -1,7 +1,7 @@
 //! The block devices of the machine, each read once, in a child process.
 
-use super::child::{Child, SEPARATOR};
 use super::tag::{PATH, Tag, is_same};
+use crate::boot::kernel::child::{Child, SEPARATOR};
 use crate::formats::disk::{self, Source};
 use anyhow::{Context, Result};
 use std::fmt;

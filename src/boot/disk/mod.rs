@@ -1,6 +1,5 @@
 //! A root on a disk.
 
-mod child;
 mod devices;
 pub mod owner;
 pub mod persistence;

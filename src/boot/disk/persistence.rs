@@ -1,7 +1,8 @@
 //! A root on a disk, which survives a reboot: `boot.persistence=DEVICE` mounts a disk instead of the tmpfs, with the mount options of
 //! `boot.persistence.opt=`, as in NixOS' scripted stage 1 (`nixos/modules/system/boot/stage-1-init.sh`).
 
-use crate::boot::disk::{child, wait};
+use crate::boot::disk::wait;
+use crate::boot::kernel::child;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::Filesystem;
 use crate::formats::cmdline::CommandLine;
@@ -35,8 +36,8 @@ pub fn device(cmdline: &CommandLine) -> Option<&str> {
 ///
 /// # Errors
 ///
-/// The device does not appear or does not answer, it is a member of something else, or the kernel refuses the mount. The boot does not fall back to a root in memory, which would lose the
-/// state of the machine.
+/// The device does not appear or does not answer, it is a member of something else, or the kernel refuses the mount. The boot does not
+/// fall back to a root in memory, which would lose the state of the machine.
 pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, target: &Path) -> Result<()> {
     let found = wait::find(device, timeout(cmdline), modules)
         .with_context(|| format!("waiting for the device {device} of boot.persistence="))?;

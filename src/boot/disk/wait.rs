@@ -1,8 +1,8 @@
 //! Waits for the device of the root.
 
-use super::child::LINES;
 use super::devices::{Device, Devices};
 use super::tag::{Tag, tag};
+use crate::boot::kernel::child::LINES;
 use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
 use anyhow::{Result, bail};
@@ -102,7 +102,7 @@ fn missing(devices: &[Device], tag: &Tag, waited: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::disk::child::Child;
+    use crate::boot::kernel::child::Child;
 
     fn device(path: &str, label: &str) -> Device {
         let tags = vec![("", path.to_owned()), ("LABEL", label.to_owned())];

@@ -3,13 +3,18 @@
 use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::retained;
 use crate::boot::image::sentences::{incomplete, of_another_build};
+use crate::boot::kernel::child;
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, Metadata};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
+use std::time::{Duration, Instant};
+
+/// The time limit for a device to answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Locates an image: a file that the kernel unpacked, or a member of the ramdisk in memory. `archive` is the size of the archive of
 /// retained images at the end of the ramdisk, bytes, if it is known.
@@ -48,12 +53,28 @@ fn unpacked(path: &str, bytes: Option<u64>) -> Result<Option<Backing>> {
         "the store image {path} is neither a regular file nor a block device; name another path with firn.store= on the kernel \
          command line"
     );
+    if is_device {
+        let read = || read_ends(path).with_context(|| format!("reading the store image {path}"));
+        child::run(&format!("reading the store image {path}"), Instant::now() + ANSWER, &read)?;
+    }
     let file = File::open(path).with_context(|| format!("opening the store image {path}"))?;
     if is_device {
         return Ok(Some(Backing::Device { file, path: path.into() }));
     }
     check_size(path, &metadata, bytes)?;
     Ok(Some(Backing::File { file, path: path.into() }))
+}
+
+/// Reads some of the start and of the end of a device, to see whether it answers.
+fn read_ends(path: &str) -> io::Result<()> {
+    let mut device = File::open(path)?;
+    for end in [SeekFrom::Start(0), SeekFrom::End(-(1 << 16))] {
+        // A smaller device has no such place.
+        if device.seek(end).is_ok() {
+            io::copy(&mut device.by_ref().take(1 << 16), &mut io::sink())?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the size of an unpacked image. A hole in the file has no blocks (of 512 bytes, `man 2 stat`).

@@ -1,5 +1,6 @@
 //! Interfaces of the kernel: mounts, loop devices, modules, processes, memory, clocks.
 
+pub mod child;
 pub mod clock;
 pub mod coldplug;
 pub mod delete;

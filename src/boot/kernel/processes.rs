@@ -1,6 +1,5 @@
 //! The child processes of stage 1: reaps and kills them.
 
-use crate::boot::kernel::sys;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -14,22 +13,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Reaps the ended processes whose parent is process 1.
 pub fn reap() {
     while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
-}
-
-/// Runs `run`, which may wait for ever for a device, in a child process. Returns whether it ended within the limit.
-///
-/// # Errors
-///
-/// An error of fork(2).
-pub fn within(limit: Duration, run: fn()) -> nix::Result<bool> {
-    let (child, end) = (sys::fork(&mut || run())?, Instant::now() + limit);
-    while waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-        if Instant::now() > end {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(true)
 }
 
 /// Kills the remaining processes of stage 1, as NixOS' scripted stage 1 does: jobs of a rescue shell, background processes of a program.
@@ -82,18 +65,6 @@ mod tests {
     use crate::testing::in_namespaces;
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::Command;
-
-    #[test]
-    fn a_6_a_wait_for_a_device_has_a_limit() {
-        in_namespaces(module_path!(), "a_6_a_wait_for_a_device_has_a_limit", || {
-            let start = Instant::now();
-            assert_eq!(within(Duration::from_secs(5), || ()), Ok(true));
-            assert!(start.elapsed() < Duration::from_secs(4));
-            let sleep = || std::thread::sleep(Duration::from_mins(1));
-            assert_eq!(within(Duration::from_millis(200), sleep), Ok(false));
-            assert!(start.elapsed() < Duration::from_secs(9));
-        });
-    }
 
     #[test]
     fn all_processes_are_killed_but_storage_daemons() {

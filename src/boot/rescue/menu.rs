@@ -2,6 +2,7 @@
 
 use crate::boot::console::consoles::{self, Keyboards};
 use crate::boot::console::kmsg;
+use crate::boot::kernel::child;
 use crate::boot::kernel::file;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::processes;
@@ -244,9 +245,12 @@ fn next_key(keyboards: &mut Keyboards, limit: Option<Duration>, accepts: fn(u8) 
 
 /// Switches the machine off or reboots it, after a sync of the disks.
 fn end(mode: RebootMode) {
-    match processes::within(SYNC_LIMIT, rustix::fs::sync) {
-        Ok(true) => {}
-        _ => consoles::say("\n  A disk does not answer: the machine goes down without waiting for it any longer.\n"),
+    let sync = || {
+        rustix::fs::sync();
+        Ok(())
+    };
+    if let Err(error) = child::run("writing all files to their disks", Instant::now() + SYNC_LIMIT, &sync) {
+        consoles::say(&format!("\n  {error:#}\n  The machine goes down without waiting any longer.\n"));
     }
     let Err(errno) = reboot(mode);
     consoles::say(&format!(
