@@ -1,5 +1,5 @@
 //! Files that others made: the ramdisk and the disk can have anything in their places. To open a FIFO waits for its other end, and a read
-//! of a device may never end. So only regular files are opened.
+//! of a device may never end. So only regular files are opened, and directories, whose read is an error.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -8,9 +8,10 @@ use std::io::{self, ErrorKind};
 ///
 /// # Errors
 ///
-/// Those of stat(2), and a file that is not a regular one.
+/// Those of stat(2), and a FIFO, a socket or a device.
 pub fn check(path: &str) -> io::Result<()> {
-    if fs::metadata(path)?.is_file() {
+    let found = fs::metadata(path)?;
+    if found.is_file() || found.is_dir() {
         return Ok(());
     }
     Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file; replace it by one"))
@@ -49,7 +50,8 @@ mod tests {
         std::os::unix::fs::symlink("file", path("link")).unwrap();
         assert_eq!(read_to_string(&path("link")).unwrap(), "text");
         mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for refused in [path("pipe"), path(""), "/dev/zero".into()] {
+        assert_eq!(read_to_string(&path("")).unwrap_err().kind(), ErrorKind::IsADirectory);
+        for refused in [path("pipe"), "/dev/zero".into()] {
             let error = open(&refused).unwrap_err().to_string();
             assert_eq!(error, "it is not a regular file; replace it by one", "{refused}");
         }
