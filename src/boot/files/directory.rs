@@ -6,17 +6,18 @@
 //! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, and updates the links
 //! in it (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`).
 
-use crate::boot::files::{DIRECTORY, modes, open};
+use crate::boot::files::{BUFFER, DIRECTORY, modes, open};
 use anyhow::{Context, Result, bail};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat, chmodat, chownat, fstat, mkdirat, readlinkat, renameat_with,
+    AtFlags, CWD, Mode, OFlags, RawDir, RenameFlags, Stat, chmodat, chownat, fstat, mkdirat, readlinkat, renameat_with,
     statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 
 /// The name of a new directory until it takes the place of a symlink.
 const NEW: &CStr = c".firn-init.new-directory";
@@ -110,7 +111,9 @@ impl<'a> Directory<'a> {
         if let Some(target) = target {
             // A relative link begins one directory further up now.
             let up: &[u8] = if link.to_bytes().starts_with(b"/") { b"" } else { b"../" };
-            for entry in Dir::new(target)? {
+            let mut buffer = [const { MaybeUninit::uninit() }; BUFFER];
+            let mut entries = RawDir::new(target, &mut buffer);
+            while let Some(entry) = entries.next() {
                 let entry = entry?;
                 let name = entry.file_name();
                 if !matches!(name.to_bytes(), b"." | b"..") {
