@@ -30,8 +30,8 @@ pub const FILES: &str = "/firn/root";
 
 /// Directories below [`FILES`] that every ramdisk has, each after the directory above it. The kernel drops a file whose directory is
 /// missing, and a boot loader such as iPXE adds files without directories. Stage 1 makes them in the root only for the files in them.
-pub const FILE_DIRECTORIES: [&str; 9] =
-    ["/etc", "/etc/nix", "/etc/ssh", "/etc/systemd", "/etc/systemd/network", "/root", "/root/.ssh", "/var", "/var/lib"];
+/// They are few, because every boot looks into them.
+pub const FILE_DIRECTORIES: [&str; 4] = ["/etc", "/etc/ssh", "/root", "/root/.ssh"];
 
 /// The registration of the image's store paths: a file at the root of the image. The name is nixpkgs' (`lib/make-squashfs.nix`).
 pub const REGISTRATION: &str = "nix-path-registration";

@@ -3,20 +3,22 @@
 //! A symlink to a directory is followed, so the files arrive where the link leads. The exception are links of the system itself, into the
 //! store: `/etc/nix` -> `/etc/static/nix` on a root that stays, or `/etc/systemd` in an overlay for `/etc`. Nothing may be written to the
 //! store, and the store of an earlier boot may be gone. Such a link is replaced by a directory with links to the same files, so that the
-//! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, and updates the links
-//! in it (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`).
+//! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, with a warning if the
+//! system has a link there (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`). On a root that stays it then does not get the files that a
+//! later system adds to the target of the link.
 
-use crate::boot::files::{DIRECTORY, modes, open};
+use crate::boot::files::{BUFFER, DIRECTORY, modes, open};
 use anyhow::{Context, Result, bail};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat, chmodat, chownat, fstat, mkdirat, readlinkat, renameat_with,
+    AtFlags, CWD, Mode, OFlags, RawDir, RenameFlags, Stat, chmodat, chownat, fstat, mkdirat, readlinkat, renameat_with,
     statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 
 /// The name of a new directory until it takes the place of a symlink.
 const NEW: &CStr = c".firn-init.new-directory";
@@ -110,7 +112,9 @@ impl<'a> Directory<'a> {
         if let Some(target) = target {
             // A relative link begins one directory further up now.
             let up: &[u8] = if link.to_bytes().starts_with(b"/") { b"" } else { b"../" };
-            for entry in Dir::new(target)? {
+            let mut buffer = [const { MaybeUninit::uninit() }; BUFFER];
+            let mut entries = RawDir::new(target, &mut buffer);
+            while let Some(entry) = entries.next() {
                 let entry = entry?;
                 let name = entry.file_name();
                 if !matches!(name.to_bytes(), b"." | b"..") {

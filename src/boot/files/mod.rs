@@ -17,18 +17,22 @@ use crate::boot::store::NewRoot;
 use crate::contract::plan::{FILE_DIRECTORIES, FILES};
 use anyhow::{Error, Result};
 use directory::Directory;
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 
 /// The directories of these files in the ramdisk: firn's own, and the directory of NixOS' `boot.initrd.secrets`.
 const SOURCES: [&str; 2] = [FILES, "/.initrd-secrets"];
 
 /// The number of files that this step may have open: two for each level of directories. The kernel unpacks names of at most 4,096 bytes,
-/// so at most 2,043 levels; each needs less than 1 KiB of the 8 MiB of stack. What is deeper is a warning.
-const OPEN_FILES: u64 = 8192;
+/// so at most 2,043 levels; each needs about 2 KiB of the 8 MiB of stack. What is deeper is a warning.
+const OPEN_FILES: u64 = 4200;
+
+/// The size of the buffer for the entries of a directory, bytes: several of the longest names (255 bytes).
+const BUFFER: usize = 1024;
 
 /// A symlink at the end of the path is not followed.
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW);
@@ -43,7 +47,7 @@ pub fn copy(root: &NewRoot, _etc: &InPlace) -> Result<()> {
     let mut walk = Walk::default();
     for source in SOURCES {
         match open(CWD, &CString::new(source)?, OFlags::DIRECTORY) {
-            Ok(directory) => root.inside(|| walk.copy_all(source, directory))?,
+            Ok(directory) => root.inside(|| walk.copy_all(source, &directory))?,
             Err(Errno::NOENT) => {}
             Err(errno) => walk.not_copied(source, &errno.into()),
         }
@@ -67,7 +71,7 @@ struct Walk {
 impl Walk {
     /// Copies all files of the open directory `from` to `/`. `from` is an open descriptor because it is in the initramfs, outside of the
     /// root of this process.
-    fn copy_all(&mut self, source: &str, from: OwnedFd) -> Result<()> {
+    fn copy_all(&mut self, source: &str, from: &OwnedFd) -> Result<()> {
         let before = getrlimit(Resource::Nofile);
         let maximum = before.maximum.map(|maximum| maximum.max(OPEN_FILES));
         // Refused to a process without CAP_SYS_RESOURCE. Then fewer levels can be copied.
@@ -81,22 +85,22 @@ impl Walk {
         Ok(())
     }
 
-    fn copy_below(&mut self, from: OwnedFd, to: &Directory<'_>) {
-        let read = Dir::new(from).and_then(|mut entries| {
-            while let Some(entry) = entries.read() {
-                let entry = entry?;
-                let name = entry.file_name();
-                if !matches!(name.to_bytes(), b"." | b"..") {
-                    let path = to.path_of(name);
-                    if let Err(error) = self.copy_one(entries.fd()?, name, &path, to) {
-                        self.not_copied(&path, &error);
-                    }
+    fn copy_below(&mut self, from: &OwnedFd, to: &Directory<'_>) {
+        // On the stack: every ramdisk has the directories of the builder, and a heap buffer for each would cost more than the rest.
+        let mut buffer = [const { MaybeUninit::uninit() }; BUFFER];
+        let mut entries = RawDir::new(&from, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) => return self.not_copied(&to.path, &errno.into()),
+            };
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                let path = to.path_of(name);
+                if let Err(error) = self.copy_one(from.as_fd(), name, &path, to) {
+                    self.not_copied(&path, &error);
                 }
             }
-            Ok(())
-        });
-        if let Err(errno) = read {
-            self.not_copied(&to.path, &errno.into());
         }
     }
 
@@ -109,7 +113,7 @@ impl Walk {
             if !FILE_DIRECTORIES.contains(&path) {
                 self.enter(&directory);
             }
-            self.copy_below(source, &directory);
+            self.copy_below(&source, &directory);
             if let (true, Some(Some(target))) = (modes::has_keys_of_users(name), directory.opened.get()) {
                 // sshd also looks at the home of the user, or at /etc/ssh.
                 for (name, path) in [(c".", path), (c"..", &*to.path)] {

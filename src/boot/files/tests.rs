@@ -3,7 +3,6 @@ mod modes;
 use super::*;
 use crate::boot::kernel::mount::Filesystem;
 use crate::testing::{enter_initramfs, in_namespaces, in_namespaces_of_root, listing};
-use rustix::fd::AsFd;
 use rustix::fs::mknodat;
 use rustix::mount::MountAttrFlags;
 use std::fs::{self, File, Permissions};
@@ -48,7 +47,7 @@ fn read(path: &str) -> String {
 /// Copies the files below `/from` to `/`. Returns the warnings.
 fn copy_all() -> Vec<String> {
     let mut walk = Walk::default();
-    walk.copy_all("/from", open(CWD, c"/from", OFlags::DIRECTORY).unwrap()).unwrap();
+    walk.copy_all("/from", &open(CWD, c"/from", OFlags::DIRECTORY).unwrap()).unwrap();
     walk.warnings
 }
 

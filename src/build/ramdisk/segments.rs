@@ -240,9 +240,8 @@ mod tests {
         let zeros = ramdisk[..second].iter().rev().take_while(|byte| **byte == 0).count();
         assert_eq!(
             list("zstd --decompress | cpio --list --quiet", &ramdisk[..second - zeros.min(3)]),
-            "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\nfirn/root\nfirn/root/etc\nfirn/root/etc/nix\n\
-             firn/root/etc/ssh\nfirn/root/etc/systemd\nfirn/root/etc/systemd/network\nfirn/root/root\nfirn/root/root/.ssh\n\
-             firn/root/var\nfirn/root/var/lib\ninit\nlib\nlib/modules\nlib/modules/6.9\nlib/modules/6.9/loop.ko\n"
+            "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\nfirn/root\nfirn/root/etc\nfirn/root/etc/ssh\n\
+             firn/root/root\nfirn/root/root/.ssh\ninit\nlib\nlib/modules\nlib/modules/6.9\nlib/modules/6.9/loop.ko\n"
         );
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
         assert_eq!(list("cpio --extract --to-stdout --quiet", &ramdisk[second..]), "an image");
