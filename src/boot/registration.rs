@@ -12,7 +12,7 @@ use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result, anyhow};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -76,7 +76,11 @@ fn how_to_register() -> String {
 /// Makes `/etc/NIXOS`. Programs recognize a NixOS system by this file.
 fn tag() -> Result<()> {
     make_directory("/etc")?;
-    match OpenOptions::new().append(true).create(true).open("/etc/NIXOS") {
+    // An existing one stays as it is, whatever it is: a FIFO would block.
+    if fs::symlink_metadata("/etc/NIXOS").is_ok() {
+        return Ok(());
+    }
+    match File::create_new("/etc/NIXOS") {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
             log::info!("Not making /etc/NIXOS: /etc is read-only");
             Ok(())

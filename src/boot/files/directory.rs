@@ -3,8 +3,9 @@
 //! A symlink to a directory is followed, so the files arrive where the link leads. The exception are links of the system itself, into the
 //! store: `/etc/nix` -> `/etc/static/nix` on a root that stays, or `/etc/systemd` in an overlay for `/etc`. Nothing may be written to the
 //! store, and the store of an earlier boot may be gone. Such a link is replaced by a directory with links to the same files, so that the
-//! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, and updates the links
-//! in it (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`).
+//! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, with a warning if the
+//! system has a link there (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`). On a root that stays it then does not get the files that a
+//! later system adds to the target of the link.
 
 use crate::boot::files::{BUFFER, DIRECTORY, modes, open};
 use anyhow::{Context, Result, bail};
