@@ -25,7 +25,7 @@ const WRITTEN: [&str; 6] = ["/bin", "/etc", NIX_STATE, "/tmp", "/usr/bin", "/var
 pub const NIX_STATE: &str = "/nix/var/nix";
 
 /// The mount points below the root and the directories that Nix needs, apart from those of the first step.
-const NEEDED: [&str; 6] = ["/nix/.ro-store", "/nix/.rw-store", "/nix/store", NIX_STATE, "/etc", "/tmp"];
+const NEEDED: [&str; 5] = ["/nix/.ro-store", "/nix/.rw-store", "/nix/store", NIX_STATE, "/etc"];
 
 /// The least free space of a disk that is not full, bytes, and the least number of free inodes.
 const LEAST_BYTES: usize = 1 << 20;
@@ -133,4 +133,31 @@ fn overlay(lower: &str, target: &str) -> Result<()> {
         .and_then(|()| fs::set_permissions(&upper, Permissions::from_mode(of.mode() & 0o7777)))
         .with_context(|| format!("setting the mode of {upper}"))?;
     Filesystem::overlay(&[("lowerdir", lower), ("upperdir", &upper), ("workdir", &work)]).mount(Path::new(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{enter_initramfs, in_namespaces};
+    use rustix::mount::{MountFlags, mount_remount};
+
+    #[test]
+    fn a_5_a_full_disk_and_a_read_only_disk_are_noticed() {
+        in_namespaces(module_path!(), "a_5_a_full_disk_and_a_read_only_disk_are_noticed", || {
+            let work = tempfile::tempdir().unwrap();
+            enter_initramfs(work.path(), &[]);
+            fs::remove_dir("/tmp").unwrap();
+            assert_eq!(writable(&["/proc"]), Writable::All);
+            // The system makes it, with another mode.
+            assert!(Path::new("/proc").is_dir() && !Path::new("/tmp").exists());
+            assert_eq!(fs::read_dir("/nix/.rw-store").unwrap().count(), 0);
+            mount_remount("/", MountFlags::empty(), "nr_inodes=50").unwrap();
+            assert!(matches!(writable(&[]), Writable::Little(reason) if reason.ends_with("files can be made")));
+            mount_remount("/", MountFlags::empty(), "nr_inodes=1000,size=512k").unwrap();
+            assert!(matches!(writable(&[]), Writable::Little(reason) if reason.contains("No space left on device")));
+            mount_remount("/", MountFlags::RDONLY, "").unwrap();
+            assert_eq!(writable(&[]), Writable::Nothing("it is read-only".into()));
+            assert!(matches!(writable(&["/missing"]), Writable::Nothing(reason) if reason.contains("/missing")));
+        });
+    }
 }
