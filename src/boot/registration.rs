@@ -11,7 +11,7 @@ use crate::boot::parameters::options::Register;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::plan::{Database, REGISTRATION};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
@@ -50,8 +50,7 @@ pub fn register(
         log::info!("Making no Nix database, because of firn.register=none. {}", how_to_register());
         return Ok(());
     }
-    let registered = database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load));
-    unless_required(match registered {
+    match database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load)) {
         Ok(()) => root.inside(|| {
             guard::lift();
             Ok(())
@@ -59,11 +58,14 @@ pub fn register(
         Err(error) if mode == Register::Required => {
             Err(error.context("making the Nix database, which firn.register=required asks for"))
         }
-        Err(error) => Err(anyhow!(
-            "The store is not registered, so Nix does not know its paths: {error:#}. {}",
-            how_to_register()
-        )),
-    })
+        Err(error) => {
+            log::error!(
+                "The store is not registered, so Nix does not know its paths: {error:#}. The boot goes on. {}",
+                how_to_register()
+            );
+            Ok(())
+        }
+    }
 }
 
 fn how_to_register() -> String {

@@ -1,6 +1,6 @@
 //! The block devices of the machine, each read once, in a child process.
 
-use super::tag::{PATH, Tag, is_same};
+use crate::boot::disk::tag::{PATH, Tag, is_same};
 use crate::boot::kernel::child::{Child, SEPARATOR};
 use crate::formats::disk::{self, Source};
 use anyhow::{Context, Result};

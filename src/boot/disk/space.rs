@@ -5,9 +5,10 @@ use crate::boot::kernel::mount::{Filesystem, make_directory};
 use crate::boot::parameters::limits::Limits;
 use anyhow::{Context, Result};
 use rustix::fs::{StatVfsMountFlags, statvfs};
-use rustix::mount::mount_bind;
+use rustix::mount::{mount_bind, mount_move};
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::iter;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
@@ -88,7 +89,7 @@ pub fn cover(root: &str, name: &str, reason: &str, limits: &Limits) -> Result<()
          mounted on {DISK}"
     );
     make_directory(DISK)?;
-    rustix::mount::mount_move(root, DISK).with_context(|| format!("moving the mount on {root} to {DISK}"))?;
+    mount_move(root, DISK).with_context(|| format!("moving the mount on {root} to {DISK}"))?;
     memory(limits)?;
     overlay(DISK, root)
 }
@@ -105,14 +106,14 @@ pub fn cover_written(name: &str, reason: &str, limits: &Limits) {
 
 /// Puts an overlay in memory over each of these directories, as far as they exist. A failure is only an error in the log.
 pub fn cover_each(directories: &[&str], limits: &Limits) {
-    let cover = || -> Result<()> {
+    let prepare = || -> Result<()> {
         memory(limits)?;
         make_directory(DISK)?;
-        mount_bind("/", DISK).with_context(|| format!("mount --bind / {DISK}"))?;
-        let there = directories.iter().filter(|path| Path::new(path).is_dir());
-        there.into_iter().try_for_each(|path| overlay(path, path))
+        mount_bind("/", DISK).with_context(|| format!("mount --bind / {DISK}"))
     };
-    if let Err(error) = cover() {
+    let there = directories.iter().filter(|path| Path::new(path).is_dir());
+    let covered = iter::once(prepare()).chain(there.map(|path| overlay(path, path)));
+    for error in covered.filter_map(Result::err) {
         log::error!("Keeping changes in memory: {error:#}");
     }
 }

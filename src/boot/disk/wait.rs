@@ -1,7 +1,7 @@
 //! Waits for the device of the root.
 
-use super::devices::{Device, Devices};
-use super::tag::{Tag, tag};
+use crate::boot::disk::devices::{Device, Devices};
+use crate::boot::disk::tag::{Tag, tag};
 use crate::boot::kernel::child::LINES;
 use crate::boot::kernel::coldplug;
 use crate::boot::kernel::modules::Loader;
