@@ -38,7 +38,7 @@ pub struct BootPlan {
 ///
 /// # Errors
 ///
-/// A plan that cannot be read or parsed, or a plan for another kernel.
+/// A plan that cannot be read or parsed, a plan for another kernel, or an invalid SHA-256 on the command line.
 pub fn read(options: &Options) -> Result<BootPlan> {
     let mut plan = read_file()?;
     if !options.images.is_empty() {
@@ -46,6 +46,14 @@ pub fn read(options: &Options) -> Result<BootPlan> {
         // These belong to the images of the plan.
         plan.database = None;
         plan.start = None;
+    }
+    if let Some(digests) = &options.digests {
+        let digests = values::digests(digests, options.images.len())
+            .with_context(|| format!("reading the kernel parameter firn.store.sha256={digests}"))?;
+        for (image, digest) in plan.images.iter_mut().zip(digests) {
+            image.sha256 = Some(digest);
+        }
+        plan.verify = true;
     }
     Ok(plan)
 }
@@ -87,7 +95,7 @@ fn read_file() -> Result<BootPlan> {
     let known = |image: crate::contract::plan::Image| ExpectedImage {
         place: image.place,
         bytes: Some(image.bytes),
-        sha256: Some(image.sha256.to_lowercase()),
+        sha256: Some(image.sha256.to_ascii_lowercase()),
     };
     Ok(BootPlan {
         init: Some(plan.init),

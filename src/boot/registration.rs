@@ -11,7 +11,7 @@ use crate::boot::parameters::options::Register;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::plan::{Database, REGISTRATION};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
@@ -42,6 +42,12 @@ pub fn register(
     };
     unless_required(root.inside(tag))?;
     let Some(toplevel) = &system.toplevel else {
+        ensure!(
+            mode != Register::Required,
+            "{} is not part of a NixOS system, so there is nothing to register, but firn.register=required asks for a Nix database: \
+             boot the init of a NixOS system, or remove firn.register=required",
+            system.init
+        );
         log::warn!("The init is not part of a NixOS system: making no Nix database and no system profile");
         return Ok(());
     };

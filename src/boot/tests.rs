@@ -67,6 +67,20 @@ fn initramfs(work: &Path, images: &[(&str, &[(&str, &str)])]) -> Early {
 }
 
 #[test]
+fn b_4_a_required_registration_needs_a_toplevel() {
+    in_namespaces_of_root(module_path!(), "b_4_a_required_registration_needs_a_toplevel", || {
+        let work = tempfile::tempdir().unwrap();
+        let early = initramfs(work.path(), &[("image", &[("x", "")])]);
+        let root = new_root(&early, &["/image"]);
+        let system = System { init: "/nix/store/x".into(), toplevel: None, ..system() };
+        let etc = etc::mount(&root, &system.config, Options::default().etc, &mut Mounted::Store).unwrap();
+        registration::register(&root, &etc, &system, None, Register::Prebuilt).unwrap();
+        let error = registration::register(&root, &etc, &system, None, Register::Required).unwrap_err().to_string();
+        assert!(error.starts_with("/nix/store/x is not part of a NixOS system"), "{error}");
+    });
+}
+
+#[test]
 fn the_last_image_is_the_uppermost_layer() {
     in_namespaces_of_root(module_path!(), "the_last_image_is_the_uppermost_layer", || {
         let work = tempfile::tempdir().unwrap();

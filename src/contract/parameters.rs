@@ -18,6 +18,10 @@ pub const PARAMETERS: &[(&str, &str)] = &[
         "path of the store image: a file of the ramdisk, or a block device; several paths are separated by commas, the lowest layer first",
     ),
     (
+        "firn.store.sha256",
+        "the SHA-256 of each store image of `firn.store=`, in the same order, separated by commas; the boot fails if an image has another one",
+    ),
+    (
         "firn.modules",
         "additional modules of the ramdisk to load: names or aliases, separated by commas; can be given several times",
     ),

@@ -25,6 +25,7 @@ pub mod newc;
 pub mod pe;
 #[cfg(feature = "builder")]
 pub mod registration;
+pub mod secrets;
 pub mod size;
 #[cfg(feature = "builder")]
 pub mod store_image;

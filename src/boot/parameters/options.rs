@@ -10,6 +10,7 @@ use crate::boot::parameters::values::{Action, OnFailure, flag, host_id, number, 
 use crate::contract::parameters::{PARAMETERS, PREFIX};
 use crate::contract::plan::MAX_IMAGES;
 use crate::formats::cmdline::CommandLine;
+use crate::formats::secrets;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::LevelFilter;
 
@@ -20,13 +21,15 @@ use log::LevelFilter;
 /// `/proc/cmdline` cannot be read.
 pub fn read() -> Result<CommandLine> {
     let line = std::fs::read("/proc/cmdline").context("reading /proc/cmdline")?;
-    log::info!("Kernel command line: {}", String::from_utf8_lossy(&line).trim());
+    let cmdline = CommandLine::parse(&line);
+    log::info!("Kernel command line: {}", secrets::hidden(&cmdline));
     if may_be_cut(&line) {
         log::warn!(
-            "The kernel command line has {LONGEST_LINE} bytes, as many as the kernel keeps, so its end may be missing: remove parameters"
+            "The kernel command line was cut, or just fits: it has {LONGEST_LINE} bytes, as many as the kernel keeps. Parameters at its end \
+             may be missing: remove others"
         );
     }
-    Ok(CommandLine::parse(&line))
+    Ok(cmdline)
 }
 
 /// The maximum length of the command line, bytes: `COMMAND_LINE_SIZE` without the final NUL, of x86 and arm64 (asm/setup.h). The kernel
@@ -43,6 +46,8 @@ fn may_be_cut(line: &[u8]) -> bool {
 pub struct Options {
     /// Paths of the store images in the ramdisk, the lowest layer first. They replace the images of the plan.
     pub images: Vec<String>,
+    /// The SHA-256 of each of these images, separated by commas.
+    pub digests: Option<String>,
     /// Modules to load in addition to the plan's: names or aliases.
     pub modules: Vec<String>,
     /// The disks that may be the root.
@@ -175,6 +180,8 @@ impl Options {
                 ensure!(paths.len() <= MAX_IMAGES, "it can have at most {MAX_IMAGES} paths");
                 self.images = paths;
             }
+            // The plan is checked against it. To ignore an invalid value would be to mount an image that is not verified.
+            "firn.store.sha256" => self.digests = Some(value.into()),
             "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
             "firn.modules.skip" => {} // The loader of the modules reads this parameter.
             "firn.persistence" => {
@@ -267,9 +274,10 @@ mod tests {
         let line = "quiet firn.store=/other.squashfs,/more.erofs firn.modules=a,,b firn.modules.skip=x firn.modules=c \
                     firn.persistence=any firn.root.size=80% firn.root.inodes=0 firn.rw-store.size=4G firn.rw-store.inodes=100k \
                     firn.register=required firn.etc=immutable firn.verify=full firn.hostid=0000beef \
-                    firn.on_failure=reboot,30 firn.log=warn";
+                    firn.on_failure=reboot,30 firn.log=warn firn.store.sha256=0a,1b";
         let options = Options {
             images: vec!["/other.squashfs".into(), "/more.erofs".into()],
+            digests: Some("0a,1b".into()),
             modules: ["a", "b", "c"].map(Into::into).into(),
             persistence: Persistence::Any,
             root: Limits { size: Some("80%".into()), inodes: Some("0".into()) },

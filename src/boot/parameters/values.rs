@@ -74,6 +74,19 @@ pub fn host_id(value: &str) -> Result<u32> {
         .context("the value must be eight hexadecimal digits, such as 4e98920d")
 }
 
+/// Parses the SHA-256 of a number of images, separated by commas, and returns them in lowercase digits.
+///
+/// # Errors
+///
+/// A value of another form, or of another number of images.
+pub fn digests(value: &str, images: usize) -> Result<Vec<String>> {
+    let digests: Vec<_> = value.split(',').map(str::to_ascii_lowercase).collect();
+    let is_one = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(digests.iter().all(is_one), "each one must have 64 hexadecimal digits; separate them by commas");
+    ensure!(digests.len() == images, "it has the SHA-256 of {} images, and firn.store= names {images}", digests.len());
+    Ok(digests)
+}
+
 /// Checks a size for a tmpfs.
 ///
 /// # Errors
@@ -128,6 +141,23 @@ mod tests {
         assert!(flag(None).unwrap() && flag(Some("1")).unwrap());
         assert!(!flag(Some("0")).unwrap());
         assert!(flag(Some("")).is_err());
+    }
+
+    #[test]
+    fn b_4_digests() {
+        let (one, two) = ("0A".repeat(32), "1".repeat(64));
+        assert_eq!(digests(&one, 1).unwrap(), [one.to_lowercase()]);
+        assert_eq!(digests(&format!("{two},{one}"), 2).unwrap(), [two.clone(), one.to_lowercase()]);
+        for (value, images, expected) in [
+            (&*one, 2, "it has the SHA-256 of 1 images, and firn.store= names 2"),
+            (&two, 0, "firn.store= names 0"),
+            ("", 1, "64 hexadecimal digits"),
+            (&two[1..], 1, "64 hexadecimal digits"),
+            (&format!("{two},"), 1, "64 hexadecimal digits"),
+        ] {
+            let error = digests(value, images).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]
