@@ -26,6 +26,7 @@ const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const FULL: &str =
     "the root is full; add a larger firn.root.size= to the kernel command line, such as firn.root.size=80%";
+const NO_INODE: &str = "the root has no room for another file; add a larger firn.root.inodes= to the kernel command line, such as firn.root.inodes=1m";
 
 /// Makes the Nix database of the store paths. It replaces the one that an earlier attempt made. On a disk nothing is replaced: the
 /// database is in a tmpfs there. The store is in memory, too, so the next boot makes another one.
@@ -52,7 +53,10 @@ pub fn make(root: &NewRoot, toplevel: &str, prebuilt: Option<&Database>) -> Resu
             None => load(toplevel),
         });
         made.map_err(|error| {
-            let error = if is_full() { error.context(FULL) } else { error };
+            let error = match why_full() {
+                Some(reason) => error.context(reason),
+                None => error,
+            };
             // Every command of Nix fails with an incomplete database.
             match delete(directory) {
                 Ok(()) => error,
@@ -95,9 +99,14 @@ fn load(toplevel: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the root file system has no free block.
-fn is_full() -> bool {
-    rustix::fs::statvfs("/").is_ok_and(|status| status.f_bfree == 0)
+/// The sentence about a root file system without a free block or inode. 0 inodes in all mean no limit (`man 5 tmpfs`).
+fn why_full() -> Option<&'static str> {
+    let status = rustix::fs::statvfs("/").ok()?;
+    match (status.f_bfree, status.f_ffree) {
+        (0, _) => Some(FULL),
+        (_, 0) if status.f_files > 0 => Some(NO_INODE),
+        _ => None,
+    }
 }
 
 /// Whether the root is a tmpfs.
@@ -114,5 +123,31 @@ fn delete(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::root::Root;
+    use crate::testing::in_namespaces_of_root;
+
+    #[test]
+    fn b_7_a_limit_that_is_reached_is_named() {
+        in_namespaces_of_root(module_path!(), "b_7_a_limit_that_is_reached_is_named", || {
+            let work = tempfile::tempdir().unwrap();
+            let path = work.path().to_str().unwrap();
+            for (limit, expected) in [("nr_inodes", NO_INODE), ("nr_blocks", FULL)] {
+                Filesystem::tmpfs(&[(limit, "2")]).mount(work.path()).unwrap();
+                let root = Root::open(path).unwrap();
+                let reason = |contents: &[u8]| {
+                    root.inside(|| {
+                        fs::write("/file", contents).unwrap_or_default();
+                        Ok(why_full())
+                    })
+                };
+                assert_eq!(reason(&vec![0; 1 << 16]).unwrap(), Some(expected));
+            }
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Kernel modules beyond those that the store needs.
 
 use super::LINUX_6_1;
+use super::failures::fails;
 use super::fixture::{Build, boot, pack, run, toplevel};
 use initrd_tests::Report;
 use qemu::Machine;
@@ -44,11 +45,32 @@ fn place(report: &Report, words: &str) -> usize {
 fn a_store_image_can_be_a_disk() {
     let mut machine = Machine::of_build(&WITH_DISKS.directory).unwrap();
     machine.disks.push(WITH_DISKS.directory.join("nix-store.squashfs"));
-    machine.append("firn.store=/dev/vda probe=facts");
+    let manifest = &WITH_DISKS.manifest;
+    let image = manifest.files.iter().find(|file| file.name == manifest.images[0].file).unwrap();
+    machine.append(&format!("probe=facts firn.store=/dev/vda firn.store.sha256={}", image.sha256));
     let report = boot(&machine).unwrap();
+    place(&report, "Verifying the store image /dev/vda");
     let store = report.mounts.iter().find(|mount| mount.target == "/nix/.ro-store").unwrap();
     assert_eq!([&store.kind, &store.source], ["squashfs", "/dev/vda"]);
     assert_eq!(report.boot["images"], serde_json::json!([{"path": "/dev/vda", "source": "/dev/vda"}]));
+}
+
+#[test]
+fn b_4_a_store_image_that_cannot_be_verified_is_not_mounted() {
+    let disk = NamedTempFile::new().unwrap();
+    File::set_len(disk.as_file(), 1 << 20).unwrap();
+    let mut machine = Machine::of_build(&WITH_DISKS.directory).unwrap();
+    machine.disks.push(disk.path().into());
+    machine.append("firn.store=/dev/vda firn.verify=full");
+    fails(&machine, &["in the step  image", "/dev/vda cannot be verified", "with firn.store.sha256="]);
+}
+
+#[test]
+fn b_7_the_word_that_takes_the_loop_devices_away() {
+    let mut machine = Machine::of_build(&WITH_DISKS.directory).unwrap();
+    machine.append("rd.driver.blacklist=nouveau,loop");
+    let because = "the kernel command line leaves out loop devices: remove loop from rd.driver.blacklist=nouveau,loop";
+    fails(&machine, &["in the step  store", because]);
 }
 
 #[test]
@@ -72,7 +94,7 @@ fn modules_that_are_to_be_skipped_and_parameters_that_make_no_sense() {
         assert!(!names.iter().any(|other| other == name), "{name} is among {names:?}");
     }
     assert!(names.contains(&"virtio_pci".to_owned()), "{names:?}");
-    place(&report, "drivers/block/virtio_blk.ko, because of the kernel command line");
+    place(&report, "drivers/block/virtio_blk.ko, because of modprobe.blacklist=virtio-blk on the kernel command line");
     let warnings = report.boot["warnings"].as_array().unwrap();
     let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
     let warning = warning.as_str().unwrap();

@@ -3,6 +3,7 @@
 
 use crate::boot::disk::wait;
 use crate::boot::kernel::child;
+use crate::boot::kernel::left_out;
 use crate::boot::kernel::modules::Loader;
 use crate::boot::kernel::mount::Filesystem;
 use crate::formats::cmdline::CommandLine;
@@ -71,8 +72,9 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
     }
     bail!(
         "{found} has no file system that this kernel knows ({}); make a file system on it, or add the module for its file \
-         system with firn build --available-module",
-        kinds.join(" ")
+         system with firn build --available-module{}",
+        kinds.join(" "),
+        left_out::hint()
     )
 }
 
@@ -90,10 +92,16 @@ fn on_devices(filesystems: &str) -> impl Iterator<Item = &str> {
     filesystems.lines().filter_map(|line| line.strip_prefix('\t'))
 }
 
-/// Reads mount options in the form of fstab (`man 8 mount`). Options for mount(8) and systemd themselves are dropped.
+/// Reads mount options in the form of fstab (`man 8 mount`). Options for mount(8) and systemd themselves are dropped. A comma in double
+/// quotes belongs to a value.
 fn options(text: &str) -> MountOptions<'_> {
     let mut options = MountOptions { attributes: MountAttrFlags::empty(), others: Vec::new() };
-    for option in text.split(',') {
+    let mut quoted = false;
+    let ends = |character| {
+        quoted ^= character == '"';
+        character == ',' && !quoted
+    };
+    for option in text.split(ends) {
         options.attributes |= match option {
             "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
             "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
@@ -105,7 +113,8 @@ fn options(text: &str) -> MountOptions<'_> {
             "" | "defaults" | "rw" | "relatime" | "auto" | "noauto" | "nofail" | "_netdev" => continue,
             option if option.starts_with("x-") => continue,
             option => {
-                options.others.push(option.split_once('=').unwrap_or((option, "")));
+                let (name, value) = option.split_once('=').unwrap_or((option, ""));
+                options.others.push((name, value.trim_matches('"')));
                 continue;
             }
         };
@@ -131,6 +140,10 @@ mod tests {
                     attributes,
                     others: vec![("subvol", "@/root"), ("discard", ""), ("errors", "remount-ro")],
                 },
+            ),
+            (
+                r#"subvol="my, state",context=a"#,
+                MountOptions { others: vec![("subvol", "my, state"), ("context", "a")], ..none() },
             ),
         ] {
             assert_eq!(options(text), expected, "{text}");

@@ -4,6 +4,7 @@ use crate::boot::disk::devices::{Device, Devices};
 use crate::boot::disk::tag::{Tag, tag};
 use crate::boot::kernel::child::LINES;
 use crate::boot::kernel::coldplug;
+use crate::boot::kernel::left_out;
 use crate::boot::kernel::modules::Loader;
 use anyhow::{Result, bail};
 use std::thread::sleep;
@@ -37,7 +38,7 @@ pub fn find(name: &str, timeout: Duration, modules: &mut Loader<'_>) -> Result<D
         let waited = start.elapsed();
         let is_over = |limit: Duration| waited >= timeout.saturating_add(limit);
         if is_over(ANSWER) || is_over(Duration::ZERO) && !devices.0.iter().any(may_answer) {
-            bail!("{}", missing(&devices.0, &tag, waited));
+            bail!("{}{}", missing(&devices.0, &tag, waited), left_out::hint());
         }
         if waited >= next_line {
             log::info!(

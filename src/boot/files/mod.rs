@@ -143,7 +143,9 @@ impl Walk {
                 "; the directory of this file is read-only; if it is in /etc, remove firn.etc=immutable from the kernel command \
                  line, or put the file elsewhere"
             }
-            Some(&Errno::NOSPC) => "; make the root larger, with firn.root.size= if it is in memory",
+            Some(&Errno::NOSPC) => {
+                "; make the root larger, with firn.root.size= or firn.root.inodes= if it is in memory"
+            }
             Some(&Errno::ISDIR) => "; a directory is in the way; remove it, or put the file elsewhere",
             _ => "",
         };

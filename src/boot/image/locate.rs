@@ -4,6 +4,7 @@ use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::retained;
 use crate::boot::image::sentences::{incomplete, of_another_build};
 use crate::boot::kernel::child;
+use crate::boot::kernel::left_out;
 use crate::boot::kernel::loop_device::Backing;
 use crate::contract::place::Place;
 use anyhow::{Context, Result, bail, ensure};
@@ -32,6 +33,11 @@ pub fn locate(image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
             Some(backing) => Ok(backing),
             None => retained::find(image, archive),
         },
+        Place::Unpacked(path) if path.starts_with("/dev/") => bail!(
+            "this machine has no device {path}, which firn.store= names: name another one, or add its driver with firn build \
+             --available-module{}",
+            left_out::hint()
+        ),
         // The kernel may have kept the ramdisk in memory instead of unpacking the image.
         Place::Unpacked(_) => retained::find(image, archive),
     }

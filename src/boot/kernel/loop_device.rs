@@ -1,6 +1,6 @@
 //! Loop devices: files as block devices.
 
-use crate::boot::kernel::{file, sys};
+use crate::boot::kernel::{file, left_out, sys};
 use anyhow::{Context, Result};
 use loopdev::{LoopControl, LoopDevice};
 use rustix::io::Errno;
@@ -97,10 +97,8 @@ const TRIES: u32 = 16;
 
 /// Attaches a free loop device, read-only, to `size` bytes of a file from `offset` on.
 fn attach(file: &File, path: &str, offset: u64, size: u64) -> Result<Attached> {
-    let control = LoopControl::open().context(
-        "opening /dev/loop-control: this kernel has no loop devices, neither built in nor as a module in the ramdisk; build the ramdisk \
-         again with a kernel that has them",
-    )?;
+    let control = LoopControl::open()
+        .with_context(|| format!("opening /dev/loop-control: {}", left_out::reason("loop devices", "loop")))?;
     log::info!("Attaching {path} to a loop device");
     let mut tries = TRIES;
     let (device, configured) = loop {

@@ -1,5 +1,6 @@
 //! The free memory of the machine, and the memory that a boot needs.
 
+use crate::formats::cmdline::{self, CommandLine};
 use std::fs;
 
 /// The memory that a boot needs in addition to the ramdisk and its unpacked files, bytes: for the kernel, firn-init and the first
@@ -37,7 +38,15 @@ pub fn needed(images: u64, retained: bool) -> u64 {
 pub fn summary(needed: Option<u64>) -> String {
     let Some(Memory { total, available }) = now() else { return "/proc/meminfo cannot be read".into() };
     let needs = needed.map(|bytes| format!("; this ramdisk needs about {} MiB to boot", bytes >> 20));
-    format!("{} of {} MiB of memory are free{}", available >> 20, total >> 20, needs.unwrap_or_default())
+    let limits = limits(&CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default()));
+    format!("{} of {} MiB of memory are free{limits}{}", available >> 20, total >> 20, needs.unwrap_or_default())
+}
+
+/// The words of the command line that take memory away from the kernel, in parentheses; empty without any.
+fn limits(cmdline: &CommandLine) -> String {
+    let words = cmdline.iter().filter(|(key, _)| matches!(*key, "mem" | "memmap" | "crashkernel"));
+    let words: Vec<_> = words.map(|(key, value)| cmdline::parameter(key, value)).collect();
+    if words.is_empty() { String::new() } else { format!(" (the kernel command line has {})", words.join(" ")) }
 }
 
 /// A field of `/proc/meminfo`, kB.
@@ -48,6 +57,17 @@ fn field(meminfo: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b_7_words_that_take_memory_away_are_named() {
+        for (line, expected) in [
+            ("quiet memtest=1 mem", " (the kernel command line has mem)"),
+            ("mem=1G memmap=4M$16M", " (the kernel command line has mem=1G memmap=4M$16M)"),
+            ("quiet", ""),
+        ] {
+            assert_eq!(limits(&CommandLine::parse(line.as_bytes())), expected, "{line}");
+        }
+    }
 
     #[test]
     fn fields_of_meminfo() {

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod coldplug;
 pub mod delete;
 pub mod file;
+pub mod left_out;
 pub mod loop_device;
 pub mod memory;
 pub mod modules;

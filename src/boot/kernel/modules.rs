@@ -1,9 +1,10 @@
 //! Loads kernel modules with `finit_module(2)`.
 
-use crate::boot::kernel::file;
+use crate::boot::kernel::{file, left_out};
 use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::module_alias;
 use crate::formats::modules::{Index, MODINFO, Texts, module_name, path};
+use crate::formats::secrets;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -16,11 +17,6 @@ use std::path::Path;
 /// `MODULE_DECOMPRESS`. Modules are decompressed in firn's own ramdisks, but not in the ramdisks of other tools.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 
-/// The kernel parameters that list modules not to load: firn's, the kernel's (it would refuse these modules, and the boot would fail),
-/// kmod's and dracut's.
-const SKIP_PARAMETERS: [&str; 4] =
-    ["firn.modules.skip", "module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
-
 /// Loads modules of the ramdisk, each one once, with its parameters from the command line. Skips the modules that the command line
 /// excludes.
 pub struct Loader<'a> {
@@ -28,7 +24,6 @@ pub struct Loader<'a> {
     /// The directory of the modules.
     directory: &'a str,
     index: Index<'a>,
-    skipped: HashSet<String>,
     /// The names of the loaded modules, including those of earlier attempts of the boot.
     loaded: &'a mut HashSet<String>,
     /// The names of the modules that are loaded, skipped or refused. The next attempt tries refused modules again.
@@ -53,7 +48,6 @@ impl<'a> Loader<'a> {
             cmdline,
             directory,
             index: Index::parse(texts),
-            skipped: skipped(cmdline),
             tried: loaded.clone(),
             loaded,
             insert: Box::new(|module, parameters, flags| finit_module(module, parameters, flags)),
@@ -99,15 +93,17 @@ impl<'a> Loader<'a> {
         if !self.tried.insert(name.clone()) {
             return Ok(());
         }
-        if self.skipped.contains(&name) {
-            log::info!("Skipping {file}, because of the kernel command line");
+        if let Some(word) = left_out::by(self.cmdline, &name) {
+            log::info!("Skipping {file}, because of {word} on the kernel command line");
+            left_out::note(word);
             return Ok(());
         }
         let parameters = parameters(self.cmdline, &name);
         let all = parameters.join(" ");
         let mut load = |parameters: &str| {
-            log::info!("Loading {}", [file, parameters].join(" ").trim_end());
-            load_one(&mut self.insert, file, parameters).with_context(|| format!("loading the kernel module {file}"))
+            let shown = secrets::hidden(&CommandLine::parse(parameters.as_bytes()));
+            log::info!("Loading {}", [file, &shown].join(" ").trim_end());
+            load_one(&mut self.insert, file, parameters)
         };
         if let Err(error) = load(&all) {
             // The kernel refuses a module if the value of a parameter is invalid, and names the parameter only in its log. Without this
@@ -116,8 +112,10 @@ impl<'a> Loader<'a> {
                 let rest = parameters.iter().filter(|other| *other != *bad && **bad != all).cloned();
                 !all.is_empty() && load(&rest.collect::<Vec<_>>().join(" ")).is_ok()
             };
-            let Some(bad) = parameters.iter().chain([&all]).find(without) else { return Err(error) };
-            log::warn!("{error:#}; trying again without {}", shown(bad));
+            let Some(bad) = parameters.iter().chain([&all]).find(without) else {
+                return Err(error.context(format!("loading the kernel module {file}{}", left_out::hint())));
+            };
+            log::warn!("loading the kernel module {file}: {error:#}; trying again without {}", shown(bad));
         }
         self.loaded.insert(name);
         Ok(())
@@ -161,12 +159,6 @@ fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
             _ => "the kernel refuses it; the kernel log has the reason (dmesg)",
         }),
     }
-}
-
-/// The names of the modules that the command line excludes.
-fn skipped(cmdline: &CommandLine) -> HashSet<String> {
-    let lists = cmdline.iter().filter(|(key, _)| SKIP_PARAMETERS.contains(key)).filter_map(|(_, value)| value);
-    lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(module_name).collect()
 }
 
 /// The parameters of a module, in the form of `finit_module(2)`: from the kernel parameters `name.parameter=value`, without the name.
@@ -326,14 +318,5 @@ mod tests {
         assert_eq!(*calls.borrow(), [&compressed, "f2fs  0", "x  0"]);
         assert!(loader.load("crc32") && !loader.load("fs-ext4"));
         assert!(loader.is_built_in("fs-ext4") && !loader.is_built_in("fs-xfs"));
-    }
-
-    #[test]
-    fn all_lists_of_modules_to_skip_count() {
-        let cmdline = CommandLine::parse(
-            b"firn.modules.skip=a-b,,c module_blacklist=d modprobe.blacklist=e modprobe.blacklist=f,g \
-              rd.driver.blacklist=h rd.driver.blacklist blacklist=i",
-        );
-        assert_eq!(skipped(&cmdline), ["a_b", "c", "d", "e", "f", "g", "h"].map(String::from).into());
     }
 }

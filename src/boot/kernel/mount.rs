@@ -1,6 +1,7 @@
 //! Mounts with the kernel's own reason for an error: fsopen(2) and fsconfig(2) (Linux 5.2) report it, while mount(2) only returns
 //! `EINVAL`.
 
+use crate::boot::kernel::left_out;
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
@@ -94,11 +95,7 @@ impl<'a> Filesystem<'a> {
 
     fn create(&self) -> Result<OwnedFd> {
         let context = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
-            Errno::NODEV => anyhow!(errno).context(format!(
-                "this kernel has no file system {0}, neither built in nor as a module in the ramdisk; build the ramdisk \
-                 again with a kernel that has {0}",
-                self.kind
-            )),
+            Errno::NODEV => anyhow!(errno).context(left_out::reason(&format!("file system {}", self.kind), self.kind)),
             Errno::NOSYS => anyhow!(errno).context("this kernel is too old; firn-init needs Linux 5.6 or newer"),
             _ => anyhow!(errno).context("fsopen"),
         })?;
