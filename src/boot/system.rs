@@ -39,9 +39,25 @@ pub fn find(root: &NewRoot, cmdline: &CommandLine, plan: &BootPlan) -> Result<Sy
         "no init is given: the ramdisk has no plan, so there is no default system; add init=TOPLEVEL/init to the kernel command \
          line",
     )?;
-    // With the values of the plan, the init is not read: a read would decompress a whole block of the image.
-    let known = plan.start.as_ref().filter(|_| default == Some(init));
-    root.inside(|| find_inside(init, known, default))
+    root.inside(|| {
+        let of_default = of_default(init, default);
+        let init = of_default.as_deref().unwrap_or(init);
+        // With the values of the plan, the init is not read: a read would decompress a whole block of the image.
+        let known = plan.start.as_ref().filter(|_| default == Some(init));
+        find_inside(init, known, default)
+    })
+}
+
+/// Links to the toplevel of the running system. Stage 1 or the system itself makes them later in the boot. On a disk the profile may be
+/// that of an earlier boot, with a system that is in no store image.
+const LINKS_TO_TOPLEVEL: [&str; 3] = ["/nix/var/nix/profiles/system/", "/run/current-system/", "/run/booted-system/"];
+
+/// The same init of the default system, for an init below a link to the toplevel that leads nowhere yet.
+fn of_default(init: &str, default: Option<&str>) -> Option<String> {
+    let (link, rest) = LINKS_TO_TOPLEVEL.iter().find_map(|link| Some((link, init.strip_prefix(link)?)))?;
+    let toplevel = default?.strip_suffix("/init").filter(|_| fs::metadata(link).is_err())?;
+    log::info!("{link} leads nowhere yet; starting the default system, {toplevel}");
+    Some(format!("{toplevel}/{rest}"))
 }
 
 fn find_inside(init: &str, known: Option<&Start>, default: Option<&str>) -> Result<System> {

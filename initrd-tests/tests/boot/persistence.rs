@@ -49,6 +49,25 @@ fn what_one_boot_writes_the_next_one_finds() {
 }
 
 #[test]
+fn b_8_and_10_a_label_in_quotes_the_profile_as_the_system_and_a_secret() {
+    let build = &*WITH_DISKS;
+    let (_directory, mut machine) = machine(build);
+    machine.append("boot.persistence=LABEL=\"my state\" init=/nix/var/nix/profiles/system/init probe=facts");
+    machine.append("live.nixos.password=hunter2");
+    // In the first boot the profile is not there yet, in the second one it is.
+    for leads_nowhere in [true, false] {
+        let report = boot(&machine).unwrap();
+        assert_eq!(report.boot["toplevel"], build.manifest.toplevel);
+        assert_eq!(report.mounts.iter().find(|mount| mount.target == "/").unwrap().source, "/dev/vda");
+        let said =
+            |text: &str| report.dmesg.iter().any(|line| line.text.starts_with("firn-init") && line.text.contains(text));
+        assert_eq!(said("/nix/var/nix/profiles/system/ leads nowhere yet"), leads_nowhere, "{:#?}", report.dmesg);
+        assert!(said(" live.nixos.password=(hidden)") && !said("hunter2"), "{:#?}", report.dmesg);
+        assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    }
+}
+
+#[test]
 fn a_disk_that_is_not_there() {
     let build = &*WITH_DISKS;
     let (_directory, mut machine) = machine(build);
@@ -64,4 +83,12 @@ fn a_disk_that_is_not_there() {
     );
     machine.disks.clear();
     super::failures::fails(&machine, &["in the step  root", "this machine has no block devices"]);
+}
+
+#[test]
+fn b_7_a_disk_whose_driver_the_command_line_leaves_out() {
+    let (_directory, mut machine) = machine(&WITH_DISKS);
+    machine.append("boot.persistence=/dev/vda rootwait=1 modprobe.blacklist=virtio-blk");
+    let because = "if one is needed here, remove it from modprobe.blacklist=virtio-blk";
+    super::failures::fails(&machine, &["in the step  root", "this machine has no block devices", because]);
 }

@@ -14,23 +14,35 @@ pub const PATH: &str = "";
 /// The name and the value of a tag.
 pub type Tag = (&'static str, String);
 
-/// The tag in the name of a device, such as `LABEL=state` or `/dev/vda1`.
+/// The tag in the name of a device, such as `LABEL=state`, `LABEL="my state"` or `/dev/vda1`.
 pub fn tag(device: &str) -> Tag {
+    let device = unquoted(device);
     let tagged = TAGS.iter().find_map(|(name, directory)| {
-        let by_name = device.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
-        Some((*name, by_name.map(Into::into).or_else(|| device.strip_prefix(directory).map(unescape))?))
+        let by_name = device.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(unquoted);
+        Some((*name, unescape(by_name.or_else(|| device.strip_prefix(directory))?)))
     });
     tagged.unwrap_or_else(|| (PATH, device.into()))
 }
 
-/// Decodes `\x20` and so on: udev encodes characters in file names in this way.
+/// A name without the quotes around it. The kernel removes only those around a whole value, not those in `LABEL="my state"`. mount(8)
+/// takes single and double quotes.
+fn unquoted(name: &str) -> &str {
+    let inside = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
+    inside('"').or_else(|| inside('\'')).unwrap_or(name)
+}
+
+/// Decodes `\x20`, as udev and dracut write a space, and `\040`, as fstab does (`man 5 fstab`), and other characters in the same way.
 fn unescape(name: &str) -> String {
-    let mut parts = name.split("\\x");
+    let mut parts = name.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
-        match part.split_at_checked(2).map(|(digits, rest)| (u8::from_str_radix(digits, 16), rest)) {
+        let (digits, base) = part.strip_prefix('x').map_or((part, 8), |digits| (digits, 16));
+        let length = if base == 8 { 3 } else { 2 };
+        // from_str_radix alone accepts a sign.
+        let number = digits.split_at_checked(length).filter(|_| !digits.starts_with('+'));
+        match number.map(|(digits, rest)| (u8::from_str_radix(digits, base), rest)) {
             Some((Ok(byte), rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
-            _ => bytes.extend([b"\\x", part.as_bytes()].concat()),
+            _ => bytes.extend([b"\\", part.as_bytes()].concat()),
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -46,6 +58,7 @@ pub fn is_same((name, value): &Tag, (asked_name, asked_value): &Tag) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::cmdline::CommandLine;
 
     #[test]
     fn names_of_devices() {
@@ -64,6 +77,30 @@ mod tests {
             ("LABELS=x", (PATH, "LABELS=x")),
         ] {
             assert_eq!(tag(name), (expected.0, expected.1.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn b_10_names_in_quotes_and_with_escapes() {
+        for (line, expected) in [
+            (r#"x=LABEL="my state""#, ("LABEL", "my state")),
+            (r#"x="LABEL=my state""#, ("LABEL", "my state")),
+            (r#""x=LABEL=my state""#, ("LABEL", "my state")),
+            ("x=LABEL='state'", ("LABEL", "state")),
+            (r#"x=UUID="12-34""#, ("UUID", "12-34")),
+            (r#"x=PARTLABEL="a b""#, ("PARTLABEL", "a b")),
+            (r#"x=PARTUUID="12-34""#, ("PARTUUID", "12-34")),
+            (r"x=LABEL=my\x20state", ("LABEL", "my state")),
+            (r"x=LABEL=my\040state\303\244", ("LABEL", "my stateä")),
+            (r#"x=LABEL="my\x20state""#, ("LABEL", "my state")),
+            (r#"x="/dev/disk/by-label/my\x20state""#, ("LABEL", "my state")),
+            (r"x='/dev/vda1'", (PATH, "/dev/vda1")),
+            (r#"x=LABEL="state"#, ("LABEL", "\"state")),
+            (r"x=LABEL=a\b\4\999\x+1", ("LABEL", r"a\b\4\999\x+1")),
+            ("x=LABEL=", ("LABEL", "")),
+        ] {
+            let cmdline = CommandLine::parse(line.as_bytes());
+            assert_eq!(tag(cmdline.value("x").unwrap()), (expected.0, expected.1.into()), "{line}");
         }
     }
 }

@@ -80,10 +80,34 @@ fn prepare(terminal: &str) -> Result<Command> {
     command
         .env_clear()
         .envs([("HOME", "/"), ("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("PS1", "firn-init:\\w# ")])
-        .env("TERM", if terminal.starts_with("/dev/ttyS") { "vt220" } else { "linux" })
+        .env("TERM", terminal_type(terminal))
         .current_dir("/")
         .stdin(file.try_clone()?)
         .stdout(file.try_clone()?)
         .stderr(file);
     Ok(command)
+}
+
+/// The type of a terminal, as systemd chooses it (`default_term_for_tty`, src/basic/terminal-util.c): `linux` for the virtual terminals of
+/// a screen, which are `tty` and a number, and a type that serial lines, consoles of hypervisors and others understand.
+fn terminal_type(terminal: &str) -> &'static str {
+    let number = terminal.strip_prefix("/dev/tty").unwrap_or("none");
+    if number.bytes().all(|byte| byte.is_ascii_digit()) { "linux" } else { "vt220" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::terminal_type;
+
+    #[test]
+    fn b_10_only_screens_are_of_the_type_linux() {
+        for (terminals, expected) in [
+            (&["/dev/tty0", "/dev/tty1", "/dev/tty63", "/dev/tty"][..], "linux"),
+            (&["/dev/ttyS0", "/dev/ttyAMA0", "/dev/hvc0", "/dev/ttyUSB0", "/dev/xvc0", "/dev/console"], "vt220"),
+        ] {
+            for terminal in terminals {
+                assert_eq!(terminal_type(terminal), expected, "{terminal}");
+            }
+        }
+    }
 }
