@@ -39,7 +39,8 @@ in
   # Stripped, so without Debian's signatures: nixpkgs builds kernels without them (MODULE_SIG = no), and the check of three signatures
   # costs more than the rest of stage 1. Compressed as in the package: kernel 6.12's modules are. Debian runs depmod when it installs
   # a kernel.
-  modules = run "linux-${release}-modules" {
+  # Of a kernel that cannot load modules there is an empty directory, as with nixpkgs (pkgs/os-specific/linux/kmod/aggregator.nix).
+  modules = if !builtins.pathExists tree then run "linux-${release}-no-modules" { } "mkdir $out" else run "linux-${release}-modules" {
     inherit release;
     tree = builtins.path { path = tree; name = "modules"; filter = keep; };
   } ''

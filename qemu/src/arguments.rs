@@ -30,10 +30,11 @@ pub(crate) enum Serial<'a> {
 
 /// The arguments, without the name of the program.
 pub(crate) fn arguments(machine: &Machine, accel: Accel, serial: Serial) -> Vec<OsString> {
+    let processors = machine.processors.to_string();
     let memory = format!("{}M", machine.memory_mib);
     let mut arguments: Vec<OsString> = ["-nodefaults", "-no-user-config", "-no-reboot"]
         .into_iter()
-        .chain(["-display", "none", "-smp", "1", "-m", &memory])
+        .chain(["-display", "none", "-smp", &processors, "-m", &memory])
         .chain(accel.arguments().iter().copied())
         .map(OsString::from)
         .collect();
@@ -115,10 +116,15 @@ mod tests {
 
     #[test]
     fn what_a_machine_has() {
-        let machine = Machine { initrd: Some("a,b".into()), memory_mib: 2560, ..Machine::new("bzImage") };
+        let machine =
+            Machine { initrd: Some("a,b".into()), memory_mib: 2560, processors: 4, ..Machine::new("bzImage") };
         let plain = of(&machine, Accel::Tcg, Serial::Output);
         assert_eq!(after(&plain, "-accel"), Some("tcg"));
         assert_eq!((after(&plain, "-m"), after(&plain, "-initrd")), (Some("2560M"), Some("a,b")));
+        assert_eq!(
+            (after(&plain, "-smp"), after(&of(&Machine::new("x"), Accel::Tcg, Serial::Output), "-smp")),
+            (Some("4"), Some("1"))
+        );
         assert_eq!((after(&plain, "-nic"), after(&plain, "-bios")), (None, None));
 
         let loader = Loader::Qemu { firmware: Some("OVMF.fd".into()), network: true };

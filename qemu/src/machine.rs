@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The memory of a machine unless its ramdisk needs more, MiB.
 const MEMORY_MIB: u32 = 1024;
 
-/// A machine with one CPU, before its start.
+/// A machine before its start.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// The boot loader, which loads kernel, ramdisk and command line.
@@ -23,6 +23,8 @@ pub struct Machine {
     pub disks: Vec<PathBuf>,
     /// Kernel parameters, after those that the machine itself needs.
     pub cmdline: String,
+    /// The number of processors.
+    pub processors: u32,
     /// Size of the memory, MiB.
     pub memory_mib: u32,
     /// [`Machine::run`] switches the machine off after this time.
@@ -37,7 +39,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that boots this kernel without a ramdisk, with 1 GiB of memory and a time limit of five minutes.
+    /// A machine that boots this kernel without a ramdisk, with one processor, 1 GiB of memory and a time limit of five minutes.
     #[must_use]
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self {
@@ -46,6 +48,7 @@ impl Machine {
             initrd: None,
             disks: Vec::new(),
             cmdline: String::new(),
+            processors: 1,
             memory_mib: MEMORY_MIB,
             time_limit: Duration::from_mins(5),
             counted: false,

@@ -19,6 +19,8 @@ pub struct Fixture {
     pub kind: &'static str,
     /// The name of the kernel (`qemu/kernel`).
     pub kernel: &'static str,
+    /// The threads in the options of a mounted squashfs: `,threads=8`, or empty if the kernel does not say.
+    pub threads: &'static str,
     /// The groups of commands for the probe.
     probe: &'static str,
     build: OnceLock<Result<Build>>,
@@ -26,6 +28,7 @@ pub struct Fixture {
 }
 
 /// A system and its build.
+#[derive(Clone)]
 pub struct Build {
     /// The directory of the build.
     pub directory: PathBuf,
@@ -43,7 +46,13 @@ impl Fixture {
 
     /// A demo system with a kernel of this name, and the groups of commands for its probe.
     pub const fn of_kind(kind: &'static str, kernel: &'static str, probe: &'static str) -> Self {
-        Self { kind, kernel, probe, build: OnceLock::new(), report: OnceLock::new() }
+        Self { kind, kernel, threads: "", probe, build: OnceLock::new(), report: OnceLock::new() }
+    }
+
+    /// The same with other [`Fixture::threads`].
+    pub const fn with_threads(mut self, threads: &'static str) -> Self {
+        self.threads = threads;
+        self
     }
 
     /// The packed system. Panics if it cannot be built.
@@ -53,6 +62,21 @@ impl Fixture {
         build.as_ref().unwrap_or_else(|error| panic!("building the {}: {error:#}", name()))
     }
 
+    /// The same system on a machine with several processors.
+    pub fn on_processors(&self, processors: u32) -> Self {
+        let build = self.build();
+        let machine = Machine { processors, ..Machine::of_build(&build.directory).unwrap() };
+        let other = Self { threads: self.threads, ..Self::of_kind(self.kind, self.kernel, self.probe) };
+        let other = Self { build: OnceLock::from(Ok(build.clone())), ..other };
+        other.report.get_or_init(|| other.boot(machine));
+        other
+    }
+
+    fn boot(&self, mut machine: Machine) -> Result<Report> {
+        machine.append(&format!("probe={}", self.probe));
+        boot(&machine)
+    }
+
     /// Whether the store image stays where the boot loader puts it.
     pub fn is_retained(&self) -> bool {
         self.build().manifest.images[0].path.starts_with(place::RETAINED)
@@ -60,11 +84,7 @@ impl Fixture {
 
     /// The report of the system after a boot with the commands of its probe. Panics if there is no report.
     pub fn report(&self) -> &Report {
-        let report = self.report.get_or_init(|| {
-            let mut machine = Machine::of_build(&self.build().directory)?;
-            machine.append(&format!("probe={}", self.probe));
-            boot(&machine)
-        });
+        let report = self.report.get_or_init(|| self.boot(Machine::of_build(&self.build().directory)?));
         let name = || format!("{} system with kernel {}", self.kind, self.kernel);
         report.as_ref().unwrap_or_else(|error| panic!("booting the {}: {error:#}", name()))
     }

@@ -61,6 +61,17 @@ fn a_system_for_nixos_init() {
 }
 
 #[test]
+fn b_11_a_kernel_that_keeps_mounted_devices_from_writers() {
+    // As every boot of a kernel without BLK_DEV_WRITE_MOUNTED. Stage 1 mounts two loop devices, the second one on /etc.
+    let mut machine = Machine::of_build(&NIXOS_INIT.build().directory).unwrap();
+    let toplevel = format!("{}/probe", NIXOS_INIT.build().manifest.toplevel);
+    machine.append(&format!("init={toplevel}/init bdev_allow_write_mounted=0 probe=facts"));
+    let report = boot(&machine).unwrap();
+    assert_eq!(report.boot["warnings"], serde_json::json!([]));
+    assert_eq!(report.loop_files.len(), 2, "{:#?}", report.loop_files);
+}
+
+#[test]
 fn an_etc_that_cannot_be_written_to() {
     let mut machine = Machine::of_build(&NIXOS_INIT.build().directory).unwrap();
     let toplevel = format!("{}/probe", NIXOS_INIT.build().manifest.toplevel);

@@ -2,7 +2,7 @@
 
 use crate::boot::kernel::{file, left_out, sys};
 use anyhow::{Context, Result};
-use loopdev::{LoopControl, LoopDevice};
+use loopdev::LoopControl;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -89,7 +89,7 @@ impl Backing {
 pub struct Attached {
     /// Its path, such as `/dev/loop0`.
     pub path: String,
-    _device: Option<LoopDevice>,
+    _device: Option<File>,
 }
 
 /// How many times a free loop device is looked for again, when another process took it first.
@@ -119,5 +119,8 @@ fn attach(file: &File, path: &str, offset: u64, size: u64) -> Result<Attached> {
     }
     .with_context(|| format!("attaching {path} to a loop device"))?;
     let path = device.path().context("reading the path of the loop device in /proc")?;
-    Ok(Attached { path: path.to_string_lossy().into_owned(), _device: Some(device) })
+    // `device` is open for writing. A kernel without BLK_DEV_WRITE_MOUNTED (Linux 6.8), or with bdev_allow_write_mounted=0, mounts no such
+    // device.
+    let reader = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    Ok(Attached { path: path.to_string_lossy().into_owned(), _device: Some(reader) })
 }

@@ -9,7 +9,7 @@ use crate::build::store::packing::Format;
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::plan::REQUIRED_MODULES;
 use crate::formats::module_alias;
-use crate::formats::modules::{Index, MODINFO, Texts, module_name, packed};
+use crate::formats::modules::{Index, MODINFO, Texts, module_name, packed, without_suffix};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
@@ -38,7 +38,7 @@ pub fn collect(
     available: &[String],
     progress: Progress,
 ) -> Result<Modules> {
-    let Some(directory) = &system.modules else {
+    let Some(directory) = system.modules.as_deref().filter(|directory| is_of_modules(directory)) else {
         ensure!(
             forced.is_empty() && available.is_empty(),
             "the system has no kernel modules, only those that are built into its kernel: leave out --module and \
@@ -115,11 +115,32 @@ fn built_in_note(index: &Index<'_>, names: &[&str]) -> Option<String> {
     }
 }
 
-/// Reads the files that depmod writes. Not every version of it writes the aliases and soft dependencies.
+/// Whether a directory is that of a kernel which can load modules. Some packages put the kernel itself into one that has nothing else.
+fn is_of_modules(directory: &Path) -> bool {
+    ["modules.dep", "modules.builtin"].iter().any(|name| directory.join(name).exists()) || has_files(directory)
+}
+
+/// Whether there are modules in a directory or below it. The links `build` and `source` lead to the kernel's source.
+fn has_files(directory: &Path) -> bool {
+    fs::read_dir(directory).into_iter().flatten().flatten().any(|entry| {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let is_source = name == "build" || name == "source";
+        if path.is_dir() { !is_source && has_files(&path) } else { without_suffix(&name) != name }
+    })
+}
+
+/// Reads the files that depmod writes. Not every version of it writes the aliases and soft dependencies. A kernel with everything
+/// built in has `modules.builtin`, and depmod may never have run for it.
 fn read_texts(directory: &Path) -> Result<Texts> {
     Texts::read(|name| {
         let path = directory.join(name);
-        let contents = read(&path, matches!(name, "modules.alias" | "modules.softdep"))?;
+        let optional = match name {
+            "modules.alias" | "modules.softdep" => true,
+            "modules.dep" => !path.exists() && !has_files(directory),
+            _ => false,
+        };
+        let contents = read(&path, optional)?;
         String::from_utf8(contents).with_context(|| format!("reading {}", path.display()))
     })
 }
@@ -299,6 +320,41 @@ mod tests {
         assert_eq!(files.last(), Some(&modinfo));
         let error = collect(&system, Format::Squashfs, &["block-major-8-1".into()], &[], Progress::Quiet).unwrap_err();
         assert!(error.to_string().contains("no module block-major-8-1"), "{error}");
+    }
+
+    #[test]
+    fn b_11_a_kernel_with_everything_built_in_needs_no_depmod() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let builtin = "kernel/loop.ko\nkernel/squashfs.ko\nkernel/overlay.ko\nkernel/virtio_blk.ko\n";
+        let system = system(path, "", builtin);
+        let collect = |named: &[&str]| {
+            let names: Vec<_> = named.iter().map(ToString::to_string).collect();
+            collect(&system, Format::Squashfs, &names, &[], Progress::Quiet)
+                .map(|modules| (modules.load, modules.files.len()))
+        };
+        let nothing = || assert_eq!(collect(&["virtio_blk"]).unwrap(), (vec![], 0));
+        let fails = |named: &[&str], expected: &str| {
+            let error = format!("{:#}", collect(named).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        nothing();
+        fs::remove_file(path.join("modules.dep")).unwrap();
+        // The kernel's source may have modules of other kernels.
+        fs::create_dir_all(path.join("build/fs")).unwrap();
+        fs::write(path.join("build/fs/x.ko"), "").unwrap();
+        nothing();
+        fails(&["dm_mod"], "has no module dm_mod");
+        fs::create_dir(path.join("kernel")).unwrap();
+        fs::write(path.join("kernel/x.ko.xz"), "").unwrap();
+        fails(&[], "modules.dep, which depmod writes");
+
+        // A kernel that cannot load modules.
+        fs::remove_file(path.join("kernel/x.ko.xz")).unwrap();
+        fs::remove_file(path.join("modules.builtin")).unwrap();
+        fs::write(path.join("vmlinuz"), "").unwrap();
+        assert_eq!(collect(&[]).unwrap(), (vec![], 0));
+        fails(&["loop"], "leave out --module and --available-module");
     }
 
     #[test]

@@ -8,16 +8,30 @@ use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 
-/// Makes an image of files and directories, which lie at its root under their names.
+/// The most bytes of paths in one command. Linux takes a quarter of the limit of the stack, which is 8 MiB nearly everywhere (`man 2
+/// execve`).
+const COMMAND_BYTES: usize = 3 << 19;
+
+/// Makes an image of files and directories, which lie at its root under their names. If there are too many for one command, the next
+/// command adds the rest.
 ///
 /// # Errors
 ///
 /// No mksquashfs on this machine, or mksquashfs fails.
 pub fn make(paths: &[&Path], image: &Path, packing: &Packing, step: &Step) -> Result<()> {
-    let mut command = Command::new("mksquashfs");
-    command.args(paths).arg(image);
-    set_options(&mut command, packing);
-    run(&mut command, step)
+    make_in_parts(paths, COMMAND_BYTES, image, packing, step)
+}
+
+fn make_in_parts(paths: &[&Path], most: usize, image: &Path, packing: &Packing, step: &Step) -> Result<()> {
+    // An argument needs a pointer and a NUL, too.
+    let longest = paths.iter().map(|path| path.as_os_str().len() + size_of::<usize>() + 1).max().unwrap_or(1);
+    for paths in paths.chunks((most / longest).max(1)) {
+        let mut command = Command::new("mksquashfs");
+        command.args(paths).arg(image);
+        set_options(&mut command, packing);
+        run(&mut command, step)?;
+    }
+    Ok(())
 }
 
 fn run(command: &mut Command, step: &Step) -> Result<()> {
@@ -44,6 +58,8 @@ fn set_options(command: &mut Command, packing: &Packing) {
         .args(["-processors", &std::thread::available_parallelism().map_or(1, NonZero::get).to_string()])
         .args(arguments(&packing.compression().to_string()))
         .args(["-info", "-no-progress"])
+        // Of an image to which it adds paths it would copy a part into the home directory.
+        .arg("-no-recovery")
         // Nix gives every file the time 1; the image, its root and the registration get the same time.
         .env("SOURCE_DATE_EPOCH", "1");
 }
@@ -98,6 +114,30 @@ mod tests {
         set_options(&mut command, &Packing { compression: "gzip".parse().ok(), ..Packing::default() });
         let error = run(&mut command, &Progress::Quiet.step("", 0)).unwrap_err().to_string();
         assert!(error.contains("Failed to read file"), "{error}");
+    }
+
+    #[test]
+    fn b_11_paths_that_are_too_many_for_one_command() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for number in 0..50 {
+            fs::create_dir(path(&format!("{number}"))).unwrap();
+            fs::write(path(&format!("{number}/file")), format!("{number}").repeat(1000)).unwrap();
+        }
+        let paths: Vec<_> = (0..50).map(|number| path(&format!("{number}"))).collect();
+        let paths: Vec<_> = paths.iter().map(std::path::PathBuf::as_path).collect();
+        let packing = Packing { compression: "gzip".parse().ok(), ..Packing::default() };
+        let make = |name: &str, most: usize| {
+            make_in_parts(&paths, most, &path(name), &packing, &Progress::Quiet.step("", 0)).unwrap();
+            let output = Command::new("unsquashfs").args(["-d", "", "-lln"]).arg(path(name)).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            (fs::read(path(name)).unwrap(), String::from_utf8(output.stdout).unwrap())
+        };
+        let (whole, list) = make("whole", COMMAND_BYTES);
+        let (parts, list_of_parts) = make("parts", 500);
+        assert_eq!(list.lines().count(), 101, "{list}");
+        assert_eq!(list_of_parts, list);
+        assert!(whole != parts && make("again", 500).0 == parts);
     }
 
     #[test]
