@@ -14,8 +14,8 @@ fn machine(fixture: &Fixture, work: &Path) -> Machine {
     with_appended(
         fixture,
         work,
-        "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
-         chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret",
+        "umask 077 && mkdir -p firn/root/etc/ssh && echo key > firn/root/etc/ssh/key && chown 12:34 firn/root/etc/ssh/key && \
+         echo secret > firn/root/etc/secret && chmod 640 firn/root/etc/secret",
     )
 }
 
@@ -47,13 +47,14 @@ fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
     machine.append("firn.etc=immutable");
     let outcome = machine.run().unwrap();
     let report = fixture::report(&outcome).unwrap();
-    let warnings = warnings(&report);
+    let mut warnings = warnings(&report);
+    warnings.sort_unstable();
     let advice = "remove firn.etc=immutable from the kernel command line, or put the file elsewhere";
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
     assert!(warnings.iter().all(|warning| warning.ends_with(advice)), "{warnings:#?}");
-    assert!(warnings[0].starts_with("Not copying /etc/ssh: Read-only file system"), "{warnings:#?}");
-    assert!(warnings[1].starts_with("Not copying /etc/secret: Read-only file system"), "{warnings:#?}");
-    shows(&outcome, &["firn-init: Not copying /etc/ssh: Read-only file system", "The kernel log has all warnings"]);
+    assert!(warnings[1].starts_with("Not copying /etc/ssh: Read-only file system"), "{warnings:#?}");
+    assert!(warnings[0].starts_with("Not copying /etc/secret: Read-only file system"), "{warnings:#?}");
+    shows(&outcome, &["firn-init: Not copying /etc/", "The kernel log has all warnings"]);
 }
 
 /// The warnings of stage 1.
@@ -180,7 +181,7 @@ fn a_7_a_root_that_stays_takes_files_where_activation_made_links() {
         let report = boot(&machine).unwrap();
         let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
         assert_eq!(
-            script.stdout, "of-host\n/etc/static/nix/nix.conf\n# No network, and nobody but root.\n",
+            script.stdout, "of-host\n/etc/./static/nix/nix.conf\n# No network, and nobody but root.\n",
             "{script:#?}"
         );
         assert_eq!(warnings(&report), [""; 0]);
