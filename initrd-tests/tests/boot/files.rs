@@ -37,16 +37,17 @@ fn files_are_there(report: &Report) {
 }
 
 #[test]
-fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
+fn b_1_an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
     let (work, fixture) = (tempfile::tempdir().unwrap(), &systemd::NIXOS_INIT);
     let mut machine = machine(fixture, work.path());
     machine.append(&format!("init={}/probe/init firn.register=none probe=files", fixture.build().manifest.toplevel));
     files_are_there(&boot(&machine).unwrap());
 
-    // A machine without its keys boots, and says so on the console, too.
-    machine.append("firn.etc=immutable");
+    // A machine without its keys boots, and says so on the console, too. The host id takes the place of the system's.
+    machine.append("firn.etc=immutable firn.hostid=deadbeef probe=files,hostid");
     let outcome = machine.run().unwrap();
     let report = fixture::report(&outcome).unwrap();
+    assert_eq!(report.commands.last().unwrap().stdout, "deadbeef\n", "{:#?}", report.commands);
     let mut warnings = warnings(&report);
     warnings.sort_unstable();
     let advice = "remove firn.etc=immutable from the kernel command line, or put the file elsewhere";
@@ -58,12 +59,12 @@ fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
 }
 
 /// The warnings of stage 1.
-fn warnings(report: &Report) -> Vec<&str> {
+pub fn warnings(report: &Report) -> Vec<&str> {
     report.boot["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect()
 }
 
 /// Boots the machine, in which the script `/firn-test` of the host runs. Returns the report and the output of the script.
-fn boot_with_script(machine: &mut Machine) -> (Report, String) {
+pub fn boot_with_script(machine: &mut Machine) -> (Report, String) {
     machine.append("probe=host");
     let report = boot(machine).unwrap();
     let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };

@@ -17,6 +17,7 @@ mod memory;
 mod modules;
 mod netboot;
 mod odd;
+mod own_files;
 mod persistence;
 mod rescue;
 mod retained;
