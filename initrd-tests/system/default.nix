@@ -58,17 +58,22 @@ let
     systemd = if systemd == null then "" else systemd;
     tmpfiles = ./tmpfiles.conf;
   } ''
-    mkdir $out
-    cp -r $files $out/etc
-    chmod -R u+w $out/etc
-    sed -i "s|@version@|$version|g" $out/etc/os-release
+    mkdir -p $out/etc
+    cp -r $files $out/files
+    chmod -R u+w $out/files
+    sed -i "s|@version@|$version|g" $out/files/os-release
     ln -s $terminfo/lib/terminfo $out/etc/terminfo
     ln -s /proc/mounts $out/etc/mtab
     if [[ $units ]]; then
       mkdir $out/etc/systemd $out/etc/tmpfiles.d
       ln -s $units $out/etc/systemd/system
-      sed "s|@systemd@|$systemd|" $tmpfiles > $out/etc/tmpfiles.d/demo.conf
+      sed "s|@systemd@|$systemd|" $tmpfiles > $out/demo.conf
+      ln -s $out/demo.conf $out/etc/tmpfiles.d
+      # As networking.hostId = "12345678" makes it.
+      printf '\x78\x56\x34\x12' > $out/files/hostid
     fi
+    # As in NixOS, the files are links. /etc/nix is a link to a directory, as environment.etc makes it of one.
+    ln -s $out/files/* $out/etc
   '';
 
   # Not used, because firn makes its own ramdisk; but every toplevel has one.
@@ -104,7 +109,7 @@ run "nixos-system-firn-demo-${version}" {
   bench = if measured then bench else "";
   benchInit = ./bench.sh;
   systemd = if systemd == null then "" else systemd;
-  probe = if kind == "nixos-init" then firn-probe else "";
+  probe = if systemd == null || probe == null then "" else firn-probe;
   bootspec =
     let out = builtins.placeholder "out"; in
     builtins.toJSON {
@@ -136,6 +141,13 @@ run "nixos-system-firn-demo-${version}" {
       -e "s|@bench@|$bench|" $1 > $out/$2
     chmod +x $out/$2
   }
+  # The same once more, with the probe for an init: it has done in seconds what systemd takes a minute for.
+  with_probe() {
+    [[ $probe ]] || return 0
+    mkdir $out/probe
+    cp $probe/bin/firn-probe $out/probe/init
+    for name in boot.json nixos-version sw "$@"; do ln -s ../$name $out/probe; done
+  }
   case $kind in
     classic)
       script $stage2 init
@@ -145,12 +157,10 @@ run "nixos-system-firn-demo-${version}" {
     prepare-root)
       script $stage2 prepare-root
       script $activate activate
+      with_probe prepare-root etc
       ;;
     nixos-init)
-      # The same once more, with the probe for an init: it has done in seconds what systemd takes a minute for.
-      mkdir $out/probe
-      cp $probe/bin/firn-probe $out/probe/init
-      ln -s ../boot.json ../nixos-version ../sw $out/probe
+      with_probe
       ;;
   esac
   [[ ! $systemd ]] || cp $systemd/lib/systemd/systemd $out/init

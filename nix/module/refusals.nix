@@ -78,7 +78,7 @@ let
         "Set netboot.firn.verify: stage 1 then compares the store image with its SHA-256"
       )
       (notEmpty [ "boot" "initrd" "secrets" ]
-        "Append a cpio archive to the ramdisk of the host, with the files below /firn/root or /.initrd-secrets (docs/boot.md)"
+        "Append a cpio archive to the ramdisk of the host, with the files below /firn/root for the running system, or below /.initrd-secrets for stage 1 alone (docs/boot.md)"
       )
     ]
     ++ map (name: {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use rustix::fs::statfs;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -120,10 +120,7 @@ fn delete(directory: &Path) -> Result<()> {
         while unmount(directory, UnmountFlags::DETACH).is_ok() {}
         return Ok(());
     }
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => Ok(other?),
-    }
+    Ok(file::remove(directory)?)
 }
 
 #[cfg(test)]

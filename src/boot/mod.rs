@@ -55,6 +55,7 @@ use step::{Failed, Skippable, Steps};
 pub fn run() -> ! {
     let mut steps = Steps::default();
     let early = until_it_succeeds(&mut steps, |steps| steps.run("early mounts", early::prepare));
+    files::copy_secrets();
     let mut attempt = Attempt::default();
     let switched = until_it_succeeds(&mut steps, |steps| {
         boot(steps, &early, &mut attempt).inspect_err(|failed| attempt.after_failure(failed.step))
@@ -107,7 +108,7 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     steps.run_unless_skipped("registration", Skippable::ByKey, || {
         registration::register(&root, &etc, &system, plan.database.as_ref(), options.register)
     })?;
-    steps.run_unless_skipped("files", Skippable::ByKey, || files::copy(&root, &etc))?;
+    steps.run_unless_skipped("files", Skippable::ByKey, || files::copy(&root, &etc, &system))?;
     menu::stop(&options, Stop::Mounts);
     steps.run_unless_skipped("activation", Skippable::InWords, || activation::activate(&root, &etc, &system))?;
     let switched = steps.run("hand-over", || handover::switch_root(root, early, &system))?;

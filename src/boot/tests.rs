@@ -240,7 +240,7 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
     let results = [
         database::make(&root, TOPLEVEL, Some(&prebuilt)).is_ok(),
         registration::register(&root, &etc, &system(), Some(&prebuilt), Register::Required).is_ok(),
-        files::copy(&root, &etc).is_ok(),
+        files::copy(&root, &etc, &system()).is_ok(),
     ];
     // The init of the new root cannot be executed, the one of the initramfs could.
     let plan = BootPlan { init: Some(system().init), ..BootPlan::default() };
@@ -296,4 +296,46 @@ fn after_a_panic_inside_of_the_new_root_the_initramfs_is_the_root_again() {
             root::leave().unwrap();
         },
     );
+}
+
+#[test]
+fn b_2_secrets_of_stage_1_stay_in_stage_1() {
+    in_namespaces_of_root(module_path!(), "b_2_secrets_of_stage_1_stay_in_stage_1", || {
+        let work = tempfile::tempdir().unwrap();
+        let early = initramfs(work.path(), &[("image", &[("x", "")])]);
+        // A ramdisk without secrets.
+        files::copy_secrets();
+        for (path, text) in [
+            (".initrd-secrets/etc/hostid", "abcd"),
+            (".initrd-secrets/etc/ssh/ssh_host_rsa_key", "secret"),
+            (".initrd-secrets/run/keys/key", "secret"),
+            ("firn/root/etc/x", "of the host"),
+            ("etc/hostid", "of the ramdisk"),
+        ] {
+            fs::create_dir_all(Path::new("/").join(path).parent().unwrap()).unwrap();
+            fs::write(Path::new("/").join(path), text).unwrap();
+        }
+        symlink("key", "/.initrd-secrets/run/keys/link").unwrap();
+        fs::set_permissions("/.initrd-secrets/etc/hostid", fs::Permissions::from_mode(0o600)).unwrap();
+        files::copy_secrets();
+        let read = |path: &str| fs::read_to_string(path).unwrap();
+        assert_eq!(
+            [read("/etc/hostid"), read("/etc/ssh/ssh_host_rsa_key"), read("/run/keys/link")],
+            ["abcd", "secret", "secret"]
+        );
+        assert_eq!(fs::metadata("/etc/hostid").unwrap().permissions().mode() & 0o777, 0o600);
+        // A host id among them is the one of stage 1.
+        let plan = BootPlan { host_id: Some(7), ..BootPlan::default() };
+        super::host_id::set(&Options::default(), &plan).unwrap();
+        assert_eq!(read("/etc/hostid"), "abcd");
+
+        let root = new_root(&early, &["/image"]);
+        let etc = etc::mount(&root, &Config::default(), super::parameters::options::Etc::Mutable, &mut Mounted::Store)
+            .unwrap();
+        files::copy(&root, &etc, &system()).unwrap();
+        assert_eq!(listing("/mnt-root/etc"), ["/mnt-root/etc/x of the host"]);
+        assert!(!Path::new("/mnt-root/.initrd-secrets").exists());
+        // As in NixOS: the running system gets this mount.
+        assert_eq!(read("/mnt-root/run/keys/key"), "secret");
+    });
 }

@@ -14,8 +14,8 @@ fn machine(fixture: &Fixture, work: &Path) -> Machine {
     with_appended(
         fixture,
         work,
-        "umask 077 && mkdir -p firn/root/etc/ssh .initrd-secrets/etc && echo key > firn/root/etc/ssh/key && \
-         chown 12:34 firn/root/etc/ssh/key && echo secret > .initrd-secrets/etc/secret && chmod 640 .initrd-secrets/etc/secret",
+        "umask 077 && mkdir -p firn/root/etc/ssh && echo key > firn/root/etc/ssh/key && chown 12:34 firn/root/etc/ssh/key && \
+         echo secret > firn/root/etc/secret && chmod 640 firn/root/etc/secret",
     )
 }
 
@@ -37,32 +37,34 @@ fn files_are_there(report: &Report) {
 }
 
 #[test]
-fn an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
+fn b_1_an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
     let (work, fixture) = (tempfile::tempdir().unwrap(), &systemd::NIXOS_INIT);
     let mut machine = machine(fixture, work.path());
     machine.append(&format!("init={}/probe/init firn.register=none probe=files", fixture.build().manifest.toplevel));
     files_are_there(&boot(&machine).unwrap());
 
-    // A machine without its keys boots, and says so on the console, too.
-    machine.append("firn.etc=immutable");
+    // A machine without its keys boots, and says so on the console, too. The host id takes the place of the system's.
+    machine.append("firn.etc=immutable firn.hostid=deadbeef probe=files,hostid");
     let outcome = machine.run().unwrap();
     let report = fixture::report(&outcome).unwrap();
-    let warnings = warnings(&report);
+    assert_eq!(report.commands.last().unwrap().stdout, "deadbeef\n", "{:#?}", report.commands);
+    let mut warnings = warnings(&report);
+    warnings.sort_unstable();
     let advice = "remove firn.etc=immutable from the kernel command line, or put the file elsewhere";
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
     assert!(warnings.iter().all(|warning| warning.ends_with(advice)), "{warnings:#?}");
-    assert!(warnings[0].starts_with("Not copying /etc/ssh: Read-only file system"), "{warnings:#?}");
-    assert!(warnings[1].starts_with("Not copying /etc/secret: Read-only file system"), "{warnings:#?}");
-    shows(&outcome, &["firn-init: Not copying /etc/ssh: Read-only file system", "The kernel log has all warnings"]);
+    assert!(warnings[1].starts_with("Not copying /etc/ssh: Read-only file system"), "{warnings:#?}");
+    assert!(warnings[0].starts_with("Not copying /etc/secret: Read-only file system"), "{warnings:#?}");
+    shows(&outcome, &["firn-init: Not copying /etc/", "The kernel log has all warnings"]);
 }
 
 /// The warnings of stage 1.
-fn warnings(report: &Report) -> Vec<&str> {
+pub fn warnings(report: &Report) -> Vec<&str> {
     report.boot["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect()
 }
 
 /// Boots the machine, in which the script `/firn-test` of the host runs. Returns the report and the output of the script.
-fn boot_with_script(machine: &mut Machine) -> (Report, String) {
+pub fn boot_with_script(machine: &mut Machine) -> (Report, String) {
     machine.append("probe=host");
     let report = boot(machine).unwrap();
     let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
@@ -180,7 +182,7 @@ fn a_7_a_root_that_stays_takes_files_where_activation_made_links() {
         let report = boot(&machine).unwrap();
         let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
         assert_eq!(
-            script.stdout, "of-host\n/etc/static/nix/nix.conf\n# No network, and nobody but root.\n",
+            script.stdout, "of-host\n/etc/./static/nix/nix.conf\n# No network, and nobody but root.\n",
             "{script:#?}"
         );
         assert_eq!(warnings(&report), [""; 0]);

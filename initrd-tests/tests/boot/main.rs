@@ -18,6 +18,7 @@ mod memory;
 mod modules;
 mod netboot;
 mod odd;
+mod own_files;
 mod persistence;
 mod processors;
 mod rescue;

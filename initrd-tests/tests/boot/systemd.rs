@@ -7,7 +7,7 @@ use initrd_tests::Report;
 use qemu::Machine;
 use std::path::Path;
 
-static PREPARE_ROOT_6_1: Fixture = Fixture::of_kind("prepare-root", "6.1", "activation,register,systemd");
+pub static PREPARE_ROOT_6_1: Fixture = Fixture::of_kind("prepare-root", "6.1", "activation,register,systemd");
 pub static PREPARE_ROOT_6_12: Fixture = Fixture::of_kind("prepare-root", "6.12", "activation,register,systemd");
 pub static NIXOS_INIT: Fixture = Fixture::of_kind("nixos-init", "6.12", "activation,register,systemd");
 

@@ -3,10 +3,11 @@
 //! A symlink to a directory is followed, so the files arrive where the link leads. The exception are links of the system itself, into the
 //! store: `/etc/nix` -> `/etc/static/nix` on a root that stays, or `/etc/systemd` in an overlay for `/etc`. Nothing may be written to the
 //! store, and the store of an earlier boot may be gone. Such a link is replaced by a directory with links to the same files, so that the
-//! files of the host take effect and those of the system are still there. NixOS' activation keeps this directory, with a warning if the
-//! system has a link there (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`). On a root that stays it then does not get the files that a
-//! later system adds to the target of the link.
+//! files of the host take effect and those of the system are still there. A directory where activation would make such a link gets the
+//! same links: NixOS' activation keeps a directory with files of others, with a warning, and does not add the files of the system
+//! (nixpkgs, `nixos/modules/system/etc/setup-etc.pl`).
 
+use crate::boot::files::of_system::EtcOfSystem;
 use crate::boot::files::{BUFFER, DIRECTORY, modes, open};
 use anyhow::{Context, Result, bail};
 use rustix::fd::{AsFd, OwnedFd};
@@ -17,15 +18,16 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::cell::OnceCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 /// The name of a new directory until it takes the place of a symlink.
 const NEW: &CStr = c".firn-init.new-directory";
 
-/// The link to the store path of `/etc` in NixOS, and the directory that it leads to after the activation of this system.
+/// The link to the store path of `/etc` in NixOS. Activation makes it.
 const STATIC: &[u8] = b"/etc/static/";
-const ETC_OF_SYSTEM: &[u8] = b"/nix/var/nix/profiles/system/etc/";
+/// The same path, for links that activation must not take for its own: it removes those of its own that lead to a regular file.
+const STATIC_OF_OTHERS: &[u8] = b"/etc/./static/";
 
 /// A directory of the new root, opened when the first file is copied into it.
 pub struct Directory<'a> {
@@ -62,7 +64,7 @@ impl<'a> Directory<'a> {
     /// # Errors
     ///
     /// A file of another kind in its place, a symlink that leads to no directory, or an error of mkdir(2) or open(2).
-    pub fn enter(&self, above: &OwnedFd) -> Result<OwnedFd> {
+    pub fn enter(&self, above: &OwnedFd, etc: EtcOfSystem<'_>) -> Result<OwnedFd> {
         match (mkdirat(above, self.name, Mode::RWXU), &self.status) {
             (Ok(()), Some(status)) => {
                 let (user, group, mode) = modes::of_new_directory(self.name, &self.path, status);
@@ -74,16 +76,27 @@ impl<'a> Directory<'a> {
         }
         match open(above.as_fd(), self.name, DIRECTORY) {
             Err(Errno::NOTDIR | Errno::LOOP) => {}
-            opened => return Ok(opened?),
+            opened => {
+                let directory = opened?;
+                if let Some(target) = etc.linked(&self.path) {
+                    let name = self.path.strip_prefix("/etc/").unwrap_or_default();
+                    link_entries(&target, &[STATIC_OF_OTHERS, name.as_bytes()].concat(), &directory)?;
+                }
+                return Ok(directory);
+            }
         }
         let Ok(link) = readlinkat(above, self.name, Vec::new()) else {
             bail!("a file is in the way of this directory; remove it, or put the files elsewhere");
         };
         match open(above.as_fd(), self.name, OFlags::DIRECTORY) {
             Ok(directory) if !is_in_store(&directory) => Ok(directory),
-            Ok(directory) => self.replace(above, &link, Some(directory)),
-            Err(Errno::NOENT) if link.to_bytes().starts_with(STATIC) || link.to_bytes().starts_with(b"/nix/store/") => {
-                self.replace(above, &link, None)
+            Ok(directory) => self.replace(above, link.to_bytes(), etc.directory(&self.path).or(Some(directory))),
+            Err(Errno::NOENT)
+                if [STATIC, STATIC_OF_OTHERS, b"/nix/store/"]
+                    .iter()
+                    .any(|start| link.to_bytes().starts_with(start)) =>
+            {
+                self.replace(above, link.to_bytes(), etc.directory(&self.path))
             }
             // Not replaced: it may lead to a file system that the system mounts later.
             Err(errno) => Err(errno).with_context(|| {
@@ -97,7 +110,7 @@ impl<'a> Directory<'a> {
 
     /// Replaces the symlink by a directory with links to the entries of its target. rename(2) exchanges the two, so that one of them is
     /// there at any time.
-    fn replace(&self, above: &OwnedFd, link: &CStr, target: Option<OwnedFd>) -> Result<OwnedFd> {
+    fn replace(&self, above: &OwnedFd, link: &[u8], target: Option<OwnedFd>) -> Result<OwnedFd> {
         log::info!("Replacing the symlink {} by a directory with links, for the files of this host", self.path);
         // A machine that crashed may have left it.
         match mkdirat(above, NEW, Mode::from(0o755)) {
@@ -105,31 +118,36 @@ impl<'a> Directory<'a> {
             Err(errno) => return Err(errno.into()),
         }
         let new = open(above.as_fd(), NEW, DIRECTORY)?;
-        let target = match link.to_bytes().strip_prefix(STATIC) {
-            Some(rest) => open(CWD, &CString::new([ETC_OF_SYSTEM, rest].concat())?, OFlags::DIRECTORY).ok(),
-            None => target,
-        };
         if let Some(target) = target {
-            // A relative link begins one directory further up now.
-            let up: &[u8] = if link.to_bytes().starts_with(b"/") { b"" } else { b"../" };
-            let mut buffer = [const { MaybeUninit::uninit() }; BUFFER];
-            let mut entries = RawDir::new(target, &mut buffer);
-            while let Some(entry) = entries.next() {
-                let entry = entry?;
-                let name = entry.file_name();
-                if !matches!(name.to_bytes(), b"." | b"..") {
-                    let link = CString::new([up, link.to_bytes(), b"/", name.to_bytes()].concat())?;
-                    match symlinkat(&*link, &new, name) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-            }
+            let link = match (link.strip_prefix(STATIC), link.first()) {
+                (Some(rest), _) => &[STATIC_OF_OTHERS, rest].concat(),
+                (None, Some(b'/')) => link,
+                // A relative link begins one directory further up now.
+                _ => &[b"../", link].concat(),
+            };
+            link_entries(&target, link, &new)?;
         }
         renameat_with(above, NEW, above, self.name, RenameFlags::EXCHANGE)?;
         unlinkat(above, NEW, AtFlags::empty())?;
         Ok(new)
     }
+}
+
+/// Makes a symlink in the directory `to` for each entry of the directory `from`, whose path is `path`. Existing files stay.
+fn link_entries(from: &OwnedFd, path: &[u8], to: &OwnedFd) -> Result<(), Errno> {
+    let mut buffer = [const { MaybeUninit::uninit() }; BUFFER];
+    let mut entries = RawDir::new(from, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            match symlinkat([path, b"/", name.to_bytes()].concat(), to, name) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a directory is in the store: an overlay has one device number for all of its directories.

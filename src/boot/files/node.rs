@@ -2,13 +2,13 @@
 
 use crate::boot::files::directory::set_owner_and_mode;
 use crate::boot::files::open;
-use anyhow::Result;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, mknodat, openat, readlinkat, renameat, symlinkat,
     unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -23,11 +23,28 @@ const NEW: &CStr = c".firn-init.new";
 /// # Errors
 ///
 /// Those of the system calls. Then nothing of the file is left.
-pub fn copy(from: BorrowedFd<'_>, name: &CStr, status: &Stat, to: &OwnedFd) -> Result<()> {
+pub fn copy(from: BorrowedFd<'_>, name: &CStr, status: &Stat, to: &OwnedFd) -> Result<(), Errno> {
     // A machine that crashed may have left it.
     remove(to);
     let made = make(from, name, status, to).and_then(|()| renameat(to, NEW, to, name));
-    Ok(made.inspect_err(|_| remove(to))?)
+    made.inspect_err(|_| remove(to))
+}
+
+/// Mounts a file of the directory `from` over the file of the same name in the directory `to`, which may be the same. Nothing can replace
+/// or remove a mount point: rename(2) and unlink(2) fail with `EBUSY`. A symlink is mounted as a symlink.
+///
+/// # Errors
+///
+/// Those of `open_tree(2)` and `move_mount(2)`.
+pub fn mount(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let file = open_tree(from, name, flags)?;
+    move_mount(file, c"", to, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Unmounts a file that an earlier attempt mounted.
+pub fn unmount(path: &str) {
+    rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).unwrap_or_default();
 }
 
 fn remove(to: &OwnedFd) {

@@ -1,4 +1,5 @@
 mod modes;
+mod of_system;
 
 use super::*;
 use crate::boot::kernel::mount::Filesystem;
@@ -46,7 +47,12 @@ fn read(path: &str) -> String {
 
 /// Copies the files below `/from` to `/`. Returns the warnings.
 fn copy_all() -> Vec<String> {
-    let mut walk = Walk::default();
+    copy_for(None)
+}
+
+/// The same, for a system whose activation fills `/etc`.
+fn copy_for(toplevel: Option<&str>) -> Vec<String> {
+    let mut walk = Walk { of_host: true, etc: EtcOfSystem { toplevel }, ..Walk::default() };
     walk.copy_all("/from", &open(CWD, c"/from", OFlags::DIRECTORY).unwrap()).unwrap();
     walk.warnings
 }
@@ -232,27 +238,27 @@ fn a_7_nothing_is_written_into_the_store() {
         link("static/nix", "/etc/relative");
         // The link of the earlier boot leads nowhere, and the system of this boot has the directory.
         link("/etc/static/gone", "/etc/gone");
-        link("/nix/store/new-etc", "/nix/var/nix/profiles/system/etc");
+        link("/nix/store/new-etc", "/nix/store/system/etc");
         fs::create_dir_all("/nix/store/new-etc/nix").unwrap();
         symlink("../../etc/nix/registry.json", "/nix/store/new-etc/nix/registry.json").unwrap();
         let before = listing("/nix/store");
 
-        assert_eq!(copy_all(), [""; 0]);
+        assert_eq!(copy_for(Some("/nix/store/system")), [""; 0]);
         assert_eq!(listing("/nix/store"), before);
         assert_eq!((&*read("/etc/nix/machines"), &*read("/etc/nix/nix.conf")), ("of the host", "of the host"));
-        assert_eq!(fs::read_link("/etc/nix/registry.json").unwrap(), Path::new("/etc/static/nix/registry.json"));
+        assert_eq!(fs::read_link("/etc/nix/registry.json").unwrap(), Path::new("/etc/./static/nix/registry.json"));
         assert_eq!(read("/etc/systemd/system/x.service"), "of the host");
         assert_eq!(read("/etc/systemd/system/a.service"), "of the system");
         assert_eq!((&*read("/etc/relative/x"), &*read("/etc/relative/nix.conf")), ("of the host", "of the system"));
         assert_eq!((&*read("/etc/gone/x"), &*read("/etc/lost/x")), ("of the host", "of the host"));
-        assert_eq!(fs::read_link("/etc/gone/left").unwrap(), Path::new("/etc/static/gone/left"));
+        assert_eq!(fs::read_link("/etc/gone/left").unwrap(), Path::new("/etc/./static/gone/left"));
         assert!(
             ["/etc/nix", "/etc/systemd", "/etc/systemd/system", "/etc/gone"].iter().all(|path| mode(path) == 0o755)
         );
         assert!(!listing("/etc").iter().any(|path| path.contains(".firn-init")), "{:?}", listing("/etc"));
         // The next boot finds directories.
         let after = listing("/etc");
-        assert_eq!((copy_all(), listing("/etc")), (vec![], after));
+        assert_eq!((copy_for(Some("/nix/store/system")), listing("/etc")), (vec![], after));
     });
 }
 

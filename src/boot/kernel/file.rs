@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// Checks that a file can be opened and read without an endless wait; symlinks are followed.
 ///
@@ -37,6 +38,20 @@ pub fn read_to_string(path: &str) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
+/// Removes a file of any kind, or a directory with all files in it. A missing file is fine.
+///
+/// # Errors
+///
+/// Those of unlink(2) and rmdir(2).
+pub fn remove(path: &Path) -> io::Result<()> {
+    let removed = fs::remove_file(path);
+    match removed.as_ref().map_err(io::Error::kind) {
+        Err(ErrorKind::NotFound) => Ok(()),
+        Err(ErrorKind::IsADirectory) => fs::remove_dir_all(path),
+        _ => removed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +71,17 @@ mod tests {
             assert_eq!(error, "it is not a regular file; replace it by one", "{refused}");
         }
         assert_eq!(open(&path("missing")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn files_of_every_kind_are_removed() {
+        let work = tempfile::tempdir().unwrap();
+        let path = work.path().join("x");
+        remove(&path).unwrap();
+        fs::create_dir_all(path.join("directory")).unwrap();
+        remove(&path).unwrap();
+        std::os::unix::fs::symlink(work.path(), &path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
     }
 }
