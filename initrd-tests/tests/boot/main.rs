@@ -12,6 +12,7 @@ mod fixture;
 mod foreign;
 mod formats;
 mod libc;
+mod living;
 mod members;
 mod memory;
 mod modules;
