@@ -15,5 +15,6 @@ in
 {
   wrong = lib.filter (check: check.actual != check.expected) checks;
   count = builtins.length checks;
+  names = map (check: check.name) checks;
   password = (setup.config { }).systemd.services.live-password.script;
 }

@@ -36,6 +36,10 @@ in
     };
 
     fileSystems = any;
+    nix = {
+      optimise.automatic = flag;
+      settings = any;
+    };
     system = {
       build = option (types.lazyAttrsOf types.unspecified) { };
       stateVersion = mkOption { type = types.str; };

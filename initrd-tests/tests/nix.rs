@@ -41,6 +41,15 @@ fn the_module_makes_of_configurations_what_it_should() {
 }
 
 #[test]
+fn b_5_the_module_refuses_to_optimise_the_store_and_names_what_nix_keeps() {
+    let checks = evaluate("(import ./initrd-tests/nix/checks.nix { }).names");
+    for name in ["optimising the store", "the paths that Nix keeps"] {
+        assert!(checks.as_array().unwrap().contains(&name.into()), "no check {name}: {checks:#}");
+    }
+    the_module_makes_of_configurations_what_it_should();
+}
+
+#[test]
 fn the_flake_has_what_it_should() {
     // With a substitute for nixpkgs that only shows the arguments of the package.
     let flake = evaluate(

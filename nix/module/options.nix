@@ -15,7 +15,8 @@ in
       type = types.listOf types.path;
       example = literalExpression "[ pkgs.stdenv ]";
       description = ''
-        Store paths to pack into the store image, each with its closure. The system itself is always in the image.
+        Store paths to pack into the store image, each with its closure. The system itself is always in the image. Each of them is a
+        garbage collector root of the running system.
       '';
     };
 

@@ -31,6 +31,10 @@ let
     "--closure-info"
     "${pkgs.closureInfo { rootPaths = config.netboot.storeContents; }}"
   ]
+  # closureInfo does not say which paths it was given, and Nix in the running system keeps these.
+  ++ repeated "--store-content" (
+    lib.unique (lib.filter (path: path != "${toplevel}") (map (path: "${path}") config.netboot.storeContents))
+  )
   ++ flag "--without-kernel" cfg.withoutKernel;
 
   packingArguments = [

@@ -1,4 +1,5 @@
-# Assertions: options of NixOS' stage 1 that firn-init does not support, and what to use instead.
+# Assertions: options of NixOS' stage 1 that firn-init does not support, one that a store in memory makes useless, and what to use
+# instead.
 {
   config,
   lib,
@@ -10,7 +11,8 @@
 let
   inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) byOthers isVm optionValue;
 
-  # Each entry is an option: its path, whether it is used, and a sentence that says how to do without it.
+  # Each entry is an option: its path, whether it is used, a sentence that says how to do without it, and the reason if it is not
+  # that stage 1 does not support the option.
   refused =
     let
       enabled = path: instead: {
@@ -80,6 +82,14 @@ let
       (notEmpty [ "boot" "initrd" "secrets" ]
         "Append a cpio archive to the ramdisk of the host, with the files below /firn/root for the running system, or below /.initrd-secrets for stage 1 alone (docs/boot.md)"
       )
+      # Not of stage 1: the service of the running system reads all of the store image, and makes an inode in memory for each file.
+      (
+        enabled [ "nix" "optimise" "automatic" ]
+          "Set nix.settings.auto-optimise-store: Nix then links the equal files of new store paths"
+        // {
+          reason = "linking the files of the store image takes memory and saves none";
+        }
+      )
     ]
     ++ map (name: {
       path = [
@@ -105,10 +115,15 @@ in
   config = {
     assertions = lib.mkIf (!isVm) (
       map (
-        { path, used, instead }:
+        {
+          path,
+          used,
+          instead,
+          reason ? "firn's stage 1 does not support it",
+        }:
         {
           assertion = !used;
-          message = "${lib.concatStringsSep "." path} is set, but firn's stage 1 does not support it. ${instead}.";
+          message = "${lib.concatStringsSep "." path} is set, but ${reason}. ${instead}.";
         }
       ) refused
     );

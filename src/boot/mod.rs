@@ -31,6 +31,7 @@ mod plan;
 mod registration;
 pub mod rescue;
 mod root;
+mod roots;
 mod start;
 mod step;
 mod store;
@@ -106,7 +107,7 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     let system = steps.run("system", || system::find(&root, &cmdline, &plan))?;
     let etc = steps.run("etc", || etc::mount(&root, &system.config, options.etc, &mut attempt.mounted))?;
     steps.run_unless_skipped("registration", Skippable::ByKey, || {
-        registration::register(&root, &etc, &system, plan.database.as_ref(), options.register)
+        registration::register(&root, &etc, &system, &plan, options.register)
     })?;
     steps.run_unless_skipped("files", Skippable::ByKey, || files::copy(&root, &etc, &system))?;
     menu::stop(&options, Stop::Mounts);

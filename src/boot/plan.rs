@@ -31,6 +31,8 @@ pub struct BootPlan {
     pub verify: bool,
     /// The host id of the system.
     pub host_id: Option<u32>,
+    /// The store paths that Nix keeps, with their closures. Empty if the plan does not name those of the images.
+    pub roots: Vec<String>,
 }
 
 /// Reads the plan. Store images on the command line replace those of the plan. A ramdisk that another tool made, with firn-init as its
@@ -46,6 +48,7 @@ pub fn read(options: &Options) -> Result<BootPlan> {
         // These belong to the images of the plan.
         plan.database = None;
         plan.start = None;
+        plan.roots.clear();
     }
     if let Some(digests) = &options.digests {
         let digests = values::digests(digests, options.images.len())
@@ -77,6 +80,7 @@ fn read_file() -> Result<BootPlan> {
                 database: None,
                 verify: false,
                 host_id: None,
+                roots: Vec::new(),
             });
         }
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
@@ -107,6 +111,7 @@ fn read_file() -> Result<BootPlan> {
         database: plan.database,
         verify: plan.verify,
         host_id,
+        roots: plan.roots,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The registration of the system in the new root: the Nix database, the system profile, `/etc/NIXOS`.
+//! The registration of the system in the new root: the Nix database, the system profile, the garbage collector roots, `/etc/NIXOS`.
 //!
 //! These are the steps that nixpkgs' `installer/netboot/netboot.nix` does after the boot. Here they are done before the system's init
 //! runs. The system does them again and finds nothing to change.
@@ -8,9 +8,11 @@ use crate::boot::etc::InPlace;
 use crate::boot::guard::{self, GUARD};
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::parameters::options::Register;
+use crate::boot::plan::BootPlan;
+use crate::boot::roots;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
-use crate::contract::plan::{Database, REGISTRATION};
+use crate::contract::plan::REGISTRATION;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -25,13 +27,7 @@ const PROFILES: &str = "/nix/var/nix/profiles";
 ///
 /// With [`Register::Required`], whatever cannot be made. Otherwise that is only an error in the log: the system starts and works without
 /// it, but Nix does not.
-pub fn register(
-    root: &NewRoot,
-    _etc: &InPlace,
-    system: &System,
-    prebuilt: Option<&Database>,
-    mode: Register,
-) -> Result<()> {
+pub fn register(root: &NewRoot, _etc: &InPlace, system: &System, plan: &BootPlan, mode: Register) -> Result<()> {
     let unless_required = |result: Result<()>| match result {
         Err(error) if mode == Register::Required => Err(error),
         Err(error) => {
@@ -51,12 +47,12 @@ pub fn register(
         log::warn!("The init is not part of a NixOS system: making no Nix database and no system profile");
         return Ok(());
     };
-    unless_required(root.inside(|| set_profile(toplevel)))?;
+    unless_required(root.inside(|| set_profile(toplevel).and_then(|()| roots::set(&plan.roots))))?;
     if mode == Register::None {
         log::info!("Making no Nix database, because of firn.register=none. {}", how_to_register());
         return Ok(());
     }
-    match database::make(root, toplevel, prebuilt.filter(|_| mode != Register::Load)) {
+    match database::make(root, toplevel, plan.database.as_ref().filter(|_| mode != Register::Load)) {
         Ok(()) => root.inside(|| {
             guard::lift();
             Ok(())

@@ -99,8 +99,11 @@ fn mount_with_one_option(images: usize) -> Result<()> {
     mount_on_store(&[("lowerdir", &relative(images))])
 }
 
+/// Mounts the overlay with these lower layers. Nix makes hard links to files of the images when it optimises the store: with `metacopy`,
+/// the kernel copies the inode of such a file into the upper layer, and not its contents
+/// (Documentation/filesystems/overlayfs.rst, "Metadata only copy up").
 fn mount_on_store(lower: &[(&str, &str)]) -> Result<()> {
-    let options = [lower, &[("upperdir", UPPER), ("workdir", WORK)]].concat();
+    let options = [lower, &[("upperdir", UPPER), ("workdir", WORK), ("metacopy", "on")]].concat();
     Filesystem::overlay(&options).mount(Path::new("/nix/store"))
 }
 

@@ -74,8 +74,9 @@ fn b_4_a_required_registration_needs_a_toplevel() {
         let root = new_root(&early, &["/image"]);
         let system = System { init: "/nix/store/x".into(), toplevel: None, ..system() };
         let etc = etc::mount(&root, &system.config, Options::default().etc, &mut Mounted::Store).unwrap();
-        registration::register(&root, &etc, &system, None, Register::Prebuilt).unwrap();
-        let error = registration::register(&root, &etc, &system, None, Register::Required).unwrap_err().to_string();
+        let plan = BootPlan::default();
+        registration::register(&root, &etc, &system, &plan, Register::Prebuilt).unwrap();
+        let error = registration::register(&root, &etc, &system, &plan, Register::Required).unwrap_err().to_string();
         assert!(error.starts_with("/nix/store/x is not part of a NixOS system"), "{error}");
     });
 }
@@ -237,13 +238,18 @@ fn with_symlinks(links: &[(&str, &str)], directories: &[&str]) -> (PathBuf, [boo
     let etc =
         etc::mount(&root, &Config::default(), super::parameters::options::Etc::Mutable, &mut Mounted::Store).unwrap();
     let prebuilt = Database { path: DATABASE.into(), schema: 10 };
+    let plan = BootPlan {
+        init: Some(system().init),
+        database: Some(prebuilt.clone()),
+        roots: vec![TOPLEVEL.into()],
+        ..BootPlan::default()
+    };
     let results = [
         database::make(&root, TOPLEVEL, Some(&prebuilt)).is_ok(),
-        registration::register(&root, &etc, &system(), Some(&prebuilt), Register::Required).is_ok(),
+        registration::register(&root, &etc, &system(), &plan, Register::Required).is_ok(),
         files::copy(&root, &etc, &system()).is_ok(),
     ];
     // The init of the new root cannot be executed, the one of the initramfs could.
-    let plan = BootPlan { init: Some(system().init), ..BootPlan::default() };
     system::find(&root, &CommandLine::default(), &plan).unwrap_err();
     let config = Config { env_binary: Some("/x/env".into()), sh_binary: Some("/x/sh".into()), ..Config::default() };
     root.inside(|| nixos_init::activate(TOPLEVEL, &config)).unwrap();

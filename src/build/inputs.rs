@@ -7,6 +7,7 @@ use crate::build::ramdisk::modules::{self, Modules};
 use crate::build::ramdisk::program;
 use crate::build::ramdisk::segments::Executables;
 use crate::build::store::packing::Format;
+use crate::build::system::closure::Selected;
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::manifest::FileEntry;
 use crate::contract::place::Place;
@@ -23,6 +24,8 @@ pub struct Inputs {
     pub modules: Modules,
     /// The store paths of the store image, sorted.
     pub closure: Vec<Registered>,
+    /// Those of them that Nix keeps in the running system, with their closures.
+    pub roots: Vec<String>,
     /// Whether the store images stay where the boot loader puts them.
     pub retain: bool,
 }
@@ -40,10 +43,12 @@ impl Inputs {
         let firn_init = program::firn_init(&options.firn_init, &system.platform)?;
         // Checked here: after packing the store this error would come minutes later.
         options.segments.level()?;
+        let Selected { closure, roots } = options.selection.collect(system, progress)?;
         Ok(Self {
+            closure,
+            roots,
             executables: Executables { firn_init, rescue_shell: shell },
             modules: modules::collect(system, format, &options.modules, &options.available_modules, progress)?,
-            closure: options.selection.collect(system, progress)?,
             retain: options.placement.retains(&system.kernel_release)?,
         })
     }
@@ -97,6 +102,7 @@ impl Inputs {
             database: database.then(|| plan::Database { path: plan::DATABASE.into(), schema: database::SCHEMA }),
             verify: options.verify,
             host_id: system.host_id.clone(),
+            roots: self.roots.clone(),
         })
     }
 }

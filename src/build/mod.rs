@@ -55,7 +55,7 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
 
     let plan = inputs.plan(&system, options, entries, database.is_some())?;
-    let Inputs { executables, modules, closure, retain } = inputs;
+    let Inputs { executables, modules, closure, retain, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let before_images = output.write("initrd", |out| {
         segments::write(out, &executables, files, &plan, &options.segments, &images, progress)
@@ -81,7 +81,7 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
 pub fn store_image(options: &BuildOptions, progress: Progress) -> Result<Vec<FileEntry>> {
     let system = toplevel::read(&options.toplevel)?;
     directory::ensure_outside(&options.out, &system.toplevel)?;
-    let closure = options.selection.collect(&system, progress)?;
+    let closure = options.selection.collect(&system, progress)?.closure;
     let (mut output, name) = Directory::of_file(&options.out, options.packing.format.file_name())?;
     images::pack(&closure, &mut output, &name, &options.packing, options.layers.as_ref(), progress)?;
     output.publish()

@@ -80,6 +80,10 @@ pub struct Plan {
     /// The host id of the system (NixOS' `networking.hostId`), eight hexadecimal digits.
     #[serde(default)]
     pub host_id: Option<String>,
+    /// The store paths that were packed by name, sorted: the default system and the paths that were added to it. Nix keeps them with their
+    /// closures. Empty in the plan of an older firn: stage 1 reads the registration of the images then.
+    #[serde(default)]
+    pub roots: Vec<String>,
 }
 
 /// The way to start an init. Without it, stage 1 has to read the init in the store image, which costs the decompression of a block.
@@ -176,12 +180,20 @@ mod tests {
             database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,
             host_id: Some("4e98920d".into()),
+            roots: vec!["/nix/store/x".into()],
         }
     }
 
     #[test]
     fn what_is_written_is_read() {
         assert_eq!(Plan::from_json(&plan().to_json().unwrap()).unwrap(), plan());
+    }
+
+    #[test]
+    fn b_5_a_plan_of_an_older_firn_has_no_roots() {
+        let mut json: serde_json::Value = serde_json::from_str(&plan().to_json().unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove("roots").unwrap();
+        assert_eq!(Plan::from_json(&json.to_string()).unwrap(), Plan { roots: Vec::new(), ..plan() });
     }
 
     #[test]

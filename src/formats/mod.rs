@@ -23,7 +23,6 @@ pub mod modules;
 pub mod newc;
 #[cfg(feature = "builder")]
 pub mod pe;
-#[cfg(feature = "builder")]
 pub mod registration;
 pub mod secrets;
 pub mod size;

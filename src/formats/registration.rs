@@ -43,6 +43,32 @@ pub fn parse(text: &str) -> Result<Vec<Registered>> {
     Ok(paths)
 }
 
+/// The paths of a registration that no other path in it refers to, in its order. Text that [`parse`] refuses counts as far as it can be
+/// read.
+#[must_use]
+pub fn unreferenced(text: &str) -> Vec<String> {
+    let (mut paths, mut references) = (Vec::<String>::new(), Vec::new());
+    // The number of the line among those of a path, and the number of references that follow.
+    let (mut number, mut follow) = (0, 0_usize);
+    for line in text.lines() {
+        match number {
+            0 => paths.push(line.into()),
+            1..=3 => {}
+            4 => follow = line.parse().unwrap_or_default(),
+            _ => {
+                follow -= 1;
+                if paths.last().is_some_and(|path| path != line) {
+                    references.push(line.to_owned());
+                }
+            }
+        }
+        number = if number >= 4 && follow == 0 { 0 } else { number + 1 };
+    }
+    references.sort();
+    paths.retain(|path| references.binary_search(path).is_err());
+    paths
+}
+
 /// Writes a registration as nixpkgs' closureInfo does, without derivers.
 #[must_use]
 pub fn write(paths: &[Registered]) -> String {
@@ -88,6 +114,19 @@ mod tests {
             "/nix/store/b\nsha256:1\n120\n\n2\n/nix/store/a\n/nix/store/b\n/nix/store/a\nsha256:2\n80\n\n0\n"
         );
         assert_eq!(parse(&write(&paths)).unwrap(), paths);
+    }
+
+    #[test]
+    fn b_5_paths_that_no_other_path_refers_to() {
+        assert_eq!(unreferenced(DUMP), ["/nix/store/b"]);
+        let two = format!("{DUMP}/nix/store/c\nsha256:3\n1\n\n1\n/nix/store/a\n");
+        assert_eq!(unreferenced(&two), ["/nix/store/b", "/nix/store/c"]);
+        assert_eq!(unreferenced(""), [""; 0]);
+        for text in
+            ["/nix/store/b\n", "/nix/store/b\nsha256:1\n1\n\nx\n", "/nix/store/b\nsha256:1\n1\n\n99999999999\n/x"]
+        {
+            assert_eq!(unreferenced(text), ["/nix/store/b"]);
+        }
     }
 
     #[test]

@@ -250,6 +250,7 @@ mod tests {
             database: None,
             verify: false,
             host_id: None,
+            roots: Vec::new(),
         };
         let mut tree = Tree::default();
         tree.add(plan::PATH, Node::File { mode: 0o444, contents: plan.to_json().unwrap().into_bytes() });

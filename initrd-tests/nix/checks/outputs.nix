@@ -29,13 +29,32 @@ let
   all = build everything;
   wholeStore = "${toplevel} --closure-info ${
     pkgs.closureInfo { rootPaths = (config everything).netboot.storeContents; }
-  } --without-kernel";
+  } --store-content ${other} --without-kernel";
 in
 {
   "the store image" = {
     actual = call of.squashfsStore;
     expected = "firn image ${store} --format squashfs --compression 'zstd -Xcompression-level 19' --out images";
   };
+  # Derivations, strings, the system once more: as closureInfo takes them.
+  "the paths that Nix keeps" =
+    let
+      contents = {
+        netboot.storeContents = [
+          other
+          "${other}"
+          toplevel
+          "/nix/store/text"
+        ];
+      };
+      info = pkgs.closureInfo { rootPaths = (config contents).netboot.storeContents; };
+    in
+    {
+      actual = call (build contents).squashfsStore;
+      expected =
+        "firn image ${toplevel} --closure-info ${info} --store-content ${other} --store-content /nix/store/text"
+        + " --format squashfs --compression 'zstd -Xcompression-level 19' --out images";
+    };
   "the store image with every option" = {
     actual = call all.squashfsStore;
     expected = "firn image ${wholeStore} --format erofs --compression none --block-size 16K --max-image 1G --out images";

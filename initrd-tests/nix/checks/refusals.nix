@@ -42,6 +42,18 @@ in
     actual = complainsOf (config { boot.initrd.secrets."/key" = "/key"; }) "boot.initrd.secrets" "/firn/root";
     expected = true;
   };
+  "optimising the store" = {
+    actual = [
+      (complaints (config { nix.optimise.automatic = true; }))
+      (complaints (config { nix.optimise.automatic = false; nix.settings.auto-optimise-store = true; }))
+    ];
+    expected = [
+      [
+        "nix.optimise.automatic is set, but linking the files of the store image takes memory and saves none. Set nix.settings.auto-optimise-store: Nix then links the equal files of new store paths."
+      ]
+      [ ]
+    ];
+  };
   "hooks" = {
     actual = map (name: complainsOf (old { boot.initrd.${name} = "echo"; }) "boot.initrd.${name}" "systemd service") [
       "preDeviceCommands"

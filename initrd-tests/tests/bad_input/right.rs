@@ -9,10 +9,12 @@ use firn::build::store::packing::{Format, Packing};
 use firn::build::system::closure::StoreSelection;
 use firn::build::{build, ramdisk, store_image};
 use firn::host::progress::Progress;
+use firn::inspect::summary::Summary;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::fs;
 use std::fs::File;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -102,6 +104,72 @@ fn what_is_asked_for_is_in_the_store_image() {
     let selection = StoreSelection { closure_info: info, excluded: vec![more.clone()], ..StoreSelection::default() };
     let (count, names, registration) = build(selection);
     assert_eq!((count, names.contains(&name(&more)), registration.contains(&name(&more))), (1, false, false));
+}
+
+/// The number of packed store paths, and the paths that Nix keeps.
+fn packed_and_kept(system: &Path, selection: StoreSelection) -> (usize, Vec<String>) {
+    let out = tempfile::tempdir().unwrap();
+    let packed =
+        build(&BuildOptions { selection, ..options(system, out.path()) }, Progress::Quiet).unwrap().store_paths;
+    let Summary::Build(found) = Summary::of(out.path()).unwrap() else { panic!("no build") };
+    (packed, found.ramdisk.plan.unwrap().roots)
+}
+
+fn sorted(paths: &[&Path]) -> Vec<String> {
+    let mut paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn b_5_the_plan_names_what_was_packed_by_name() {
+    let (system, fake) = (&*Fake::new().in_store(), Fake::new());
+    fs::write(fake.path("more"), "").unwrap();
+    let more = &*fake.in_store();
+    // A store path that is a symlink, and a symlink to this path outside of the store.
+    symlink(more, fake.path("link")).unwrap();
+    let link = Command::new("nix-store").arg("--add").arg(fake.path("link")).output().unwrap();
+    let link = String::from_utf8(link.stdout).unwrap();
+    let link = Path::new(link.trim());
+    assert!(link.is_symlink());
+    let outside = &*fake.path("result");
+    symlink(link, outside).unwrap();
+
+    let added = |added: &[&Path]| StoreSelection {
+        added: added.iter().map(|path| path.to_path_buf()).collect(),
+        ..StoreSelection::default()
+    };
+    assert_eq!(packed_and_kept(system, StoreSelection::default()), (1, sorted(&[system])));
+    for given in [link, outside] {
+        assert_eq!(packed_and_kept(system, added(&[given])), (2, sorted(&[system, link])));
+    }
+    assert_eq!(packed_and_kept(system, added(&[more, outside, system])), (3, sorted(&[system, more, link])));
+    let without = StoreSelection { excluded: vec![outside.into()], ..added(&[link, more]) };
+    assert_eq!(packed_and_kept(system, without), (2, sorted(&[system, more])));
+}
+
+#[test]
+fn b_5_of_a_closure_info_nix_keeps_the_paths_that_no_other_path_refers_to() {
+    let (system, fake) = (&*Fake::new().in_store(), Fake::new());
+    fs::write(fake.path("more"), "").unwrap();
+    let more = &*fake.in_store();
+    let dump = Command::new("nix-store").arg("--dump-db").args([system, more]).output().unwrap();
+    let registration = String::from_utf8(dump.stdout).unwrap();
+    let info = tempfile::tempdir().unwrap();
+    let keeps = |registration: &str, added: &[&Path]| {
+        fs::write(info.path().join("registration"), registration).unwrap();
+        fs::write(info.path().join("store-paths"), format!("{}\n{}\n", system.display(), more.display())).unwrap();
+        let added = added.iter().map(|path| path.to_path_buf()).collect();
+        let closure_info = Some(info.path().to_path_buf());
+        packed_and_kept(system, StoreSelection { closure_info, added, ..StoreSelection::default() }).1
+    };
+    assert_eq!(keeps(&registration, &[]), sorted(&[system, more]));
+    // The system refers to the other path: only its name makes that a root.
+    let (own, rest) = registration.split_once(&format!("{}\n", system.display())).unwrap();
+    let rest = rest.replacen("\n0\n", &format!("\n1\n{}\n", more.display()), 1);
+    let registration = format!("{own}{}\n{rest}", system.display());
+    assert_eq!(keeps(&registration, &[]), sorted(&[system]));
+    assert_eq!(keeps(&registration, &[more]), sorted(&[system, more]));
 }
 
 #[test]

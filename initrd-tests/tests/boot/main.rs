@@ -13,6 +13,7 @@ mod fixture;
 mod foreign;
 mod formats;
 mod libc;
+mod living;
 mod members;
 mod memory;
 mod modules;
@@ -127,8 +128,9 @@ fn init_has_its_signals_and_files_to_itself(fixture: &Fixture) {
 fn the_mounts_are_exactly_these(fixture: &Fixture) {
     let report = fixture.report();
     let overlay = "lowerdir=/nix/.ro-store,upperdir=/nix/.rw-store/store,workdir=/nix/.rw-store/work";
-    // since 6.6 the kernel also prints this default
-    let overlay = if fixture.kernel == "6.1" { overlay.to_owned() } else { format!("{overlay},uuid=on") };
+    // Since 6.6 the kernel also prints defaults.
+    let metacopy = if fixture.kernel == "6.1" { "metacopy=on" } else { "redirect_dir=on,uuid=on,metacopy=on" };
+    let overlay = format!("{overlay},{metacopy}");
     let expected = [
         "tmpfs tmpfs / rw,relatime rw,mode=755,inode64",
         "devtmpfs devtmpfs /dev rw,nosuid rw,size=5%,mode=755,inode64",

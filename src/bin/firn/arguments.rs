@@ -27,7 +27,7 @@ pub struct StoreArguments {
     #[arg(long, value_name = "DIR")]
     closure_info: Option<PathBuf>,
 
-    /// Also pack this store path with its closure; may be given several times
+    /// Also pack this store path with its closure, which Nix then keeps in the booted system; may be given several times
     #[arg(long = "store-content", value_name = "PATH")]
     added: Vec<PathBuf>,
 

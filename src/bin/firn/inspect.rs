@@ -71,6 +71,9 @@ fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  starts: {}", plan.init)?;
             let modules: Vec<_> = plan.modules.iter().map(|path| module_name(path)).collect();
             writeln!(out, "  loads: {}", modules.join(" "))?;
+            for root in &plan.roots {
+                writeln!(out, "  keeps: {root}")?;
+            }
             for image in &plan.images {
                 writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.place, size(image.bytes), image.sha256)?;
             }

@@ -213,6 +213,7 @@ mod tests {
             database: None,
             verify: false,
             host_id: None,
+            roots: Vec::new(),
         };
         let executables = Executables { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
         let mut output = Directory::create(directory.path()).unwrap();

@@ -5,7 +5,7 @@ use crate::build::system::toplevel::{NixosSystem, in_store};
 use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,26 +27,37 @@ pub struct StoreSelection {
     pub without_kernel: bool,
 }
 
+/// The contents of the store image.
+#[derive(Debug)]
+pub struct Selected {
+    /// The store paths, sorted, each with its references to the others.
+    pub closure: Vec<Registered>,
+    /// Those that were selected by name, sorted: the system and the added paths. Of a closure-info also all paths that no other path of
+    /// it refers to, since it does not name them.
+    pub roots: Vec<String>,
+}
+
 impl StoreSelection {
-    /// The selected store paths, sorted, each with its references to the others. References to excluded paths are removed, and
-    /// `progress` names them.
+    /// The selected store paths. References to excluded paths are removed, and `progress` names them.
     ///
     /// # Errors
     ///
     /// No Nix, a closure-info that cannot be read, a path that is missing, or an excluded path that is not part of the closure.
-    pub fn collect(&self, system: &NixosSystem, progress: Progress) -> Result<Vec<Registered>> {
+    pub fn collect(&self, system: &NixosSystem, progress: Progress) -> Result<Selected> {
         let mut roots = vec![system.toplevel.clone()];
         for path in &self.added {
-            roots.push(in_store(path)?);
+            roots.push(named(path)?);
         }
-        let closure = match &self.closure_info {
-            Some(directory) => from_closure_info(directory, &roots)?,
-            None => present(nix::closure(&roots)?)
-                .context("the store is damaged; repair it with nix-store --verify --check-contents --repair")?,
+        let (closure, unreferenced) = if let Some(directory) = &self.closure_info {
+            from_closure_info(directory, &roots)?
+        } else {
+            let closure = present(nix::closure(&roots)?)
+                .context("the store is damaged; repair it with nix-store --verify --check-contents --repair")?;
+            (closure, Vec::new())
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
-            excluded.insert(text(&in_store(path)?)?.to_owned());
+            excluded.insert(text(&named(path)?)?.to_owned());
         }
         if self.without_kernel {
             excluded.insert(store_path(&system.kernel)?);
@@ -57,7 +68,9 @@ impl StoreSelection {
         if let Some(warning) = warning(&removed) {
             progress.say(&warning);
         }
-        Ok(kept)
+        let named = roots.iter().map(|root| text(root).map(str::to_owned)).collect::<Result<BTreeSet<_>>>()?;
+        let roots = named.into_iter().chain(unreferenced).filter(|root| !excluded.contains(root));
+        Ok(Selected { closure: kept, roots: roots.collect::<BTreeSet<_>>().into_iter().collect() })
     }
 }
 
@@ -105,7 +118,8 @@ fn warning(removed: &[RemovedReference]) -> Option<String> {
 }
 
 /// Reads a closure from the files of `closureInfo` (nixpkgs, `build-support/closure-info.nix`).
-fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<Vec<Registered>> {
+/// Returns also the paths that no other path refers to.
+fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<(Vec<Registered>, Vec<String>)> {
     let read = |name: &str| {
         let path = directory.join(name);
         fs::read_to_string(&path).with_context(|| {
@@ -115,9 +129,11 @@ fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<Vec<Register
     let (registration, paths) = (read("registration")?, read("store-paths")?);
     let closure =
         registration::parse(&registration).with_context(|| format!("reading {}/registration", directory.display()))?;
-    check(&closure, &paths, roots).and_then(|()| present(closure)).with_context(|| {
+    let unreferenced = registration::unreferenced(&registration);
+    let closure = check(&closure, &paths, roots).and_then(|()| present(closure)).with_context(|| {
         format!("{} does not belong to this system; make it again with closureInfo of this system", directory.display())
-    })
+    })?;
+    Ok((closure, unreferenced))
 }
 
 /// Makes sure that a registration is complete: it has all paths of the list, all roots and every reference, with valid hashes.
@@ -149,6 +165,20 @@ fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
         ensure!(fs::symlink_metadata(path).is_ok(), "{path} is not in the store of this machine");
     }
     Ok(closure)
+}
+
+/// Follows symlinks until the path is in the store, as Nix does: a store path that is itself a symlink stays this path.
+fn named(path: &Path) -> Result<PathBuf> {
+    let mut named = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
+    // The kernel follows as many (MAXSYMLINKS, include/linux/namei.h).
+    for _ in 0..40 {
+        if named.parent() == Some(Path::new("/nix/store")) && fs::symlink_metadata(&named).is_ok() {
+            return Ok(named);
+        }
+        let Ok(target) = fs::read_link(&named) else { break };
+        named = named.parent().unwrap_or(&named).join(target);
+    }
+    in_store(path)
 }
 
 /// The store path that contains `path`.
