@@ -6,6 +6,7 @@
 mod database;
 mod disks;
 mod dying;
+mod etc;
 mod failures;
 mod files;
 mod fixture;
