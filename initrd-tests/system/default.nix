@@ -30,6 +30,7 @@ let
   # The init of prepare-root and nixos-init is systemd; nixos-init has no script.
   systemd = if kind == "classic" || measured then null else debian.systemd;
   overlay = if kind == "nixos-init" then import ./etc-overlay.nix { inherit run etc; } else null;
+  laterOverlay = import ./etc-overlay.nix { inherit run etc; later = true; };
 
   power = run "power" { inherit (debian) bash; script = ./power.sh; } ''
     mkdir -p $out/bin
@@ -110,6 +111,8 @@ run "nixos-system-firn-demo-${version}" {
   benchInit = ./bench.sh;
   systemd = if systemd == null then "" else systemd;
   probe = if systemd == null || probe == null then "" else firn-probe;
+  fromOverlay = if overlay == null then [ ] else [ overlay.metadata overlay.basedir ];
+  toOverlay = if overlay == null then [ ] else [ laterOverlay.metadata laterOverlay.basedir ];
   bootspec =
     let out = builtins.placeholder "out"; in
     builtins.toJSON {
@@ -161,6 +164,11 @@ run "nixos-system-firn-demo-${version}" {
       ;;
     nixos-init)
       with_probe
+      # The same with a later /etc.
+      cp -r $out/probe $out/later
+      from=($fromOverlay) to=($toOverlay)
+      rm $out/later/boot.json
+      printf %s "$bootspec" | sed "s|''${from[0]}|''${to[0]}|; s|''${from[1]}|''${to[1]}|" > $out/later/boot.json
       ;;
   esac
   [[ ! $systemd ]] || cp $systemd/lib/systemd/systemd $out/init

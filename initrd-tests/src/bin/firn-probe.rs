@@ -26,6 +26,14 @@ const NEW_FILE: &str = "/tmp/firn-probe-new";
 /// Commands by group. The tests judge their output and their exit status.
 const GROUPS: &[(&str, &[&[&str]])] = &[
     ("facts", &[]),
+    // The size of a directory depends on the file system of its upper layer.
+    (
+        "etc",
+        &[
+            &["find", "/etc", "-type", "d", "-printf", "%P d %m %U:%G\n", "-o", "-printf", "%P %y %m %U:%G %s %l\n"],
+            &["sh", "-c", "cd /etc && find . -type f -exec grep -H '' {} +"],
+        ],
+    ),
     ("hostid", &[&["hostid"]]),
     (
         "files",

@@ -67,21 +67,42 @@ fn how_a_system_wants_to_be_started() {
     program.file("init", "\x7fELF");
     built(&program, &["no init script, no prepare-root", "no extension org.nixos.nixos-init.v1"]);
 
-    let spec = |extension: &str| {
-        format!(
-            r#"{{"org.nixos.bootspec.v1": {{"init": "/x/init", "kernel": "/etc/passwd", "kernelParams": [], "label": "x",
-                "system": "{}-linux", "toplevel": "/x"}}, "org.nixos.nixos-init.v1": {extension}}}"#,
-            env::consts::ARCH
-        )
-    };
     built(
         program.file("boot.json", &spec(r#"{"etc_metadata_image": 1}"#)),
         &["boot.json", "etc_metadata_image is not a string"],
     );
-    let overlay = spec(r#"{"etc_metadata_image": "/nix/store/x", "etc_basedir": "/nix/store/y"}"#);
-    fs::rename(program.path("kernel-modules/lib/modules/6.9"), program.path("kernel-modules/lib/modules/6.5")).unwrap();
-    let too_old =
-        ["an overlay for /etc, which needs Linux 6.6 or newer, and its kernel is 6.5", "overlay.enable = false"];
-    built(program.file("boot.json", &overlay), &too_old);
-    built(program.file("prepare-root", ""), &too_old);
+}
+
+/// A `boot.json` with this extension for nixos-init.
+fn spec(extension: &str) -> String {
+    format!(
+        r#"{{"org.nixos.bootspec.v1": {{"init": "/x/init", "kernel": "/etc/passwd", "kernelParams": [], "label": "x",
+            "system": "{}-linux", "toplevel": "/x"}}, "org.nixos.nixos-init.v1": {extension}}}"#,
+        env::consts::ARCH
+    )
+}
+
+#[test]
+fn b_3_kernels_for_an_overlay_for_etc() {
+    let out = tempfile::tempdir().unwrap();
+    let fake = Fake::new();
+    fake.file("init", "\x7fELF");
+    fake.file("boot.json", &spec(r#"{"etc_metadata_image": "/nix/store/x", "etc_basedir": "/nix/store/y"}"#));
+    let mut release = "6.9";
+    let mut refused_with = |other, words: &[&str]| {
+        let path = |release: &str| fake.path(&format!("kernel-modules/lib/modules/{release}"));
+        fs::rename(path(release), path(other)).unwrap();
+        release = other;
+        refused(&options(&fake.in_store(), out.path()), words);
+    };
+    let too_old = "an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is ";
+    for other in ["5.10.223", "5.14"] {
+        refused_with(other, &[&(too_old.to_owned() + other), "overlay.enable = false"]);
+    }
+    // The next fault of this system.
+    for other in ["5.15", "6.1", "6.5", "6.12"] {
+        refused_with(other, &["names the init /x/init"]);
+    }
+    fake.file("prepare-root", "");
+    refused_with("5.4", &[too_old]);
 }

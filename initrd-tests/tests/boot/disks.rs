@@ -1,14 +1,14 @@
 //! A root on a disk that belongs to another system, that is full, or that is read-only; and a store that is not registered.
 
 use super::failures::fails;
-use super::fixture::{boot, pack, run, sorted_lines};
+use super::fixture::{boot, run, sorted_lines};
 use super::modules::WITH_DISKS;
-use super::{LINUX_6_1, systemd};
+use super::{LINUX_6_1, etc};
 use initrd_tests::Report;
 use qemu::Machine;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -202,9 +202,8 @@ fn a_5_a_disk_that_was_full_before_the_first_boot() {
 
 #[test]
 fn a_5_an_overlay_for_etc_above_an_overlay_for_the_root() {
-    let toplevel = &systemd::NIXOS_INIT.build().manifest.toplevel;
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-disks-nixos-init");
-    let build = pack(toplevel, directory, &["virtio_blk", "virtio-pci"]).unwrap();
+    let build = &*etc::WITH_DISKS;
+    let toplevel = &build.manifest.toplevel;
     let disk = Disk::new("", ":");
     disk.mounted(FILL);
     let mut machine = Machine { disks: vec![disk.path()], ..Machine::of_build(&build.directory).unwrap() };

@@ -7,6 +7,7 @@ mod by_hand;
 mod database;
 mod disks;
 mod dying;
+mod etc;
 mod failures;
 mod files;
 mod fixture;

@@ -47,7 +47,11 @@ fn delete(directory: &OwnedFd, name: &CStr, device: u64) -> rustix::io::Result<(
 
 /// Opens a directory, but not through a symlink: a symlink that has replaced the directory in the meantime may lead out of the file
 /// system.
-fn open_directory(at: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+///
+/// # Errors
+///
+/// Those of open(2); `NOTDIR` for a symlink.
+pub fn open_directory(at: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 

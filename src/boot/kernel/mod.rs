@@ -10,6 +10,7 @@ pub mod loop_device;
 pub mod memory;
 pub mod modules;
 pub mod mount;
+pub mod overlay;
 pub mod processes;
 pub mod release;
 pub mod sys;

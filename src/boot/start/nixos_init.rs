@@ -129,17 +129,17 @@ fn set(setting: &str, value: Option<&str>) {
 }
 
 fn link_or_remove(path: &str, target: Option<&str>) -> Result<()> {
-    match target {
-        None => Ok(()),
-        Some("") => remove(path),
-        Some(target) => link(path, target),
-    }
+    target.map_or(Ok(()), |target| link(path, target))
 }
 
-/// Makes a symlink. It replaces an existing file or symlink.
+/// Makes a symlink. It replaces an existing file or symlink. Without a target it only removes them; the directory is made in any case,
+/// because systemd does not start with an empty `/usr`.
 fn link(path: &str, target: &str) -> Result<()> {
     make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
+    if target.is_empty() {
+        return Ok(());
+    }
     symlink(target, path).with_context(|| format!("making the symlink {path} -> {target}"))
 }
 
@@ -197,6 +197,14 @@ mod tests {
         assert_eq!(target_of_link().as_deref(), Some(Path::new("/a")));
         let error = format!("{:#}", link(root.path().join("usr/bin").to_str().unwrap(), "/a").unwrap_err());
         assert!(error.starts_with("removing "), "{error}");
+    }
+
+    #[test]
+    fn b_3_a_system_without_the_link_has_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("usr/bin/env");
+        link_or_remove(path.to_str().unwrap(), Some("")).unwrap();
+        assert!(root.path().join("usr/bin").is_dir() && !path.exists());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The system to pack, read from its toplevel.
 
 use crate::contract::kind::Kind;
-use crate::contract::nixos_init::{self, Config, kernel_has_etc_overlay};
+use crate::contract::nixos_init::{self, Config, kernel_reads_etc_image};
 use crate::contract::parameters::{RAMFS, RETAIN};
 use crate::contract::plan::Start;
 use crate::formats::kernel_image;
@@ -79,9 +79,9 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
     let etc_overlay = etc_overlay(&toplevel, kind)?;
     ensure!(
-        !etc_overlay || kernel_has_etc_overlay(&kernel_release),
-        "{} has an overlay for /etc, which needs Linux 6.6 or newer, and its kernel is {kernel_release}; build it with a newer \
-         kernel, or with system.etc.overlay.enable = false",
+        !etc_overlay || kernel_reads_etc_image(&kernel_release),
+        "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
+         a newer kernel, or with system.etc.overlay.enable = false",
         toplevel.display()
     );
     ensure!(
