@@ -78,17 +78,16 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
         Etc::Immutable => None,
     };
     let basedir = &overlay.basedir;
-    // Such a kernel logs an error if it is asked for them.
-    let lacks_them = kernel_release().is_ok_and(|release| at_least(&release, DATA_ONLY_LAYERS) == Some(false));
-    let refused = if lacks_them {
-        Errno::INVAL.into()
-    } else {
+    // A kernel that lacks them would log an error.
+    if kernel_release().is_ok_and(|release| at_least(&release, DATA_ONLY_LAYERS) != Some(false)) {
         match mount_overlay(above.as_ref(), &format!("{METADATA}::{basedir}")) {
-            Err(error) if error.downcast_ref() == Some(&Errno::INVAL) => error,
+            Err(error) if error.downcast_ref() == Some(&Errno::INVAL) => {
+                log::info!("This kernel does not take data-only layers ({error:#})");
+            }
             other => return other,
         }
-    };
-    log::info!("This kernel has no data-only layers ({refused:#}); mounting {basedir} as an ordinary layer");
+    }
+    log::info!("Mounting {basedir} as an ordinary layer of /etc, since Linux before 6.5 has no data-only layers");
     let hidden = if hides_names(&image, basedir)? { HIDDEN.to_owned() + ":" } else { String::new() };
     mount_overlay(above.as_ref(), &format!("{hidden}{METADATA}:{basedir}"))
 }
@@ -97,10 +96,14 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
 /// [`HIDDEN`]. Returns whether there is one.
 fn hides_names(image: &OwnedFd, basedir: &str) -> Result<bool> {
     Filesystem::tmpfs(&[]).mount(Path::new(HIDDEN))?;
-    let hides = overlay::hide(&open_directory(basedir)?, image, &CString::new(HIDDEN)?).context(
-        "this kernel cannot read the image of /etc; those of NixOS need Linux 5.15 or newer: build the system with a newer kernel, or \
-         with system.etc.overlay.enable = false",
-    )?;
+    let hides = overlay::hide(&open_directory(basedir)?, image, &CString::new(HIDDEN)?);
+    let hides = hides.map_err(|error| match error.downcast_ref() {
+        Some(&Errno::OPNOTSUPP) => error.context(
+            "this kernel cannot read the image of /etc; those of NixOS need Linux 5.15 or newer: build the system with a newer \
+             kernel, or with system.etc.overlay.enable = false",
+        ),
+        _ => error,
+    })?;
     if !hides {
         unmount(HIDDEN, UnmountFlags::DETACH).with_context(|| format!("unmounting {HIDDEN}"))?;
     }
