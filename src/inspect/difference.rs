@@ -19,6 +19,8 @@ pub struct Difference {
     pub modules: Change<String>,
     /// Store paths.
     pub store_paths: Change<StorePath>,
+    /// Store paths that Nix keeps in the running system, with their closures, as far as the ramdisk names them.
+    pub roots: Change<String>,
     /// The size of all store paths, bytes, before and after.
     pub store_bytes: (u64, u64),
 }
@@ -46,6 +48,7 @@ struct Facts {
     cmdline: Option<BTreeSet<String>>,
     modules: BTreeSet<String>,
     store_paths: BTreeSet<StorePath>,
+    roots: BTreeSet<String>,
 }
 
 /// Compares the builds, ramdisks or store images at two paths. A build can be compared with a ramdisk.
@@ -76,6 +79,7 @@ fn difference(before: &Facts, after: &Facts) -> Difference {
         cmdline: before.cmdline.as_ref().zip(after.cmdline.as_ref()).map_or_else(Change::default, both),
         modules: change(&before.modules, &after.modules),
         store_paths: change(&before.store_paths, &after.store_paths),
+        roots: change(&before.roots, &after.roots),
         store_bytes: (bytes(before), bytes(after)),
     }
 }
@@ -105,6 +109,7 @@ fn of_ramdisk(ramdisk: RamdiskSummary) -> Result<Facts> {
     let mut facts = Facts {
         kernel_release: ramdisk.kernel_release.unwrap_or_default(),
         modules: ramdisk.modules.iter().map(|path| module_name(path)).collect(),
+        roots: ramdisk.plan.iter().flat_map(|plan| plan.roots.clone()).collect(),
         ..Facts::default()
     };
     if ramdisk.images.is_empty() && ramdisk.plan.is_some() {
@@ -132,6 +137,7 @@ mod tests {
             cmdline: Some(words.iter().map(|word| (*word).into()).collect()),
             modules: BTreeSet::new(),
             store_paths: paths.iter().map(|(path, bytes)| StorePath { path: (*path).into(), bytes: *bytes }).collect(),
+            roots: paths.iter().take(1).map(|(path, _)| (*path).into()).collect(),
         }
     }
 
@@ -144,6 +150,10 @@ mod tests {
         assert_eq!((&found.cmdline.removed[..], &found.cmdline.added[..]), (&["a=1".into()][..], &["a=2".into()][..]));
         assert_eq!(found.store_paths.removed, [StorePath { path: "/nix/store/a".into(), bytes: 10 }]);
         assert_eq!(found.store_paths.added, [StorePath { path: "/nix/store/c".into(), bytes: 7 }]);
+        assert_eq!(
+            (&found.roots.removed[..], &found.roots.added[..]),
+            (&["/nix/store/a".into()][..], &["/nix/store/b".into()][..])
+        );
         assert_eq!(found.store_bytes, (15, 12));
         let none = difference(&after, &after);
         assert_eq!(none, Difference { store_bytes: (12, 12), ..Difference::default() });

@@ -39,6 +39,7 @@ fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
     changes("command line", &difference.cmdline, Clone::clone, out)?;
     changes("modules", &difference.modules, Clone::clone, out)?;
     changes("store paths", &difference.store_paths, |path| format!("{} ({})", path.path, size(path.bytes)), out)?;
+    changes("kept by Nix", &difference.roots, Clone::clone, out)?;
     let (before, after) = difference.store_bytes;
     let sign = if after < before { '-' } else { '+' };
     writeln!(out, "size of the store: {} -> {} ({sign}{})", size(before), size(after), size(after.abs_diff(before)))
