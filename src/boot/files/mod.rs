@@ -191,8 +191,8 @@ impl Walk<'_> {
     fn not_copied(&mut self, path: &str, error: &Error) {
         let advice = match error.downcast_ref::<Errno>() {
             Some(&Errno::ROFS) => {
-                "; the directory of this file is read-only; if it is in /etc, remove firn.etc=immutable from the kernel command \
-                 line, or put the file elsewhere"
+                "; the directory of this file is read-only; if it is in /etc, let the system have a file there, too, or remove \
+                 firn.etc=immutable from the kernel command line, or put the file elsewhere"
             }
             Some(&Errno::NOSPC) => {
                 "; make the root larger, with firn.root.size= or firn.root.inodes= if it is in memory"
