@@ -3,6 +3,7 @@
 //! A system is booted once for all of its claims, in this process: use `cargo test`, and not a runner that starts a process for each
 //! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
+mod consoles;
 mod database;
 mod disks;
 mod dying;
