@@ -8,6 +8,7 @@ mod database;
 mod disks;
 mod dying;
 mod failures;
+mod file_systems;
 mod files;
 mod fixture;
 mod foreign;
