@@ -9,10 +9,10 @@ let
     kernel = [ "arch" "block" "crypto" "drivers" "fs" "lib" "mm" "net" ];
     "kernel/drivers" = [ "block" "cdrom" "char" "dax" "md" "net" "nvdimm" "virtio" ];
     "kernel/drivers/net" = [ "dummy" "net_failover" "tap" "tun" "veth" "virtio_net" ];
-    # Without disks and servers, except for f2fs: firn does not know its superblock. Only generic kernels have it.
+    # Without disks and servers, but generic kernels have some for tests.
     "kernel/fs" = [
-      "autofs" "binfmt_misc" "configfs" "efivarfs" "erofs" "exfat" "f2fs" "fat" "fuse" "isofs" "nls" "overlayfs" "pstore" "squashfs"
-    ];
+      "autofs" "binfmt_misc" "configfs" "efivarfs" "erofs" "exfat" "fat" "fuse" "isofs" "nls" "overlayfs" "pstore" "squashfs"
+    ] ++ (if builtins.match ".*cloud.*" release == null then [ "btrfs" "f2fs" "xfs" ] else [ ]);
     "kernel/net" = [ "802" "8021q" "bridge" "core" "ipv4" "ipv6" "llc" "packet" "sched" "unix" "vmw_vsock" ];
   };
 

@@ -11,7 +11,7 @@ use std::path::Path;
 /// The program, on the PATH.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
-/// The kernel parameters of the machine itself, before those of [`Machine::cmdline`]: of a parameter that comes twice the kernel
+/// The usual kernel parameters of a machine itself ([`Machine::own_parameters`]): of a parameter that comes twice the kernel
 /// uses the last, so each of these can be overridden. The console is the first serial port. earlyprintk shows the start of the
 /// kernel log in spite of `quiet` and `loglevel=`: without output the machine did not start. With `panic=-1` a panic reboots at
 /// once, and with `-no-reboot` a reboot ends the machine, so that it need not wait for a time limit.
@@ -39,6 +39,7 @@ pub(crate) fn arguments(machine: &Machine, accel: Accel, serial: Serial) -> Vec<
         .map(OsString::from)
         .collect();
     arguments.extend(of_loader(machine, accel));
+    arguments.extend(machine.arguments.iter().map(Into::into));
     for disk in &machine.disks {
         let read_only = fs::metadata(disk).is_ok_and(|file| file.permissions().readonly());
         let mode = if read_only { "readonly=on," } else { "" };
@@ -56,7 +57,7 @@ fn of_loader(machine: &Machine, accel: Accel) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     match &machine.loader {
         Loader::Qemu { firmware, network } => {
-            let parameters = [OWN_PARAMETERS, accel.parameters(), machine.cmdline.trim()];
+            let parameters = [machine.own_parameters, accel.parameters(), machine.cmdline.trim()];
             let cmdline: Vec<_> = parameters.into_iter().filter(|parameters| !parameters.is_empty()).collect();
             arguments.extend(["-append".into(), cmdline.join(" ").into(), "-kernel".into(), (&machine.kernel).into()]);
             arguments.extend(machine.initrd.iter().flat_map(|file| ["-initrd".into(), file.into()]));
@@ -128,11 +129,13 @@ mod tests {
         assert_eq!((after(&plain, "-nic"), after(&plain, "-bios")), (None, None));
 
         let loader = Loader::Qemu { firmware: Some("OVMF.fd".into()), network: true };
-        let machine = Machine { loader, disks: vec!["a,b".into()], ..machine };
+        let devices = ["-device", "virtio-serial-pci"].map(Into::into).into();
+        let machine = Machine { loader, disks: vec!["a,b".into()], arguments: devices, ..machine };
         let full = of(&machine, Accel::Kvm, Serial::Output);
         assert_eq!((after(&full, "-accel"), after(&full, "-cpu")), (Some("kvm"), Some("host")));
         assert_eq!((after(&full, "-nic"), after(&full, "-bios")), (Some("user,model=virtio-net-pci"), Some("OVMF.fd")));
         assert_eq!(after(&full, "-drive"), Some("if=virtio,format=raw,file=a,,b"));
+        assert_eq!(after(&full, "-device"), Some("virtio-serial-pci"));
     }
 
     #[test]

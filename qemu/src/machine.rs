@@ -1,5 +1,6 @@
 //! A machine before its start, and the machine for a build.
 
+use crate::arguments::OWN_PARAMETERS;
 use crate::loader::Loader;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -21,7 +22,11 @@ pub struct Machine {
     pub initrd: Option<PathBuf>,
     /// The images of the disks `vda`, `vdb`, …, for a guest with virtio drivers. One without permission to write is a read-only disk.
     pub disks: Vec<PathBuf>,
-    /// Kernel parameters, after those that the machine itself needs.
+    /// Further arguments of QEMU, such as devices.
+    pub arguments: Vec<String>,
+    /// The kernel parameters of the machine itself, before those of [`Machine::cmdline`].
+    pub own_parameters: &'static str,
+    /// Kernel parameters.
     pub cmdline: String,
     /// The number of processors.
     pub processors: u32,
@@ -47,6 +52,8 @@ impl Machine {
             kernel: kernel.into(),
             initrd: None,
             disks: Vec::new(),
+            arguments: Vec::new(),
+            own_parameters: OWN_PARAMETERS,
             cmdline: String::new(),
             processors: 1,
             memory_mib: MEMORY_MIB,

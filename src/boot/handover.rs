@@ -73,11 +73,15 @@ impl Switched {
         let mut command = Command::new(&self.init);
         command.env_clear().args(state.iter().flat_map(systemd::arguments));
         // The descriptors that the kernel gave to process 1 are the console of the initramfs, a file that is deleted by now.
-        match OpenOptions::new().read(true).write(true).open("/dev/console") {
-            Ok(console) => {
-                command.stdin(console.try_clone()?).stdout(console.try_clone()?).stderr(console);
+        for path in ["/dev/console", "/dev/null"] {
+            match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(file) => {
+                    command.stdin(file.try_clone()?).stdout(file.try_clone()?).stderr(file);
+                    break;
+                }
+                // A machine without a console.
+                Err(error) => log::warn!("Opening {path} for the system's init: {error}"),
             }
-            Err(error) => log::warn!("Opening /dev/console for the system's init: {error}"),
         }
         log::info!("Executing {}", self.init);
         kmsg::restore();

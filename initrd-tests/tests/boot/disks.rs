@@ -222,6 +222,15 @@ fn a_5_a_disk_that_cannot_be_written() {
 }
 
 #[test]
+fn b_11_a_disk_that_lost_its_power_and_cannot_be_written() {
+    let disk = Disk::new("", ":");
+    // A copy of a disk in use: its journal has changes to replay.
+    disk.mounted("echo old > file; sync; echo new > file; sync; cp ../disk ../in-use");
+    disk.shell("mv in-use disk; chmod 444 disk; /sbin/dumpe2fs -h disk 2> /dev/null | grep -q needs_recovery");
+    boots_in_memory(&disk, "takes no changes");
+}
+
+#[test]
 fn a_5_a_disk_that_becomes_read_only_after_an_error() {
     let disk = Disk::new("-b 4096 -e remount-ro", ":");
     // A damaged bitmap of inodes: the kernel finds it when the first file is made.

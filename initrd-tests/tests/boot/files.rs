@@ -3,7 +3,7 @@
 use super::failures::shows;
 use super::fixture::{self, Fixture, boot, run, with_appended, with_appended_to};
 use super::modules::WITH_DISKS;
-use super::{LINUX_6_1, assert_succeeded, systemd};
+use super::{LINUX_6_1, LINUX_7, assert_succeeded, systemd};
 use initrd_tests::Report;
 use qemu::Machine;
 use std::path::Path;
@@ -55,7 +55,7 @@ fn b_1_an_etc_that_is_an_overlay_takes_files_unless_it_is_immutable() {
     assert!(warnings.iter().all(|warning| warning.ends_with(advice)), "{warnings:#?}");
     assert!(warnings[1].starts_with("Not copying /etc/ssh: Read-only file system"), "{warnings:#?}");
     assert!(warnings[0].starts_with("Not copying /etc/secret: Read-only file system"), "{warnings:#?}");
-    shows(&outcome, &["firn-init: Not copying /etc/", "The kernel log has all warnings"]);
+    shows(&outcome, &["firn-init: Not copying /etc/", "/run/firn/boot.json has all warnings"]);
 }
 
 /// The warnings of stage 1.
@@ -186,5 +186,60 @@ fn a_7_a_root_that_stays_takes_files_where_activation_made_links() {
             "{script:#?}"
         );
         assert_eq!(warnings(&report), [""; 0]);
+    }
+}
+
+#[test]
+fn b_11_many_files_arrive_and_the_log_has_a_limited_number_of_warnings() {
+    let work = tempfile::tempdir().unwrap();
+    // 200 files in 17 directories, some of them large, and 200 that cannot be there.
+    let script = "for n in $(seq 200); do d=firn/root/etc/d$((n % 17))/s; mkdir -p $d firn/root/proc/$n; \
+                  head -c $((n % 50 ? 1000 : 4000000)) /dev/urandom > $d/$n; echo x > firn/root/proc/$n/x; done; \
+                  (cd firn/root && find etc -type f -exec sha256sum {} +) > sums && mv sums firn/root/sums && \
+                  echo 'cd / && wc -l < sums && sha256sum --check --quiet sums' > firn/root/firn-test";
+    let mut machine = with_appended(&LINUX_6_1, work.path(), script);
+    machine.append("loglevel=7 probe=host");
+    let outcome = machine.run().unwrap();
+    let report = fixture::report(&outcome).unwrap();
+    assert_eq!(
+        (report.commands[0].stdout.as_str(), report.commands[0].status),
+        ("200\n", Some(0)),
+        "{:#?}",
+        report.commands
+    );
+
+    let warnings = warnings(&report);
+    assert!(warnings[..200].iter().all(|warning| warning.starts_with("Not copying /proc/")), "{warnings:#?}");
+    assert_eq!(warnings[200..], ["180 more warnings about these files are in /run/firn/boot.json only"]);
+    // The first one is also a text for every console.
+    assert_eq!(outcome.console.matches("Not copying /proc/").count(), 21);
+}
+
+#[test]
+fn b_11_microcode_in_front_and_two_archives_behind() {
+    for fixture in [&LINUX_6_1, &LINUX_7] {
+        let work = tempfile::tempdir().unwrap();
+        // The archives end after their trailers, as those of iPXE, and not on a multiple of 512 bytes. One is compressed, of any length.
+        let pack = "pack() { find . -print0 | cpio --null --create --format=newc --quiet > ../whole; \
+                    truncate --size $((($(grep --byte-offset --only-matching --text TRAILER ../whole | cut -d : -f 1) + 14) / 4 * 4)) ../whole; }
+                    mkdir microcode plain compressed
+                    cd microcode && mkdir -p kernel/x86/microcode && head -c 5003 /dev/urandom > kernel/x86/microcode/GenuineIntel.bin
+                    pack; mv ../whole ../first
+                    cd ../compressed && mkdir -p firn/root/etc && echo compressed > firn/root/etc/compressed
+                    pack; gzip < ../whole > ../last
+                    cd ../plain && mkdir -p firn/root/etc && echo plain > firn/root/etc/plain
+                    echo 'cat /etc/plain /etc/compressed; ls /' > firn/root/firn-test
+                    pack; head -c 516 /dev/zero > ../zeros
+                    cd .. && cat first zeros \"$0\" whole zeros last > initrd";
+        let initrd = fixture.build().directory.join("initrd");
+        run(Command::new("sh").args(["-euc", pack]).arg(initrd).current_dir(&work)).unwrap();
+        let machine = Machine::of_build(&fixture.build().directory).unwrap();
+        let mut machine = Machine { initrd: Some(work.path().join("initrd")), ..machine };
+        machine.append("firn.verify=full");
+        let (report, output) = boot_with_script(&mut machine);
+        assert!(output.starts_with("plain\ncompressed\n"), "{output}");
+        assert!(!output.lines().any(|name| name == "kernel"), "{output}");
+        assert_eq!(warnings(&report), [""; 0]);
+        assert!(!report.dmesg.iter().any(|line| line.text.contains("unpacking failed")), "{:#?}", report.dmesg);
     }
 }

@@ -4,11 +4,13 @@
 //! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
 mod by_hand;
+mod consoles;
 mod database;
 mod disks;
 mod dying;
 mod etc;
 mod failures;
+mod file_systems;
 mod files;
 mod fixture;
 mod foreign;

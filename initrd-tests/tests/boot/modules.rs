@@ -11,14 +11,14 @@ use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::NamedTempFile;
 
-/// The demo system with a driver for virtio disks, the driver of their bus (a module in Debian's 6.1), and drivers without a
+/// The demo system with drivers for virtio disks and consoles, the driver of their bus (a module in Debian's 6.1), and drivers without a
 /// device, one of them for another kind of machine.
 pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot-modules");
     pack(
         &LINUX_6_1.build().manifest.toplevel,
         directory,
-        &["virtio_blk", "virtio-pci", "dummy", "xen-tpmfront", "drbd"],
+        &["virtio_blk", "virtio-pci", "virtio_console", "dummy", "xen-tpmfront", "drbd"],
     )
     .unwrap()
 });

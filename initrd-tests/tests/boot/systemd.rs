@@ -27,7 +27,7 @@ mod a_system_with_prepare_root {
 
 fn has_been_activated(fixture: &Fixture) {
     let (report, toplevel) = (fixture.report(), &fixture.build().manifest.toplevel);
-    systemd_runs(fixture);
+    systemd_runs(fixture, report);
     registration_changes_nothing(report);
     assert_eq!(report.boot["hand_over"], "prepare-root");
     // The output of the script.
@@ -47,7 +47,7 @@ fn has_been_activated(fixture: &Fixture) {
 #[test]
 fn a_system_for_nixos_init() {
     let report = NIXOS_INIT.report();
-    systemd_runs(&NIXOS_INIT);
+    systemd_runs(&NIXOS_INIT, report);
     registration_changes_nothing(report);
     activated_by_stage_1(report);
     let (metadata, contents) = etc_parts();
@@ -91,9 +91,23 @@ fn an_etc_that_cannot_be_written_to() {
     assert!(report.dmesg.iter().any(|line| line.text.ends_with("Not making /etc/NIXOS: /etc is read-only")));
 }
 
+#[test]
+fn b_11_a_clock_that_begins_with_1970() {
+    let fixture = &PREPARE_ROOT_6_12;
+    let mut machine = Machine::of_build(&fixture.build().directory).unwrap();
+    machine.arguments = ["-rtc", "base=1970-01-01"].map(Into::into).into();
+    machine.append("firn.register=load probe=systemd,register");
+    let report = boot(&machine).unwrap();
+    let logged = |text: &str| report.dmesg.iter().any(|line| line.text.contains(text));
+    assert!(logged("setting system clock to 1970-01-01T00:00:") && logged("advancing clock"), "{:#?}", report.dmesg);
+    // systemd's own clock jumps, and the times of stage 1 stay right.
+    systemd_runs(fixture, &report);
+    registration_changes_nothing(&report);
+}
+
 /// Process 1 is the system's own systemd, started as a systemd in an initramfs would start it, and it reports no failure.
-fn systemd_runs(fixture: &Fixture) {
-    let (report, manifest) = (fixture.report(), &fixture.build().manifest);
+fn systemd_runs(fixture: &Fixture, report: &Report) {
+    let manifest = &fixture.build().manifest;
     assert_eq!(report.pid1.exe, manifest.init);
     let [name, switched, system, state] = report.pid1.argv.as_slice() else { panic!("{:?}", report.pid1.argv) };
     assert_eq!([name.as_str(), switched, system], [&manifest.init, "--switched-root", "--system"]);

@@ -26,6 +26,13 @@ pub fn warnings() -> Vec<String> {
     WARNINGS.lock().map(|warnings| warnings.clone()).unwrap_or_default()
 }
 
+/// Keeps a message for [`warnings`] that the log has no room for: the kernel's buffer also has its own messages, and drops the oldest.
+pub fn keep_warning(text: &str) {
+    if let Ok(mut warnings) = WARNINGS.lock() {
+        warnings.push(text.to_owned());
+    }
+}
+
 /// The kernel's limit on log lines from processes. By default it drops lines beyond ten in five seconds
 /// (Documentation/admin-guide/sysctl/kernel.rst). With `printk.devkmsg=` on the command line, the kernel refuses a change of this setting.
 const LIMIT: &str = "/proc/sys/kernel/printk_devkmsg";
@@ -119,10 +126,8 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         let text = record.args().to_string();
-        if record.level() <= Level::Warn
-            && let Ok(mut warnings) = WARNINGS.lock()
-        {
-            warnings.push(text.clone());
+        if record.level() <= Level::Warn {
+            keep_warning(&text);
         }
         for line in text.lines().flat_map(|line| pieces(line, LINE)) {
             self.0.log(&Record::builder().level(record.level()).target(TARGET).args(format_args!("{line}")).build());

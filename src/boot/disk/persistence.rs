@@ -20,6 +20,20 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The time limit for the mount, which may replay a journal: that of systemd (`DefaultTimeoutStartSec`, `man 5 systemd-system.conf`).
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The options for a file system that was in use when its machine lost its power, on a disk that cannot be written: its journal is not
+/// replayed (`man 5 ext4`, `xfs` and `btrfs`; Documentation/filesystems/f2fs.rst).
+const WITHOUT_REPLAY: [(&str, (&str, &str)); 5] = [
+    ("btrfs", ("rescue", "nologreplay")),
+    ("ext3", ("noload", "")),
+    ("ext4", ("noload", "")),
+    ("f2fs", ("norecovery", "")),
+    ("xfs", ("norecovery", "")),
+];
+
+/// The reasons for `ENOENT` from a mount of btrfs, with the next step.
+const NO_SUCH_PART: &str = "the btrfs has no subvolume of the name in boot.persistence.opt=subvol=…, or it has several devices: name each \
+                            of them there, as device=/dev/vda,device=/dev/vdb";
+
 /// Mount options, separated into attributes of the mount and options of the file system.
 #[derive(Debug, PartialEq, Eq)]
 struct MountOptions<'a> {
@@ -50,15 +64,30 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
     let end = Instant::now() + MOUNT_TIMEOUT;
     let mut mount = |kind: &str| {
         modules.load(&format!("fs-{kind}"));
-        let filesystem =
-            |attributes| Filesystem { kind, source: &found.path, attributes, options: &options.others, optional: &[] };
-        child::run(&format!("mounting {}", found.path), end, &|| match filesystem(options.attributes).mount(target) {
-            // The kernel refuses to mount a read-only disk for writing. mount(8) does the same then.
-            Err(error) if matches!(error.downcast_ref(), Some(&(Errno::ROFS | Errno::ACCESS))) => {
-                log::info!("{error:#}; mounting it read-only");
-                filesystem(options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY).mount(target)
+        let mut without_replay = options.others.clone();
+        without_replay.extend(WITHOUT_REPLAY.iter().filter(|(of, _)| *of == kind).map(|(_, option)| *option));
+        let mount = |attributes, others: &[(&str, &str)]| {
+            Filesystem { kind, source: &found.path, attributes, options: others, optional: &[] }.mount(target)
+        };
+        child::run(&format!("mounting {}", found.path), end, &|| {
+            let mut mounted = mount(options.attributes, &options.others);
+            // The kernel refuses to mount a read-only disk for writing, where mount(8) does the same, and one with a journal to replay.
+            for (others, effect) in [
+                (&options.others, "mounting it read-only"),
+                (&without_replay, "mounting it without the latest changes, which are in its journal only"),
+            ] {
+                match mounted {
+                    Err(error) if matches!(error.downcast_ref(), Some(&(Errno::ROFS | Errno::ACCESS))) => {
+                        log::info!("{error:#}; {effect}");
+                        mounted = mount(options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY, others);
+                    }
+                    Err(error) if kind == "btrfs" && error.downcast_ref() == Some(&Errno::NOENT) => {
+                        return Err(error.context(NO_SUCH_PART));
+                    }
+                    _ => break,
+                }
             }
-            other => other,
+            mounted
         })
     };
     if let Some(kind) = &found.kind {

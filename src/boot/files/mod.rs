@@ -14,7 +14,7 @@ mod of_system;
 #[cfg(test)]
 mod tests;
 
-use crate::boot::console::consoles;
+use crate::boot::console::{consoles, kmsg};
 use crate::boot::etc::InPlace;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
@@ -35,6 +35,9 @@ const SECRETS: &str = "/.initrd-secrets";
 /// The number of files that this step may have open: two for each level of directories. The kernel unpacks names of at most 4,096 bytes,
 /// so at most 2,043 levels; each needs about 2 KiB of the 8 MiB of stack. What is deeper is a warning.
 const OPEN_FILES: u64 = 4200;
+
+/// The number of warnings that the log gets. All are in the report on the boot.
+const LOGGED: usize = 20;
 
 /// The size of the buffer for the entries of a directory, bytes: several of the longest names (255 bytes).
 const BUFFER: usize = 1024;
@@ -78,7 +81,10 @@ fn copy_from(source: &str, root: Option<&NewRoot>, toplevel: Option<&str>) -> Re
         Err(errno) => walk.not_copied(source, &errno.into()),
     }
     if let Some(first) = walk.warnings.first() {
-        consoles::say(&format!("\n  firn-init: {first}. The kernel log has all warnings about these files.\n\n"));
+        consoles::say(&format!("\n  firn-init: {first}. /run/firn/boot.json has all warnings about these files.\n\n"));
+    }
+    if let Some(more) = walk.warnings.len().checked_sub(LOGGED).filter(|more| *more > 0) {
+        log::warn!("{more} more warnings about these files are in /run/firn/boot.json only");
     }
     Ok(())
 }
@@ -204,8 +210,10 @@ impl Walk<'_> {
     }
 
     fn warnings_of(&mut self, warning: Option<String>) {
-        if let Some(text) = &warning {
-            log::warn!("{text}");
+        match &warning {
+            Some(text) if self.warnings.len() < LOGGED => log::warn!("{text}"),
+            Some(text) => kmsg::keep_warning(text),
+            None => {}
         }
         self.warnings.extend(warning);
     }

@@ -4,11 +4,30 @@
 use linux_raw_sys::ioctl::TIOCOUTQ;
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, loop_config};
 use nix::unistd::{ForkResult, Pid, fork as nix_fork};
+use rustix::fs::{CWD, FileType, Mode, makedev, mkdirat, mknodat};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Setter, ioctl};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+/// Functions that the C library calls before `main`, and so before the runtime of Rust.
+#[used]
+// SAFETY: the entry is a function of the type that this section holds (System V ABI, "Initialization and Termination Functions").
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = make_null_device;
+
+/// Makes `/dev/null` for a process 1 without standard descriptors. The kernel gives it none if the machine has no console
+/// (`console_on_rootfs`, init/main.c). The runtime of Rust then opens `/dev/null` in their place, and ends the program if there is no such
+/// file: not every ramdisk has it. It makes two system calls on an ordinary machine, and needs no runtime.
+extern "C" fn make_null_device() {
+    if std::process::id() == 1 && rustix::io::fcntl_getfd(rustix::stdio::stdin()).is_err() {
+        let made = mkdirat(CWD, c"/dev", Mode::from(0o755));
+        let null = mknodat(CWD, c"/dev/null", FileType::CharacterDevice, Mode::from(0o666), makedev(1, 3));
+        // Both may exist. There is nobody to tell about another error, and the runtime ends the program then.
+        made.or(null).unwrap_or_default();
+    }
+}
 
 /// Attaches the loop device `device`, read-only, to `size` bytes of `file` from `offset` on; the size 0 means the rest of the file. The
 /// kernel frees the device when its last user closes it (autoclear).
