@@ -2,6 +2,7 @@
 
 use crate::boot::kernel::modules::Loader;
 use anyhow::Result;
+use std::path::Path;
 
 /// Loads the modules of the plan (`files`) in their order, then the modules that the command line names (`named`).
 ///
@@ -13,10 +14,15 @@ pub fn load(loader: &mut Loader<'_>, files: &[String], named: &[String]) -> Resu
         loader.load_file(file)?;
     }
     for name in named {
-        if !loader.load(name) && !loader.is_built_in(name) {
+        if loader.load(name) || loader.is_built_in(name) {
+            continue;
+        }
+        if Path::new("/proc/modules").exists() {
             log::warn!(
                 "The ramdisk has no module {name}, which firn.modules= names; build it with --available-module {name}"
             );
+        } else {
+            log::info!("Not loading {name}, which firn.modules= names: this kernel cannot load modules");
         }
     }
     Ok(())

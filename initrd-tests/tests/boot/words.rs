@@ -9,6 +9,8 @@ fn firns_words_do_what_they_say() {
     let mut machine = Machine::of_build(&LINUX_6_1.build().directory).unwrap();
     machine.append("firn.root.size=300m firn.root.inodes=20k firn.rw-store.size=64m firn.rw-store.inodes=1k");
     machine.append("firn.register=none firn.rootsize=1g firn.log=warn firn.hostid=0000beef probe=hostid");
+    // A part of this kernel, which the ramdisk does not list.
+    machine.append("firn.modules=8250");
     let report = boot(&machine).unwrap();
 
     let options = |target: &str| &report.mounts.iter().find(|mount| mount.target == target).unwrap().super_options;

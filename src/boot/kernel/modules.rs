@@ -76,9 +76,13 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Whether a name is an alias of a built-in module, as far as the ramdisk has a `modules.builtin.modinfo`.
+    /// Whether a name is that of a built-in module with parameters, which sysfs has (`kernel/params.c`), or an alias of a built-in module,
+    /// as far as the ramdisk has a `modules.builtin.modinfo`.
     #[must_use]
     pub fn is_built_in(&self, name: &str) -> bool {
+        if Path::new(&path("/sys/module", &module_name(name))).exists() {
+            return true;
+        }
         let modinfo = fs::read(path(self.directory, MODINFO));
         modinfo.is_ok_and(|modinfo| module_alias::is_built_in(&modinfo, name))
     }
