@@ -12,6 +12,7 @@ mod files;
 mod fixture;
 mod foreign;
 mod formats;
+mod large;
 mod libc;
 mod members;
 mod memory;
