@@ -1,6 +1,8 @@
-# A store path that fills a store: it refers to small paths, and to large paths of bytes that cannot be compressed.
+# A store path that fills a store: it refers to small paths, to large paths of bytes that cannot be compressed, and to huge paths that need
+# little room: text that repeats, a hole, and a line at the end.
 { paths # how many small ones
 , bytes # how many in the large ones
+, huge ? [ ] # the size of each huge one, in bytes
 }:
 let
   run = name: env: script: derivation (env // {
@@ -22,11 +24,16 @@ let
         sys.stdout.buffer.write(random.randbytes(size))
         left -= size' $number $size > $out
   '';
+  sparse = size: run "filler-huge-${toString size}" { inherit size; } ''
+    { yes "the text of $size" || true; } | head -c 100000000 > $out
+    truncate -s $((size - 4)) $out
+    echo end >> $out
+  '';
 in
 run "filler"
 {
   small = builtins.genList (number: builtins.toFile "filler-${toString number}" "${toString number}\n") paths;
-  large = builtins.genList large ((bytes + each - 1) / each);
+  large = builtins.genList large ((bytes + each - 1) / each) ++ map sparse huge;
   passAsFile = [ "small" ]; # no variable of the environment may be so long
 }
   ''

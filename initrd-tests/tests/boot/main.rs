@@ -15,6 +15,7 @@ mod files;
 mod fixture;
 mod foreign;
 mod formats;
+mod large;
 mod libc;
 mod living;
 mod members;
