@@ -70,22 +70,24 @@ pub fn mount(device: &str, cmdline: &CommandLine, modules: &mut Loader<'_>, targ
             Filesystem { kind, source: &found.path, attributes, options: others, optional: &[] }.mount(target)
         };
         child::run(&format!("mounting {}", found.path), end, &|| {
-            let mut mounted = mount(options.attributes, &options.others);
+            let mut attributes = options.attributes;
+            let mut mounted = mount(attributes, &options.others);
             // The kernel refuses to mount a read-only disk for writing, where mount(8) does the same, and one with a journal to replay.
             for (others, effect) in [
                 (&options.others, "mounting it read-only"),
                 (&without_replay, "mounting it without the latest changes, which are in its journal only"),
             ] {
-                match mounted {
-                    Err(error) if matches!(error.downcast_ref(), Some(&(Errno::ROFS | Errno::ACCESS))) => {
-                        log::info!("{error:#}; {effect}");
-                        mounted = mount(options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY, others);
-                    }
-                    Err(error) if kind == "btrfs" && error.downcast_ref() == Some(&Errno::NOENT) => {
-                        return Err(error.context(NO_SUCH_PART));
-                    }
-                    _ => break,
+                let Err(error) = mounted else { break };
+                match error.downcast_ref() {
+                    Some(&(Errno::ROFS | Errno::ACCESS)) => {}
+                    // That is how btrfs refuses to replay its log.
+                    Some(&Errno::IO) if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) => {}
+                    Some(&Errno::NOENT) if kind == "btrfs" => return Err(error.context(NO_SUCH_PART)),
+                    _ => return Err(error),
                 }
+                log::info!("{error:#}; {effect}");
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+                mounted = mount(attributes, others);
             }
             mounted
         })
