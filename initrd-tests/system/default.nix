@@ -57,6 +57,7 @@ let
     units = if systemd == null then "" else import ./systemd.nix { inherit run systemd; };
     systemd = if systemd == null then "" else systemd;
     tmpfiles = ./tmpfiles.conf;
+    fstab = ./fstab;
   } ''
     mkdir $out
     cp -r $files $out/etc
@@ -65,7 +66,9 @@ let
     ln -s $terminfo/lib/terminfo $out/etc/terminfo
     ln -s /proc/mounts $out/etc/mtab
     if [[ $units ]]; then
-      mkdir $out/etc/systemd $out/etc/tmpfiles.d
+      mkdir $out/etc/systemd $out/etc/systemd/system-generators $out/etc/tmpfiles.d
+      ln -s $systemd/lib/systemd/system-generators/systemd-fstab-generator $out/etc/systemd/system-generators
+      cp $fstab $out/etc/fstab
       ln -s $units $out/etc/systemd/system
       sed "s|@systemd@|$systemd|" $tmpfiles > $out/etc/tmpfiles.d/demo.conf
     fi

@@ -3,6 +3,7 @@
 //! A system is booted once for all of its claims, in this process: use `cargo test`, and not a runner that starts a process for each
 //! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
+mod credentials;
 mod database;
 mod disks;
 mod dying;
@@ -20,6 +21,7 @@ mod odd;
 mod persistence;
 mod rescue;
 mod retained;
+mod stop;
 mod systemd;
 mod ways;
 mod words;
@@ -241,7 +243,9 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
             "etc",
             "registration",
             "files",
+            "credentials",
             "activation",
+            "units",
             "hand-over"
         ]
     );
