@@ -58,6 +58,7 @@ let
     units = if systemd == null then "" else import ./systemd.nix { inherit run systemd; };
     systemd = if systemd == null then "" else systemd;
     tmpfiles = ./tmpfiles.conf;
+    fstab = ./fstab;
   } ''
     mkdir -p $out/etc
     cp -r $files $out/files
@@ -66,7 +67,9 @@ let
     ln -s $terminfo/lib/terminfo $out/etc/terminfo
     ln -s /proc/mounts $out/etc/mtab
     if [[ $units ]]; then
-      mkdir $out/etc/systemd $out/etc/tmpfiles.d
+      mkdir $out/etc/systemd $out/etc/systemd/system-generators $out/etc/tmpfiles.d
+      ln -s $systemd/lib/systemd/system-generators/systemd-fstab-generator $out/etc/systemd/system-generators
+      cp $fstab $out/etc/fstab
       ln -s $units $out/etc/systemd/system
       sed "s|@systemd@|$systemd|" $tmpfiles > $out/demo.conf
       ln -s $out/demo.conf $out/etc/tmpfiles.d

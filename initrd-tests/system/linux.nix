@@ -7,7 +7,8 @@ let
   # The modules, of 90 MB, for a virtual machine whose system is in memory.
   kept = {
     kernel = [ "arch" "block" "crypto" "drivers" "fs" "lib" "mm" "net" ];
-    "kernel/drivers" = [ "block" "cdrom" "char" "dax" "md" "net" "nvdimm" "virtio" ];
+    "kernel/drivers" = [ "block" "cdrom" "char" "dax" "firmware" "md" "net" "nvdimm" "virtio" ];
+    "kernel/drivers/firmware" = [ "qemu_fw_cfg" ];
     "kernel/drivers/net" = [ "dummy" "net_failover" "tap" "tun" "veth" "virtio_net" ];
     # Without disks and servers, but generic kernels have some for tests.
     "kernel/fs" = [

@@ -22,7 +22,7 @@ const DIRECTORY: &str = "/nix/var/nix/db";
 const TIMEOUT: Duration = Duration::from_mins(15);
 
 /// The type of a tmpfs in `statfs(2)` (include/uapi/linux/magic.h).
-const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+pub const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const FULL: &str =
     "the root is full; add a larger firn.root.size= to the kernel command line, such as firn.root.size=80%";

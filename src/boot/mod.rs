@@ -47,6 +47,7 @@ use kernel::modules::Loader;
 use kernel::{coldplug, memory};
 use parameters::options::{self, Stop};
 use rescue::menu::{self, Answer};
+use start::{credentials, units};
 use step::{Failed, Skippable, Steps};
 
 /// Boots the system in the store image: from the initramfs to the exec of the system's init.
@@ -110,8 +111,10 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
         registration::register(&root, &etc, &system, &plan, options.register)
     })?;
     steps.run_unless_skipped("files", Skippable::ByKey, || files::copy(&root, &etc, &system))?;
+    steps.run_unless_skipped("credentials", Skippable::ByKey, || credentials::copy_all(&root, &cmdline))?;
     menu::stop(&options, Stop::Mounts);
     steps.run_unless_skipped("activation", Skippable::InWords, || activation::activate(&root, &etc, &system))?;
+    steps.run_unless_skipped("units", Skippable::ByKey, || units::set(&root, images.len(), &system))?;
     let switched = steps.run("hand-over", || handover::switch_root(root, early, &system))?;
     telemetry::write(steps, images, &system, memory.as_ref());
     Ok(switched)

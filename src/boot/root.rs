@@ -99,7 +99,8 @@ fn with_early_mounts(root: Root, early: &Early) -> Result<Root> {
     Ok(root)
 }
 
-fn is_mount_point(path: &str) -> bool {
+/// Whether a file system is mounted on a directory.
+pub fn is_mount_point(path: &str) -> bool {
     let device = |path: &str| fs::metadata(path).map(|found| found.dev()).ok();
     device(path).is_some() && device(path) != device("/")
 }
@@ -127,13 +128,18 @@ impl Root {
     ///
     /// An error of `run`, or of fchdir(2) and chroot(2) when the root is changed and changed back.
     pub fn inside<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        if let Ok(mut outside) = OUTSIDE.lock() {
-            *outside = Some(open_directory("/")?);
-        }
-        enter(&self.directory)?;
+        self.go_inside()?;
         let result = run();
         leave()?;
         result
+    }
+
+    // Apart from `inside`, which the compiler copies for each of its callers.
+    fn go_inside(&self) -> Result<()> {
+        if let Ok(mut outside) = OUTSIDE.lock() {
+            *outside = Some(open_directory("/")?);
+        }
+        enter(&self.directory)
     }
 }
 

@@ -79,11 +79,19 @@ impl Steps {
         skippable: Skippable,
         run: impl FnOnce() -> Result<()>,
     ) -> Result<(), Failed> {
-        if self.skipped.contains(&name) {
-            log::warn!("{name}: skipped, as a person at a console chose");
+        if self.is_skipped(name) {
             return Ok(());
         }
         self.run(name, run).map_err(|failed| Failed { skippable, ..failed })
+    }
+
+    // Apart from `run_unless_skipped`, which the compiler copies for each step.
+    fn is_skipped(&self, name: &str) -> bool {
+        let skipped = self.skipped.contains(&name);
+        if skipped {
+            log::warn!("{name}: skipped, as a person at a console chose");
+        }
+        skipped
     }
 
     /// Skips a step in all attempts from now on.

@@ -2,6 +2,7 @@
 
 use crate::boot::console::kmsg;
 use crate::boot::images::Found;
+use crate::boot::kernel::file;
 use crate::boot::kernel::memory::{self, Memory};
 use crate::boot::kernel::release::kernel_release;
 use crate::boot::step::Steps;
@@ -73,7 +74,5 @@ fn available_kb(memory: &Memory) -> u64 {
 fn write_json(report: &BootReport<'_>) -> Result<()> {
     let json = serde_json::to_vec_pretty(report)?;
     fs::create_dir_all(Path::new(PATH).parent().context("no directory")?)?;
-    // A file of the host may be in its place, such as a FIFO, which would block.
-    fs::remove_file(PATH).unwrap_or_default();
-    Ok(fs::write(PATH, json)?)
+    file::replace(PATH, &json)
 }

@@ -156,6 +156,34 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
             &["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot --force panic=-1 probe=facts"],
         ],
     ),
+    // What is there of the credentials, what systemd says of them, and what a unit gets.
+    (
+        "credentials",
+        &[
+            &[
+                "sh",
+                "-c",
+                "cd /run; stat --format '%a %n' credentials credentials/@* credentials/@*/* systemd/tpm2* systemd/stub/*; \
+                 touch credentials/@encrypted/new",
+            ],
+            &["systemd-creds", "--system", "list", "--no-legend", "--no-pager"],
+            &["sh", "-c", "systemctl start firn-credentials; cat /run/firn-credentials"],
+        ],
+    ),
+    // The mounts as systemd sees them. Then the probe's end has systemd stop everything, and the console shows it.
+    (
+        "stop",
+        &[
+            &["systemctl", "show", "--property", "Conflicts,Where", "*.mount"],
+            &[
+                "sh",
+                "-ec",
+                "cd /run/systemd/system; mkdir -p firn-probe.service.d
+                 printf '[Unit]\\nSuccessAction=poweroff\\n' > firn-probe.service.d/clean.conf
+                 systemctl daemon-reload; systemctl status --no-pager systemd-remount-fs",
+            ],
+        ],
+    ),
     ("userns", &[&["unshare", "--user", "true"]]),
     ("verify", &[&["nix-store", "--verify", "--check-contents"]]),
     (

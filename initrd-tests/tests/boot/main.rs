@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod consoles;
+mod credentials;
 mod database;
 mod disks;
 mod dying;
@@ -28,6 +29,7 @@ mod persistence;
 mod processors;
 mod rescue;
 mod retained;
+mod stop;
 mod systemd;
 mod ways;
 mod words;
@@ -254,7 +256,9 @@ fn stage_1_says_what_the_boot_was_like(fixture: &Fixture) {
             "etc",
             "registration",
             "files",
+            "credentials",
             "activation",
+            "units",
             "hand-over"
         ]
     );

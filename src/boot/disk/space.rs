@@ -20,7 +20,7 @@ pub const MEMORY: &str = "/run/firn/memory";
 
 /// The directories that stage 1 and the activation of NixOS write to. The others of a full disk stay as they are: a service must not go
 /// on with changes in memory, which the next boot loses.
-const WRITTEN: [&str; 6] = ["/bin", "/etc", NIX_STATE, "/tmp", "/usr/bin", "/var/lib/nixos"];
+pub const WRITTEN: [&str; 6] = ["/bin", "/etc", NIX_STATE, "/tmp", "/usr/bin", "/var/lib/nixos"];
 
 /// Nix's database, profiles and garbage collector roots.
 pub const NIX_STATE: &str = "/nix/var/nix";

@@ -1,6 +1,7 @@
 //! Files that others made: the ramdisk and the disk can have anything in their places. To open a FIFO waits for its other end, and a read
 //! of a device may never end. So only regular files are opened, and directories, whose read is an error.
 
+use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -52,6 +53,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Writes a file of its own. Anything else in its place is deleted: to open a FIFO that somebody put there would wait.
+///
+/// # Errors
+///
+/// Those of unlink(2), rmdir(2), open(2) and write(2), with the path.
+pub fn replace(path: &str, contents: &[u8]) -> Result<()> {
+    remove(Path::new(path)).and_then(|()| fs::write(path, contents)).with_context(|| format!("writing {path}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +76,11 @@ mod tests {
         assert_eq!(read_to_string(&path("link")).unwrap(), "text");
         mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(read_to_string(&path("")).unwrap_err().kind(), ErrorKind::IsADirectory);
+        replace(&path("other"), b"new").unwrap();
+        mknodat(CWD, path("replaced"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        replace(&path("replaced"), b"new").unwrap();
+        assert_eq!(read_to_string(&path("replaced")).unwrap(), "new");
+        assert!(replace(&path(""), b"new").is_err());
         for refused in [path("pipe"), "/dev/zero".into()] {
             let error = open(&refused).unwrap_err().to_string();
             assert_eq!(error, "it is not a regular file; replace it by one", "{refused}");
