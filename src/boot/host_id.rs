@@ -63,9 +63,7 @@ fn read(path: &str) -> Result<Option<[u8; 4]>> {
 
 fn write(path: &str, bytes: &[u8]) -> Result<()> {
     make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
-    // The ramdisk may have anything there. A FIFO would block.
-    remove(path)?;
-    fs::write(path, bytes).with_context(|| format!("writing the host id to {path}"))
+    file::replace(path, bytes)
 }
 
 fn remove(path: &str) -> Result<()> {
