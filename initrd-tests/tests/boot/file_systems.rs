@@ -55,13 +55,27 @@ fn stays(disk: &Path, words: &str, kind: &str, options: &[&str]) {
     assert_eq!(before.lines().count(), 2, "{before}");
 }
 
+/// Boots from a disk that cannot be written and was in use when its machine lost its power: all changes are in memory.
+fn boots_without_a_replay(disk: &Path, words: &str) {
+    fs::set_permissions(disk, Permissions::from_mode(0o444)).unwrap();
+    let report = boot_from(disk, &format!("{words} probe=facts"));
+    fs::set_permissions(disk, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(root(&report).kind, "overlay");
+    assert!(report.boot["warnings"][0].as_str().unwrap().contains("takes no changes"), "{:#?}", report.boot);
+    let logged = |text: &str| report.dmesg.iter().any(|line| line.text.contains(text));
+    assert!(logged("mounting it without the latest changes, which are in its journal only"), "{:#?}", report.dmesg);
+}
+
+/// Runs a shell script in the directory of a disk, with the disk mounted on `at` with these options. Returns its output.
+fn mounted(disk: &Path, options: &str, script: &str) -> String {
+    let script = format!("mkdir -p at; mount -o loop{options} disk at; {script}");
+    let mut command = Command::new("unshare");
+    run(command.args(["--mount", "sh", "-euc", &script]).current_dir(disk.parent().unwrap())).unwrap()
+}
+
 /// The links of the system profile on a disk, which is mounted with these options.
 fn profiles(disk: &Path, options: &str) -> String {
-    let list = format!(
-        "mkdir -p at; mount -o loop{options} disk at; cd at/nix/var/nix/profiles; readlink system; ls -d system-*"
-    );
-    let mut command = Command::new("unshare");
-    run(command.args(["--mount", "sh", "-euc", &list]).current_dir(disk.parent().unwrap())).unwrap()
+    mounted(disk, options, "cd at/nix/var/nix/profiles; readlink system; ls -d system-*")
 }
 
 #[test]
@@ -73,24 +87,22 @@ fn b_11_a_root_on_xfs_stays() {
         "xfs",
         &["noquota", "logbufs=4"],
     );
-    // The machine was switched off with the disk in use.
-    fs::set_permissions(&disk, Permissions::from_mode(0o444)).unwrap();
-    let report = boot_from(&disk, "boot.persistence=/dev/disk/by-label/my\\x20state probe=facts");
-    assert_eq!(root(&report).kind, "overlay");
-    assert!(report.boot["warnings"][0].as_str().unwrap().contains("takes no changes"), "{:#?}", report.boot);
-    fs::set_permissions(&disk, Permissions::from_mode(0o644)).unwrap();
+    // The machine was switched off without an unmount.
+    boots_without_a_replay(&disk, "boot.persistence=/dev/disk/by-label/my\\x20state");
     assert_eq!(profiles(&disk, ""), "system-1-link\nsystem-1-link\n");
 }
 
 #[test]
 fn b_11_a_root_on_btrfs_stays() {
     let (_directory, disk) = disk("truncate -s 160M disk; /sbin/mkfs.btrfs -q -L state disk");
-    let subvolume = "mkdir -p at; mount -o loop disk at; btrfs subvolume create at/@ > /dev/null";
-    run(Command::new("unshare").args(["--mount", "sh", "-euc", subvolume]).current_dir(disk.parent().unwrap()))
-        .unwrap();
+    mounted(&disk, "", "btrfs subvolume create at/@ > /dev/null");
     let options = "boot.persistence.opt=subvol=@,compress=zstd,noatime";
     stays(&disk, &format!("boot.persistence=LABEL=state {options}"), "btrfs", &["subvol=/@", "compress=zstd:3"]);
     assert_eq!(profiles(&disk, ",subvol=@"), "system-1-link\nsystem-1-link\n");
+
+    // btrfs writes its log only for fsync(2).
+    mounted(&disk, ",subvol=@", "sync; dd if=/dev/zero of=at/new count=1 conv=fsync status=none; cp disk in-use");
+    boots_without_a_replay(&disk.with_file_name("in-use"), "boot.persistence=/dev/vda boot.persistence.opt=subvol=@");
 
     let mut machine = Machine::of_build(&BUILD.directory).unwrap();
     machine.disks.push(disk);
