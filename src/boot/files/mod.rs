@@ -23,7 +23,7 @@ use anyhow::{Error, Result, bail};
 use directory::Directory;
 use of_system::EtcOfSystem;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::{CStr, CString};
@@ -164,19 +164,26 @@ impl Walk<'_> {
 
     /// Copies a file. If activation would replace it, a mount of the file on itself keeps it in its place, for a later activation, too.
     fn place(&mut self, from: BorrowedFd<'_>, name: &CStr, path: &str, status: &Stat, to: &OwnedFd) -> Result<()> {
-        let replaced = self.etc.replaces(path)?;
         if self.of_host && path.starts_with("/etc/") {
             node::unmount(path);
         }
-        let source = match node::copy(from, name, status, to) {
-            Ok(()) if replaced => to.as_fd(),
+        let read_only = match node::copy(from, name, status, to) {
+            Ok(()) => match self.etc.replaces(path) {
+                Ok(true) => false,
+                // Only a symlink to a directory can take the place of a directory.
+                Err(errno) if open(to.as_fd(), name, OFlags::DIRECTORY).is_err() => {
+                    unlinkat(to, name, AtFlags::empty())?;
+                    bail!(errno);
+                }
+                _ => return Ok(()),
+            },
             // An /etc that is immutable, where a mount can take the place of a file.
-            Err(Errno::ROFS) => from,
-            copied => return Ok(copied?),
+            Err(Errno::ROFS) => true,
+            Err(errno) => bail!(errno),
         };
-        match node::mount(source, to, name) {
+        match node::mount(if read_only { from } else { to.as_fd() }, to, name) {
             Ok(()) => log::info!("Mounted the file of this host {path}, since the system has another one"),
-            Err(_) if !replaced => bail!(Errno::ROFS),
+            Err(_) if read_only => bail!(Errno::ROFS),
             Err(errno) => bail!(
                 "the system has another one, and the mount that keeps this one fails: {errno}; remove the other one from \
                  environment.etc"

@@ -188,11 +188,25 @@ fn b_1_a_file_that_an_earlier_system_copied_is_not_removed() {
 #[test]
 fn b_1_a_file_in_place_of_a_directory_of_the_system_is_a_warning() {
     in_root_with_proc("of_system::b_1_a_file_in_place_of_a_directory_of_the_system_is_a_warning", || {
-        write(&[("/from/etc/nix", "of the host")]);
-        let warnings = copy_to_system(&[("nix/nix.conf", "/nix/store/text")]);
-        assert!(warnings.len() == 1 && warnings[0].starts_with("Not copying /etc/nix: "), "{warnings:#?}");
-        assert!(warnings[0].contains("a directory is in the way"), "{warnings:#?}");
+        write(&[
+            ("/from/etc/nix", "of the host"),
+            ("/persist/ssh/key", "of the host"),
+            ("/nix/store/text", "of the system"),
+        ]);
+        link("/persist/lost", "/from/etc/lost");
+        // A symlink to a directory is as good as a directory.
+        link("/persist/ssh", "/from/etc/ssh");
+        let links = ["nix/nix.conf", "lost/x", "ssh/moduli"].map(|path| (path, "/nix/store/text"));
+        let mut warnings = copy_to_system(&links);
+        warnings.sort();
+        let [lost, nix] = warnings.as_slice() else { panic!("{warnings:#?}") };
+        assert!(lost.starts_with("Not copying /etc/lost: ") && lost.contains("a directory is in the way"), "{lost}");
+        assert!(nix.starts_with("Not copying /etc/nix: ") && nix.contains("a directory is in the way"), "{nix}");
         assert_eq!(activate(""), [""; 0]);
+        assert_eq!(
+            [read("/etc/ssh/key"), read("/etc/ssh/moduli"), read("/etc/nix/nix.conf")].join(", "),
+            "of the host, of the system, of the system"
+        );
     });
 }
 
