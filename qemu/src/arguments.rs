@@ -111,8 +111,10 @@ mod tests {
     fn the_machines_own_parameters_come_first() {
         let machine = Machine { cmdline: "panic=0".into(), ..Machine::new("bzImage") };
         let append = |accel| after(&of(&machine, accel, Serial::Output), "-append").unwrap().to_owned();
-        assert_eq!(append(Accel::Tcg), format!("{OWN_PARAMETERS} panic=0"));
-        assert_eq!(append(Accel::Counted), format!("{OWN_PARAMETERS} {} panic=0", Accel::Counted.parameters()));
+        assert_eq!(append(Accel::Kvm), format!("{OWN_PARAMETERS} panic=0"));
+        for accel in [Accel::Tcg, Accel::Counted] {
+            assert_eq!(append(accel), format!("{OWN_PARAMETERS} {} panic=0", accel.parameters()));
+        }
     }
 
     #[test]

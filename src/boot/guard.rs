@@ -4,6 +4,7 @@
 //! named by the process that wrote it, and ends with an error if it cannot open one of them (`LocalStore::findTempRoots`,
 //! src/libstore/gc.cc; tested with Nix 2.8 and 2.34). A directory there does that, and hinders nothing else.
 
+use crate::boot::kernel::file;
 use crate::boot::kernel::mount::make_directory;
 use std::fs;
 use std::io::ErrorKind;
@@ -18,11 +19,58 @@ pub fn set() {
     }
 }
 
+/// A rule of systemd-tmpfiles (`man 5 tmpfiles.d`) that makes the guard again at the boot of the system: NixOS deletes `temproots` then
+/// (nixpkgs, `nixos/modules/system/boot/systemd/tmpfiles.nix`).
+const RULE: &str = "d! /nix/var/nix/temproots/1-the-store-is-not-registered 0755\n";
+
+/// Keeps a guard that was not lifted, in the root of this process.
+pub fn keep() {
+    if fs::symlink_metadata(GUARD).is_err() {
+        return;
+    }
+    let kept =
+        make_directory("/run/tmpfiles.d").and_then(|()| file::replace("/run/tmpfiles.d/firn.conf", RULE.as_bytes()));
+    if let Err(error) = kept {
+        log::warn!("{error:#}; a system that empties /nix/var/nix/temproots loses {GUARD}");
+    }
+}
+
 /// Lifts the guard, in the root of this process.
 pub fn lift() {
     if let Err(error) = fs::remove_dir(GUARD)
         && error.kind() != ErrorKind::NotFound
     {
         log::warn!("Deleting {GUARD}: {error}; Nix collects no garbage as long as it is there");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GUARD, RULE};
+    use std::fs;
+    use std::process::Command;
+
+    #[test]
+    fn a_4_the_guard_stays_where_the_system_empties_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |path: &str| root.path().join(path.trim_start_matches('/'));
+        for (file, rule) in
+            [("etc/tmpfiles.d/nixos.conf", "R! /nix/var/nix/temproots\n"), ("run/tmpfiles.d/firn.conf", RULE)]
+        {
+            fs::create_dir_all(path(file).parent().unwrap()).unwrap();
+            fs::write(path(file), rule).unwrap();
+        }
+        fs::create_dir_all(path(GUARD)).unwrap();
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new("systemd-tmpfiles");
+            let status = command.arg("--root").arg(root.path()).args(["--create", "--remove"]).args(arguments).status();
+            assert!(status.unwrap().success());
+        };
+        run(&["--boot"]);
+        assert!(path(GUARD).is_dir());
+        // A person registers the store and deletes the guard. A switch to another system does not bring it back.
+        fs::remove_dir(path(GUARD)).unwrap();
+        run(&[]);
+        assert!(!path(GUARD).exists());
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::boot::database::TMPFS;
 use crate::boot::disk::space::{MEMORY, WRITTEN};
+use crate::boot::guard;
 use crate::boot::kernel::file;
 use crate::boot::kernel::mount::make_directory;
 use crate::boot::root::is_mount_point;
@@ -34,7 +35,7 @@ const SETTING: &str = "/run/firn/mount.d";
 /// The fstab for `systemd-remount-fs` on a disk.
 const FSTAB: &str = "/run/firn/fstab";
 
-/// Writes the settings for the mounts of this number of images. A failure is a warning: the system works without them. A root in memory
+/// Writes the settings for the mounts of this number of images, and keeps the guard of a store that is not registered. A failure is a warning: the system works without them. A root in memory
 /// with one image and no overlay for `/etc` needs none: the mounts are those of netboot media, and the fstab of a system for netboot
 /// has them.
 ///
@@ -45,10 +46,12 @@ pub fn set(root: &NewRoot, images: usize, system: &System) -> Result<()> {
     let in_memory = fstatfs(root.directory())?.f_type == TMPFS;
     // Programs take /run/systemd/system for a sign that systemd runs.
     let (Some(toplevel), true) = (&system.toplevel, system.kind != Kind::None) else { return Ok(()) };
-    if in_memory && images == 1 && system.config.etc_overlay.is_none() {
-        return Ok(());
-    }
+    let is_ordinary = in_memory && images == 1 && system.config.etc_overlay.is_none();
     root.inside(|| {
+        guard::keep();
+        if is_ordinary {
+            return Ok(());
+        }
         if let Err(error) = keep_mounts().and_then(|()| if in_memory { Ok(()) } else { keep_root(toplevel) }) {
             warn("A setting for systemd in /run/systemd/system", &error);
         }
