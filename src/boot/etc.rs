@@ -54,6 +54,9 @@ pub fn mount(root: &NewRoot, config: &Config, etc: Etc, mounted: &mut Mounted) -
         root.inside(|| mount_inside(overlay, etc)).context("mounting the overlay for /etc")?;
         *mounted = Mounted::StoreAndEtc;
     }
+    if config.etc_overlay.is_none() && etc == Etc::Immutable {
+        log::warn!("firn.etc=immutable has no effect: this system has no overlay for /etc (system.etc.overlay.enable)");
+    }
     Ok(InPlace(()))
 }
 

@@ -49,7 +49,7 @@ fn what_one_boot_writes_the_next_one_finds() {
 }
 
 #[test]
-fn b_8_and_10_a_label_in_quotes_the_profile_as_the_system_and_a_secret() {
+fn b_10_and_b_8_a_label_in_quotes_the_profile_as_the_system_and_a_secret() {
     let build = &*WITH_DISKS;
     let (_directory, mut machine) = machine(build);
     machine.append("boot.persistence=LABEL=\"my state\" init=/nix/var/nix/profiles/system/init probe=facts");

@@ -10,7 +10,7 @@ fn firns_words_do_what_they_say() {
     machine.append("firn.root.size=300m firn.root.inodes=20k firn.rw-store.size=64m firn.rw-store.inodes=1k");
     machine.append("firn.register=none firn.rootsize=1g firn.log=warn firn.hostid=0000beef probe=hostid");
     // A part of this kernel, which the ramdisk does not list.
-    machine.append("firn.modules=8250");
+    machine.append("firn.modules=8250 firn.etc=immutable");
     let report = boot(&machine).unwrap();
 
     let options = |target: &str| &report.mounts.iter().find(|mount| mount.target == target).unwrap().super_options;
@@ -25,7 +25,8 @@ fn firns_words_do_what_they_say() {
 
     let warning =
         "Ignoring the kernel parameter firn.rootsize=1g: there is no such parameter; did you mean firn.root.size?";
-    assert_eq!(report.boot["warnings"], serde_json::json!([warning]));
+    let overlay = "firn.etc=immutable has no effect: this system has no overlay for /etc (system.etc.overlay.enable)";
+    assert_eq!(report.boot["warnings"], serde_json::json!([warning, overlay]));
     let said: Vec<_> = report.dmesg.iter().filter(|line| line.text.starts_with("firn-init[1]: ")).collect();
     // Before the command line is read, everything is logged.
     let after = said.iter().skip_while(|line| !line.text.contains("command line: done")).skip(1);
