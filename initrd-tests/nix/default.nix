@@ -81,7 +81,7 @@ let
       netboot.firn = {
         format = "erofs";
         erofsCompression = "lz4";
-        maxImage = "40M";
+        maxImage = "48M";
         withoutKernel = true;
         verify = true;
         database = "load";

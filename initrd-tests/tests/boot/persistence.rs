@@ -52,7 +52,7 @@ fn what_one_boot_writes_the_next_one_finds() {
 fn b_10_and_b_8_a_label_in_quotes_the_profile_as_the_system_and_a_secret() {
     let build = &*WITH_DISKS;
     let (_directory, mut machine) = machine(build);
-    machine.append("boot.persistence=LABEL=\"my state\" init=/nix/var/nix/profiles/system/init probe=facts");
+    machine.append("boot.persistence=LABEL=\"my state\" init=/nix/var/nix/profiles/system/init probe=facts,sync");
     machine.append("live.nixos.password=hunter2");
     // In the first boot the profile is not there yet, in the second one it is.
     for leads_nowhere in [true, false] {
