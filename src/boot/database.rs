@@ -26,6 +26,8 @@ pub const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const FULL: &str =
     "the root is full; add a larger firn.root.size= to the kernel command line, such as firn.root.size=80%";
+const FULL_MEMORY: &str =
+    "the tmpfs of the Nix database, a quarter of the memory, is full; give the machine more memory";
 const NO_INODE: &str = "the root has no room for another file; add a larger firn.root.inodes= to the kernel command line, such as firn.root.inodes=1m";
 
 /// Makes the Nix database of the store paths. It replaces the one that an earlier attempt made. On a disk nothing is replaced: the
@@ -99,9 +101,13 @@ fn load(toplevel: &str) -> Result<()> {
     Ok(())
 }
 
-/// The sentence about a root file system without a free block or inode. 0 inodes in all mean no limit (`man 5 tmpfs`).
+/// The sentence about a file system of the database without a free block or inode. 0 inodes in all mean no limit (`man 5 tmpfs`).
 fn why_full() -> Option<&'static str> {
-    let status = rustix::fs::statvfs("/").ok()?;
+    let status = rustix::fs::statvfs(DIRECTORY).or_else(|_| rustix::fs::statvfs("/")).ok()?;
+    let is_full = status.f_bfree == 0 || status.f_ffree == 0 && status.f_files > 0;
+    if is_full && !is_in_memory().unwrap_or(true) {
+        return Some(FULL_MEMORY);
+    }
     match (status.f_bfree, status.f_ffree) {
         (0, _) => Some(FULL),
         (_, 0) if status.f_files > 0 => Some(NO_INODE),

@@ -90,7 +90,7 @@ fn mount_inside(overlay: &EtcOverlay, etc: Etc) -> Result<()> {
             other => return other,
         }
     }
-    log::info!("Mounting {basedir} as an ordinary layer of /etc, since Linux before 6.5 has no data-only layers");
+    log::info!("Mounting {basedir} as an ordinary layer of /etc");
     let hidden = if hides_names(&image, basedir)? { HIDDEN.to_owned() + ":" } else { String::new() };
     mount_overlay(above.as_ref(), &format!("{hidden}{METADATA}:{basedir}"))
 }

@@ -23,9 +23,11 @@ pub fn set() {
 /// (nixpkgs, `nixos/modules/system/boot/systemd/tmpfiles.nix`).
 const RULE: &str = "d! /nix/var/nix/temproots/1-the-store-is-not-registered 0755\n";
 
-/// Keeps a guard that was not lifted, in the root of this process.
-pub fn keep() {
-    if fs::symlink_metadata(GUARD).is_err() {
+/// Keeps a guard that was not lifted, in the root of this process, unless the system registers the store itself: by nixpkgs' unit
+/// `register-nix-paths.service`, which is a link to a device if it is masked.
+pub fn keep(toplevel: &str) {
+    let unit = format!("{toplevel}/etc/systemd/system/register-nix-paths.service");
+    if fs::symlink_metadata(GUARD).is_err() || fs::metadata(unit).is_ok_and(|unit| unit.is_file()) {
         return;
     }
     let kept =
@@ -46,8 +48,10 @@ pub fn lift() {
 
 #[cfg(test)]
 mod tests {
-    use super::{GUARD, RULE};
-    use std::fs;
+    use super::*;
+    use crate::testing::{enter_initramfs, in_namespaces};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
     use std::process::Command;
 
     #[test]
@@ -72,5 +76,29 @@ mod tests {
         fs::remove_dir(path(GUARD)).unwrap();
         run(&[]);
         assert!(!path(GUARD).exists());
+    }
+
+    #[test]
+    fn a_4_a_system_that_registers_the_store_itself_may_delete_the_guard() {
+        in_namespaces(module_path!(), "a_4_a_system_that_registers_the_store_itself_may_delete_the_guard", || {
+            let work = tempfile::tempdir().unwrap();
+            enter_initramfs(work.path(), &[]);
+            let kept = || {
+                let rule = Path::new("/run/tmpfiles.d/firn.conf");
+                file::remove(rule).unwrap();
+                keep("/system");
+                rule.exists()
+            };
+            assert!(!kept());
+            set();
+            assert!(kept());
+            let units = Path::new("/system/etc/systemd/system");
+            make_directory(units).unwrap();
+            symlink("/dev/null", units.join("register-nix-paths.service")).unwrap();
+            assert!(kept());
+            fs::remove_file(units.join("register-nix-paths.service")).unwrap();
+            fs::write(units.join("register-nix-paths.service"), "").unwrap();
+            assert!(!kept());
+        });
     }
 }

@@ -40,7 +40,8 @@ pub fn set(options: &Options, plan: &BootPlan) -> Result<()> {
                 );
                 log::warn!("{warning}");
                 consoles::say(&format!("\n  firn-init: {warning}\n\n"));
-                return remove(PATH);
+                // An empty file, so that another attempt does not take the host id of the plan.
+                return write(PATH, &[]);
             }
         }
     }
@@ -64,10 +65,6 @@ fn read(path: &str) -> Result<Option<[u8; 4]>> {
 fn write(path: &str, bytes: &[u8]) -> Result<()> {
     make_directory(Path::new(path).parent().unwrap_or(Path::new("/")))?;
     file::replace(path, bytes)
-}
-
-fn remove(path: &str) -> Result<()> {
-    file::remove(Path::new(path)).with_context(|| format!("removing {path}"))
 }
 
 #[cfg(test)]
@@ -113,14 +110,17 @@ mod tests {
                 for path in [OF_HOST, PATH] {
                     for (name, make) in &broken {
                         fs::create_dir_all("/firn/root/etc").unwrap();
-                        remove(path).unwrap();
+                        file::remove(Path::new(path)).unwrap();
                         make(path);
-                        assert_eq!(set_to(None, plan), None, "{path} is {name}");
-                        remove(path).unwrap();
+                        // Also in another attempt.
+                        for _ in 0..2 {
+                            assert_eq!(set_to(None, plan), Some(vec![]), "{path} is {name}");
+                        }
+                        file::remove(Path::new(path)).unwrap();
                         make(path);
                         // The command line decides, whatever is there.
                         assert_eq!(set_to(Some(8), plan), bytes(8), "{path} is {name}");
-                        remove(OF_HOST).unwrap();
+                        file::remove(Path::new(OF_HOST)).unwrap();
                     }
                 }
                 fs::write(OF_HOST, 9_u32.to_ne_bytes()).unwrap();

@@ -47,16 +47,25 @@ pub fn register(root: &NewRoot, _etc: &InPlace, system: &System, plan: &BootPlan
         log::warn!("The init is not part of a NixOS system: making no Nix database and no system profile");
         return Ok(());
     };
-    unless_required(root.inside(|| set_profile(toplevel).and_then(|()| roots::set(&plan.roots))))?;
+    unless_required(root.inside(|| set_profile(toplevel)))?;
+    let roots = root.inside(|| roots::set(&plan.roots));
+    let has_roots = roots.is_ok();
+    unless_required(roots)?;
     if mode == Register::None {
         log::info!("Making no Nix database, because of firn.register=none. {}", how_to_register());
         return Ok(());
     }
     match database::make(root, toplevel, plan.database.as_ref().filter(|_| mode != Register::Load)) {
-        Ok(()) => root.inside(|| {
+        Ok(()) if has_roots => root.inside(|| {
             guard::lift();
             Ok(())
         }),
+        Ok(()) => {
+            log::error!(
+                "Nix collects no garbage, since it would take paths that have no root: rmdir {GUARD} allows it"
+            );
+            Ok(())
+        }
         Err(error) if mode == Register::Required => {
             Err(error.context("making the Nix database, which firn.register=required asks for"))
         }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 /// The directory of the roots. Each boot makes it anew.
 const DIRECTORY: &str = "/nix/var/nix/gcroots/firn";
@@ -37,14 +38,9 @@ pub fn set(named: &[String]) -> Result<()> {
 }
 
 fn make<'a>(roots: impl Iterator<Item = &'a String>) -> io::Result<()> {
-    let directory = || fs::create_dir(DIRECTORY);
-    match directory() {
-        // Of an earlier boot: the store has only the paths of this one.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_dir_all(DIRECTORY).and_then(|()| directory())?;
-        }
-        other => other?,
-    }
+    // Of an earlier boot: the store has only the paths of this one.
+    file::remove(Path::new(DIRECTORY))?;
+    fs::create_dir_all(DIRECTORY)?;
     for root in roots {
         symlink(root, format!("{DIRECTORY}/{}", root.rsplit('/').next().unwrap_or(root)))?;
     }
@@ -82,6 +78,9 @@ mod tests {
             symlink("/home", DIRECTORY).unwrap();
             set(&["/nix/store/b"]);
             assert_eq!(listing("/home"), ["/home/mine -> /nix/store/mine"]);
+            fs::remove_dir_all(DIRECTORY).unwrap();
+            fs::write(DIRECTORY, "").unwrap();
+            set(&["/nix/store/b"]);
         });
     }
 

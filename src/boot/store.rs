@@ -41,8 +41,7 @@ impl NewRoot {
 }
 
 /// Mounts the store images, the writable layer with its limits, and the overlay. Nix cannot delete anything until the store is
-/// registered. `mounted`: by an earlier
-/// attempt, and after this call.
+/// registered. `mounted`: by an earlier attempt, and after this call.
 ///
 /// # Errors
 ///

@@ -17,12 +17,18 @@ const ENDS: [&str; 3] = ["key", "pass", "pwd"];
 pub fn hidden(cmdline: &CommandLine) -> String {
     let mut line = String::new();
     for (name, value) in cmdline.iter() {
-        let value = value.map(|value| if is_secret(name) || is_url_with_secret(value) { HIDDEN } else { value });
-        line += &cmdline::parameter(name, value);
+        line += &shown(name, value);
         line.push(' ');
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+/// A parameter as it stands in a command line, without its value if that is a secret.
+#[must_use]
+pub fn shown(name: &str, value: Option<&str>) -> String {
+    let is_hidden = is_secret(name) || value.is_some_and(has_secret);
+    cmdline::parameter(name, value.map(|value| if is_hidden { HIDDEN } else { value }))
 }
 
 fn is_secret(name: &str) -> bool {
@@ -30,9 +36,12 @@ fn is_secret(name: &str) -> bool {
     PARTS.iter().any(|part| name.contains(part)) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a value is a URL with a user and a password, or with a query, which may be a signature.
-fn is_url_with_secret(value: &str) -> bool {
-    value.contains("://") && value.contains(['@', '?'])
+/// Whether a value has a secret in it: a variable (`systemd.setenv=AUTHKEY=x`), a user with a password (`user:password@host`), or the query
+/// of a URL, which may be a signature.
+fn has_secret(value: &str) -> bool {
+    value.split_once('=').is_some_and(|(name, _)| is_secret(name))
+        || value.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+        || value.contains("://") && value.contains('?')
 }
 
 #[cfg(test)]
@@ -61,6 +70,10 @@ mod tests {
             (
                 "a=https://me:secret@host:81/x b=http://h/?sig=1 c=http://host/x",
                 "a=(hidden) b=(hidden) c=http://host/x",
+            ),
+            (
+                "systemd.setenv=TS_AUTHKEY=x systemd.setenv=A=b netroot=iscsi:me:secret@10.0.0.1::::iqn x=subvol=@ y=user@host",
+                "systemd.setenv=(hidden) systemd.setenv=A=b netroot=(hidden) x=subvol=@ y=user@host",
             ),
             ("firn.modules=a,b x=\"1 2\" -- password=x", "firn.modules=a,b \"x=1 2\""),
         ] {

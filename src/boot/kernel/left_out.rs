@@ -47,16 +47,17 @@ pub fn by(cmdline: &CommandLine, name: &str) -> Option<String> {
 /// The reason why the kernel lacks `thing`, which the module `name` brings, and the next step.
 pub fn reason(thing: &str, name: &str) -> String {
     let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
-    reason_in(&line, thing, name)
+    reason_in(&line, thing, name, &hint())
 }
 
-fn reason_in(cmdline: &CommandLine, thing: &str, name: &str) -> String {
+/// `hint`: the words that left out other modules, which this one may need.
+fn reason_in(cmdline: &CommandLine, thing: &str, name: &str, hint: &str) -> String {
     if let Some(word) = by(cmdline, name) {
         return format!("the kernel command line leaves out {thing}: remove {name} from {word}");
     }
     let functions = cmdline.value(FUNCTIONS).map(|list| format!("; {FUNCTIONS}={list} may have taken it away"));
     format!(
-        "this kernel has no {thing}, neither built in nor as a module in the ramdisk{}; build the ramdisk again with a kernel that has it",
+        "this kernel has no {thing}, neither built in nor as a module in the ramdisk{}; build the ramdisk again with a kernel that has it{hint}",
         functions.unwrap_or_default()
     )
 }
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn b_7_the_kernel_is_blamed_only_if_the_command_line_leaves_out_nothing() {
-        let reason = |line: &str| reason_in(&CommandLine::parse(line.as_bytes()), "loop devices", "loop");
+        let reason = |line: &str| reason_in(&CommandLine::parse(line.as_bytes()), "loop devices", "loop", "; the hint");
         assert_eq!(
             reason("modprobe.blacklist=loop,x"),
             "the kernel command line leaves out loop devices: remove loop from modprobe.blacklist=loop,x"
@@ -88,5 +89,6 @@ mod tests {
         assert!(reason("modprobe.blacklist=x").starts_with("this kernel has no loop devices, neither built in nor"));
         let blamed = reason("initcall_blacklist=loop_init");
         assert!(blamed.contains("; initcall_blacklist=loop_init may have taken it away; build"), "{blamed}");
+        assert!(blamed.ends_with("; the hint"), "{blamed}");
     }
 }

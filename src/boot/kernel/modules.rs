@@ -105,8 +105,7 @@ impl<'a> Loader<'a> {
         let parameters = parameters(self.cmdline, &name);
         let all = parameters.join(" ");
         let mut load = |parameters: &str| {
-            let shown = secrets::hidden(&CommandLine::parse(parameters.as_bytes()));
-            log::info!("Loading {}", [file, &shown].join(" ").trim_end());
+            log::info!("Loading {}", [file, &without_secrets(parameters)].join(" ").trim_end());
             load_one(&mut self.insert, file, parameters)
         };
         if let Err(error) = load(&all) {
@@ -175,11 +174,17 @@ fn parameters(cmdline: &CommandLine, name: &str) -> Vec<String> {
     cmdline.iter().filter_map(parameter).collect()
 }
 
+/// Parameters for a message.
+fn without_secrets(parameters: &str) -> String {
+    secrets::hidden(&CommandLine::parse(parameters.as_bytes()))
+}
+
 /// A parameter for a message: a long one without its value.
 fn shown(parameter: &str) -> String {
+    let parameter = without_secrets(parameter);
     match parameter.trim_start_matches('"').split_once('=') {
         Some((name, value)) if value.len() > 100 => format!("{name}=, which has {} bytes", value.len()),
-        _ => parameter.to_owned(),
+        _ => parameter,
     }
 }
 
@@ -294,6 +299,7 @@ mod tests {
         assert_eq!(["a", "b", "c", "d"].map(&mut last), ["a x=1 z=3 0", "b  0", "c y=2 0", "d \"x=1 2\" 0"]);
 
         assert_eq!(shown("y=bad"), "y=bad");
+        assert_eq!(shown("key=hunter2"), "key=(hidden)");
         assert_eq!(shown(&format!("\"y=a {long}\"")), "y=, which has 1028 bytes");
         let file = work.path().join("c.ko");
         let error = load_one(&mut loader.insert, file.to_str().unwrap(), &format!("x={long}")).unwrap_err();

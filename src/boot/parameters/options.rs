@@ -157,14 +157,15 @@ pub fn parse(cmdline: &CommandLine) -> (Options, Vec<String>) {
     let mut options = Options::default();
     let mut warnings = Vec::new();
     for (name, value) in cmdline.iter() {
+        // To ignore this one would be to mount an image that is not verified.
+        let value = value.or((name == "firn.store.sha256").then_some(""));
         let result = match value {
             _ if !name.starts_with(PREFIX) => options.set_foreign(name, value),
             Some(value) => options.set(name, value),
             None => Err(anyhow!("it needs a value")),
         };
         if let Err(error) = result {
-            let parameter = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
-            warnings.push(format!("Ignoring the kernel parameter {parameter}: {error:#}"));
+            warnings.push(format!("Ignoring the kernel parameter {}: {error:#}", secrets::shown(name, value)));
         }
     }
     (options, warnings)
@@ -180,7 +181,7 @@ impl Options {
                 ensure!(paths.len() <= MAX_IMAGES, "it can have at most {MAX_IMAGES} paths");
                 self.images = paths;
             }
-            // The plan is checked against it. To ignore an invalid value would be to mount an image that is not verified.
+            // An invalid value fails the step "plan".
             "firn.store.sha256" => self.digests = Some(value.into()),
             "firn.modules" => self.modules.extend(value.split(',').filter(|name| !name.is_empty()).map(Into::into)),
             "firn.modules.skip" => {} // The loader of the modules reads this parameter.
@@ -328,6 +329,7 @@ mod tests {
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=/image,other", "absolute paths"),
             (&format!("firn.store={}", ["/image"; MAX_IMAGES + 1].join(",")), "at most 64 paths"),
+            ("firn.token=x", "Ignoring the kernel parameter firn.token=(hidden): there is no such parameter"),
             ("firn.persistence=yes", "the value must be own or any"),
             ("firn.etc=ro", "the value must be mutable or immutable"),
             ("firn.log=loud", "off, error, warn, info or debug"),

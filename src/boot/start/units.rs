@@ -10,6 +10,7 @@ use crate::boot::root::is_mount_point;
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::kind::Kind;
+use crate::contract::plan::FILES;
 use anyhow::{Context, Error, Result};
 use rustix::fs::fstatfs;
 use std::fs;
@@ -35,24 +36,25 @@ const SETTING: &str = "/run/firn/mount.d";
 /// The fstab for `systemd-remount-fs` on a disk.
 const FSTAB: &str = "/run/firn/fstab";
 
-/// Writes the settings for the mounts of this number of images, and keeps the guard of a store that is not registered. A failure is a warning: the system works without them. A root in memory
-/// with one image and no overlay for `/etc` needs none: the mounts are those of netboot media, and the fstab of a system for netboot
-/// has them.
+/// Writes the settings for the mounts of this number of images, and keeps the guard of a store that is not registered. A failure is a
+/// warning: the system works without the settings. A root in memory with one image and no overlay for `/etc` needs none: the mounts are
+/// those of netboot media, and the fstab of a system for netboot has them.
 ///
 /// # Errors
 ///
 /// As for [`NewRoot::inside`].
 pub fn set(root: &NewRoot, images: usize, system: &System) -> Result<()> {
-    let in_memory = fstatfs(root.directory())?.f_type == TMPFS;
+    let in_memory = fstatfs(root.directory()).is_ok_and(|status| status.f_type == TMPFS);
     // Programs take /run/systemd/system for a sign that systemd runs.
     let (Some(toplevel), true) = (&system.toplevel, system.kind != Kind::None) else { return Ok(()) };
     let is_ordinary = in_memory && images == 1 && system.config.etc_overlay.is_none();
+    let has_fstab_of_host = Path::new(FILES).join("etc/fstab").exists();
     root.inside(|| {
-        guard::keep();
+        guard::keep(toplevel);
         if is_ordinary {
             return Ok(());
         }
-        if let Err(error) = keep_mounts().and_then(|()| if in_memory { Ok(()) } else { keep_root(toplevel) }) {
+        if let Err(error) = keep_mounts().and_then(|()| keep_root(toplevel, has_fstab_of_host)) {
             warn("A setting for systemd in /run/systemd/system", &error);
         }
         Ok(())
@@ -94,8 +96,9 @@ pub fn link(target: &str, path: &str) -> Result<()> {
 
 /// `systemd-remount-fs` gives the root the options of the system's fstab. If that has another file system for the root, such as the
 /// tmpfs of netboot media, the program gets an fstab without this line.
-fn keep_root(toplevel: &str) -> Result<()> {
-    let path = format!("{toplevel}/etc/fstab");
+fn keep_root(toplevel: &str, has_fstab_of_host: bool) -> Result<()> {
+    // Before the activation, /etc may have the one of an earlier system.
+    let path = if has_fstab_of_host { "/etc/fstab".into() } else { format!("{toplevel}/etc/fstab") };
     let fstab = match file::read_to_string(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.context(path)?,
