@@ -165,7 +165,8 @@ pub fn parse(cmdline: &CommandLine) -> (Options, Vec<String>) {
             None => Err(anyhow!("it needs a value")),
         };
         if let Err(error) = result {
-            warnings.push(format!("Ignoring the kernel parameter {}: {error:#}", secrets::shown(name, value)));
+            let parameter = secrets::shown(name, value);
+            warnings.push(format!("Ignoring the kernel parameter {}: {error:#}", parameter.trim_matches('"')));
         }
     }
     (options, warnings)
@@ -329,6 +330,7 @@ mod tests {
             ("firn.rw-store.size=99999999999999999999", "such as 512m"),
             ("firn.store=/image,other", "absolute paths"),
             (&format!("firn.store={}", ["/image"; MAX_IMAGES + 1].join(",")), "at most 64 paths"),
+            ("firn.root.size=\"80 %\"", "Ignoring the kernel parameter firn.root.size=80 %: "),
             ("firn.token=x", "Ignoring the kernel parameter firn.token=(hidden): there is no such parameter"),
             ("firn.persistence=yes", "the value must be own or any"),
             ("firn.etc=ro", "the value must be mutable or immutable"),
