@@ -4,11 +4,11 @@
 
 use crate::boot::kernel::file;
 use crate::boot::kernel::mount::{Filesystem, make_directory};
+use crate::boot::root::is_in_memory;
 use crate::boot::start::program;
 use crate::boot::store::NewRoot;
 use crate::contract::plan::{Database, REGISTRATION};
 use anyhow::{Context, Result};
-use rustix::fs::statfs;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs::{self, File};
 use std::io;
@@ -20,9 +20,6 @@ const DIRECTORY: &str = "/nix/var/nix/db";
 
 /// The time limit for Nix. With a registration of 38 MB it needs 90 s.
 const TIMEOUT: Duration = Duration::from_mins(15);
-
-/// The type of a tmpfs in `statfs(2)` (include/uapi/linux/magic.h).
-pub const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const FULL: &str =
     "the root is full; add a larger firn.root.size= to the kernel command line, such as firn.root.size=80%";
@@ -104,20 +101,12 @@ fn load(toplevel: &str) -> Result<()> {
 /// The sentence about a file system of the database without a free block or inode. 0 inodes in all mean no limit (`man 5 tmpfs`).
 fn why_full() -> Option<&'static str> {
     let status = rustix::fs::statvfs(DIRECTORY).or_else(|_| rustix::fs::statvfs("/")).ok()?;
-    let is_full = status.f_bfree == 0 || status.f_ffree == 0 && status.f_files > 0;
-    if is_full && !is_in_memory().unwrap_or(true) {
-        return Some(FULL_MEMORY);
-    }
-    match (status.f_bfree, status.f_ffree) {
-        (0, _) => Some(FULL),
-        (_, 0) if status.f_files > 0 => Some(NO_INODE),
-        _ => None,
-    }
-}
-
-/// Whether the root is a tmpfs.
-fn is_in_memory() -> Result<bool> {
-    Ok(statfs("/").context("reading the type of the root file system")?.f_type == TMPFS)
+    let reason = match (status.f_bfree, status.f_ffree) {
+        (0, _) => FULL,
+        (_, 0) if status.f_files > 0 => NO_INODE,
+        _ => return None,
+    };
+    Some(if is_in_memory().unwrap_or(true) { reason } else { FULL_MEMORY })
 }
 
 /// Deletes the database that this boot made.

@@ -21,7 +21,9 @@ pub fn set() {
 
 /// A rule of systemd-tmpfiles (`man 5 tmpfiles.d`) that makes the guard again at the boot of the system: NixOS deletes `temproots` then
 /// (nixpkgs, `nixos/modules/system/boot/systemd/tmpfiles.nix`).
-const RULE: &str = "d! /nix/var/nix/temproots/1-the-store-is-not-registered 0755\n";
+fn rule() -> String {
+    format!("d! {GUARD} 0755\n")
+}
 
 /// Keeps a guard that was not lifted, in the root of this process, unless the system registers the store itself: by nixpkgs' unit
 /// `register-nix-paths.service`, which is a link to a device if it is masked.
@@ -31,7 +33,7 @@ pub fn keep(toplevel: &str) {
         return;
     }
     let kept =
-        make_directory("/run/tmpfiles.d").and_then(|()| file::replace("/run/tmpfiles.d/firn.conf", RULE.as_bytes()));
+        make_directory("/run/tmpfiles.d").and_then(|()| file::replace("/run/tmpfiles.d/firn.conf", rule().as_bytes()));
     if let Err(error) = kept {
         log::warn!("{error:#}; a system that empties /nix/var/nix/temproots loses {GUARD}");
     }
@@ -59,7 +61,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = |path: &str| root.path().join(path.trim_start_matches('/'));
         for (file, rule) in
-            [("etc/tmpfiles.d/nixos.conf", "R! /nix/var/nix/temproots\n"), ("run/tmpfiles.d/firn.conf", RULE)]
+            [("etc/tmpfiles.d/nixos.conf", "R! /nix/var/nix/temproots\n"), ("run/tmpfiles.d/firn.conf", &*rule())]
         {
             fs::create_dir_all(path(file).parent().unwrap()).unwrap();
             fs::write(path(file), rule).unwrap();

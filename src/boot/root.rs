@@ -10,7 +10,7 @@ use crate::boot::parameters::options::Options;
 use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, openat, statfs};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
@@ -20,6 +20,9 @@ use std::sync::Mutex;
 
 /// The mount point of the new root, as in NixOS' scripted stage 1.
 const PATH: &str = "/mnt-root";
+
+/// The type of a tmpfs in statfs(2) (include/uapi/linux/magic.h).
+const TMPFS: FsWord = 0x0102_1994;
 
 /// The root of the initramfs, while this process is inside of the new root.
 static OUTSIDE: Mutex<Option<OwnedFd>> = Mutex::new(None);
@@ -141,6 +144,15 @@ impl Root {
         }
         enter(&self.directory)
     }
+}
+
+/// Whether the root of this process is a tmpfs.
+///
+/// # Errors
+///
+/// Those of statfs(2).
+pub fn is_in_memory() -> Result<bool> {
+    Ok(statfs("/").context("reading the type of the root file system")?.f_type == TMPFS)
 }
 
 /// Goes back to the initramfs, if this process is inside of the new root: at the end of [`Root::inside`], or after a panic there.

@@ -3,7 +3,6 @@
 //!
 //! Every recent NixOS system has it, whatever its kind: it names the two parts of an overlay for `/etc`.
 
-use crate::contract::release::at_least;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
@@ -95,14 +94,6 @@ pub fn missing(toplevel: &str) -> String {
     )
 }
 
-/// Whether a kernel of this release (`uname -r`) can read an image of `/etc`: those of NixOS, made by mkcomposefs, have the sizes of
-/// the files in inodes of chunks (Linux 5.15, `EROFS_INODE_CHUNK_BASED`). True for a release that does not begin with a version: then
-/// the boot shows it.
-#[must_use]
-pub fn kernel_reads_etc_image(release: &str) -> bool {
-    at_least(release, (5, 15)).unwrap_or(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,20 +144,6 @@ mod tests {
             ["", "[", r#"{"org.nixos.nixos-init.v1": 1}"#, r#"{"org.nixos.nixos-init.v1": {"etc_basedir": "/x"}}"#]
         {
             assert!(Config::parse(json).is_err(), "{json}");
-        }
-    }
-
-    #[test]
-    fn b_3_kernels_that_read_the_image_of_etc() {
-        for (release, expected) in [
-            ("5.10.223", false),
-            ("5.14", false),
-            ("5.15.200", true),
-            ("6.1.0-56-cloud-amd64", true),
-            ("7.3.4", true),
-            ("next", true),
-        ] {
-            assert_eq!(kernel_reads_etc_image(release), expected, "{release}");
         }
     }
 }

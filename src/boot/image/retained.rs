@@ -3,6 +3,7 @@
 
 use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::sentences::{incomplete, of_another_build};
+use crate::boot::kernel::command_line;
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::release::kernel_release;
@@ -10,7 +11,7 @@ use crate::contract::parameters::RETAIN;
 use crate::contract::place::{INITRD, Place};
 use crate::formats::newc::{HEADER, Member, TRAILER, name, padding};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -65,8 +66,7 @@ fn no_ramdisk(image: &ExpectedImage) -> String {
             }
         };
     }
-    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let reason = if cmdline.split_whitespace().any(|parameter| parameter == RETAIN) {
+    let reason = if command_line::now().iter().any(|word| word == (RETAIN, None)) {
         let release = kernel_release().unwrap_or_default();
         format!("this kernel, {release}, does not keep the ramdisk in memory; build with --image-placement copy")
     } else {

@@ -1,8 +1,8 @@
 //! The modules that the command line leaves out: a mount that lacks one of them is not the fault of the kernel or of the ramdisk.
 
+use crate::boot::kernel::command_line;
 use crate::formats::cmdline::{self, CommandLine};
 use crate::formats::modules::module_name;
-use std::fs;
 use std::sync::Mutex;
 
 /// The kernel parameters that list modules not to load: firn's, the kernel's (it would refuse these modules, and the boot would fail),
@@ -46,8 +46,7 @@ pub fn by(cmdline: &CommandLine, name: &str) -> Option<String> {
 
 /// The reason why the kernel lacks `thing`, which the module `name` brings, and the next step.
 pub fn reason(thing: &str, name: &str) -> String {
-    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
-    reason_in(&line, thing, name, &hint())
+    reason_in(&command_line::now(), thing, name, &hint())
 }
 
 /// `hint`: the words that left out other modules, which this one may need.

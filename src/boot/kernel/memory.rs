@@ -1,5 +1,6 @@
 //! The free memory of the machine, and the memory that a boot needs.
 
+use crate::boot::kernel::command_line;
 use crate::formats::cmdline::{self, CommandLine};
 use std::fs;
 
@@ -38,7 +39,7 @@ pub fn needed(images: u64, retained: bool) -> u64 {
 pub fn summary(needed: Option<u64>) -> String {
     let Some(Memory { total, available }) = now() else { return "/proc/meminfo cannot be read".into() };
     let needs = needed.map(|bytes| format!("; this ramdisk needs about {} MiB to boot", bytes >> 20));
-    let limits = limits(&CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default()));
+    let limits = limits(&command_line::now());
     format!("{} of {} MiB of memory are free{limits}{}", available >> 20, total >> 20, needs.unwrap_or_default())
 }
 

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod clock;
 pub mod coldplug;
+pub mod command_line;
 pub mod delete;
 pub mod file;
 pub mod left_out;

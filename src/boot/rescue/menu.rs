@@ -3,6 +3,7 @@
 use crate::boot::console::consoles::{self, Keyboards};
 use crate::boot::console::kmsg;
 use crate::boot::kernel::child;
+use crate::boot::kernel::command_line;
 use crate::boot::kernel::file;
 use crate::boot::kernel::memory;
 use crate::boot::kernel::processes;
@@ -12,7 +13,6 @@ use crate::boot::rescue::shell;
 use crate::boot::root;
 use crate::boot::step::{Failed, Skippable};
 use crate::contract::plan;
-use crate::formats::cmdline::CommandLine;
 use anyhow::Error;
 use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
@@ -69,8 +69,7 @@ pub fn stop(options: &Options, at: Stop) {
 fn report(error: &Error) -> bool {
     let screen = screen(error);
     log::error!("The boot failed: {error:#}");
-    let line = fs::read("/proc/cmdline").unwrap_or_default();
-    let (options, _) = options::parse(&CommandLine::parse(&line));
+    let (options, _) = options::parse(&command_line::now());
     // Without /proc the setting is unknown. Then end process 1, and the kernel decides.
     let panics = fs::read_to_string("/proc/sys/kernel/panic").map_or(true, |seconds| seconds.trim() != "0");
     let on_failure = on_failure(&options, panics);
@@ -283,6 +282,7 @@ fn line(name: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::cmdline::CommandLine;
     use anyhow::anyhow;
 
     #[test]

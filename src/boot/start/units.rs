@@ -1,18 +1,16 @@
 //! Settings for units of the system's systemd: what it must not do to the mounts of stage 1. They are drop-ins in `/run`, for systems
 //! with any fstab (`man 5 systemd.unit`).
 
-use crate::boot::database::TMPFS;
 use crate::boot::disk::space::{MEMORY, WRITTEN};
 use crate::boot::guard;
 use crate::boot::kernel::file;
 use crate::boot::kernel::mount::make_directory;
-use crate::boot::root::is_mount_point;
+use crate::boot::root::{is_in_memory, is_mount_point};
 use crate::boot::store::NewRoot;
 use crate::boot::system::System;
 use crate::contract::kind::Kind;
 use crate::contract::plan::FILES;
 use anyhow::{Context, Error, Result};
-use rustix::fs::fstatfs;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
@@ -44,14 +42,12 @@ const FSTAB: &str = "/run/firn/fstab";
 ///
 /// As for [`NewRoot::inside`].
 pub fn set(root: &NewRoot, images: usize, system: &System) -> Result<()> {
-    let in_memory = fstatfs(root.directory()).is_ok_and(|status| status.f_type == TMPFS);
     // Programs take /run/systemd/system for a sign that systemd runs.
     let (Some(toplevel), true) = (&system.toplevel, system.kind != Kind::None) else { return Ok(()) };
-    let is_ordinary = in_memory && images == 1 && system.config.etc_overlay.is_none();
     let has_fstab_of_host = Path::new(FILES).join("etc/fstab").exists();
     root.inside(|| {
         guard::keep(toplevel);
-        if is_ordinary {
+        if images == 1 && system.config.etc_overlay.is_none() && is_in_memory().unwrap_or(false) {
             return Ok(());
         }
         if let Err(error) = keep_mounts().and_then(|()| keep_root(toplevel, has_fstab_of_host)) {

@@ -1,9 +1,10 @@
 //! The system to pack, read from its toplevel.
 
 use crate::contract::kind::Kind;
-use crate::contract::nixos_init::{self, Config, kernel_reads_etc_image};
+use crate::contract::nixos_init::{self, Config};
 use crate::contract::parameters::{RAMFS, RETAIN};
 use crate::contract::plan::Start;
+use crate::contract::release::at_least;
 use crate::formats::kernel_image;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
@@ -227,6 +228,13 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
     Ok((release, Some(modules)))
 }
 
+/// Whether a kernel of this release (`uname -r`) can read an image of `/etc`: those of NixOS, made by mkcomposefs, have the sizes of
+/// the files in inodes of chunks (Linux 5.15, `EROFS_INODE_CHUNK_BASED`). True for a release that does not begin with a version: then
+/// the boot shows it.
+fn kernel_reads_etc_image(release: &str) -> bool {
+    at_least(release, (5, 15)).unwrap_or(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +273,20 @@ mod tests {
         for (path, expected) in [("/nonexistent/system", "cannot find"), ("/usr", "is not in the Nix store")] {
             let error = format!("{:#}", read(Path::new(path)).unwrap_err());
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn b_3_kernels_that_read_the_image_of_etc() {
+        for (release, expected) in [
+            ("5.10.223", false),
+            ("5.14", false),
+            ("5.15.200", true),
+            ("6.1.0-56-cloud-amd64", true),
+            ("7.3.4", true),
+            ("next", true),
+        ] {
+            assert_eq!(kernel_reads_etc_image(release), expected, "{release}");
         }
     }
 }
