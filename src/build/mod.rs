@@ -52,7 +52,11 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     } else {
         ready::link(&options.images, format, &mut output, progress)?
     };
-    let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
+    // Those that are given are read under the names that the user knows.
+    let images = match options.images.as_slice() {
+        [] => entries.iter().map(|entry| output.staged(&entry.name)).collect(),
+        given => given.to_vec(),
+    };
 
     let plan = inputs.plan(&system, options, entries, database.is_some())?;
     let Inputs { executables, modules, closure, retain, .. } = inputs;

@@ -21,11 +21,7 @@ pub fn run(
 ) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => anyhow::Error::new(error)
-            .context(format!("{name}, which makes the store image, is not on the PATH; {advice}")),
-        _ => anyhow::Error::new(error).context(format!("running {name}")),
-    })?;
+    let mut child = spawned.map_err(|error| cannot_run(error, &name, advice))?;
     let stdout = child.stdout.take().context("a child without standard output")?;
     let mut stderr = child.stderr.take().context("a child without standard error")?;
     // Both pipes are read at the same time: a tool blocks when one is full.
@@ -47,6 +43,27 @@ pub fn run(
         return Err(failure(format!("{name} failed ({status}): {}", last_lines(&complaints))));
     }
     Ok(())
+}
+
+/// The version of a tool: the first line that it prints when it is asked for it. mkfs.erofs 1.5 prints it and fails.
+///
+/// # Errors
+///
+/// A tool that is missing.
+pub fn version(command: &mut Command, advice: &str) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_run(error, &name, advice))?;
+    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    Ok(printed.iter().flat_map(|text| text.lines()).next().unwrap_or_default().into())
+}
+
+fn cannot_run(error: io::Error, name: &str, advice: &str) -> Error {
+    let missing = error.kind() == ErrorKind::NotFound;
+    Error::new(error).context(if missing {
+        format!("{name}, which makes the store image, is not on the PATH; {advice}")
+    } else {
+        format!("running {name}")
+    })
 }
 
 /// The error for a failed tool; its cause is a full file system if the message of the tool says so.

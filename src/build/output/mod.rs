@@ -1,4 +1,5 @@
 //! The output directory, and the manifest in it.
 
+pub mod checked;
 pub mod directory;
 pub mod manifest;

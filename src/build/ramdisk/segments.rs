@@ -3,6 +3,7 @@
 //! The images are compressed file systems. Compressing them again saves half a percent of their size, and costs the booting
 //! machine more time than all of stage 1 (docs/boot.md).
 
+use crate::build::output::checked::KnownFile;
 use crate::build::output::directory::Output;
 use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::file::RamdiskFile;
@@ -68,7 +69,8 @@ impl SegmentOptions {
 ///
 /// # Errors
 ///
-/// Those of reading the images and of writing.
+/// An image that is not the one that the plan describes, because another program has written to it since then; those of reading
+/// the images and of writing.
 pub fn write(
     out: &mut Output,
     executables: &Executables,
@@ -104,13 +106,13 @@ pub fn write(
         let step = progress.step("Packing the ramdisk", plan.image_bytes());
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
-            let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+            let known = KnownFile::of_this_run(file.clone(), image.bytes, &image.sha256);
             archive.file(
                 &image.place.path(),
                 0o444,
                 plan.is_retained().then_some(PAGE),
                 image.bytes,
-                step.reading(file),
+                step.reading(known.open(image.bytes)?),
             )?;
         }
         archive.finish()?;
@@ -180,6 +182,7 @@ mod tests {
     use crate::build::output::directory::Directory;
     use crate::contract::place::Place;
     use crate::contract::plan::{IMAGE, Image, VERSION};
+    use crate::formats::digest::sha256;
     use std::fs;
     use std::process::{Command, Stdio};
 
@@ -201,6 +204,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         fs::write(&image, "an image").unwrap();
+        let (_, sha256) = sha256(&b"an image"[..]).unwrap();
         let module = RamdiskFile { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
         let plan = Plan {
             version: VERSION,
@@ -209,7 +213,7 @@ mod tests {
             init: "/init".into(),
             start: None,
             modules: vec![module.path.clone()],
-            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256: String::new() }],
+            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
             database: None,
             verify: false,
             host_id: None,

@@ -16,6 +16,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The next step without mkfs.erofs.
+const ADVICE: &str = "install erofs-utils (1.5 or newer)";
+
 /// Makes an image of files and directories, which lie at its root under their names. The bytes that mkfs.erofs has read count
 /// as done.
 ///
@@ -33,18 +36,35 @@ pub fn make(paths: &[&Path], image: &Path, packing: &Packing, scratch: &Path, st
     }
     let compression = packing.compression().to_string();
     let mut command = Command::new("mkfs.erofs");
-    // Nix stores no extended attributes, and gives every file the time 1 and the owner root.
-    command.args(["-x-1", "-T1", "--all-root", "--quiet"]).arg(format!("-U{}", uuid(paths, &compression)?));
-    if compression != "none" {
-        command.arg(format!("-z{compression}")).arg(format!("-C{}", packing.block_size()));
-    }
+    command.args(options(packing)).arg("--quiet").arg(format!("-U{}", uuid(paths, &compression)?));
     command.arg(image).arg(&copies.0);
     let mut before = 0;
     let read = |bytes: u64| {
         step.advance(bytes.saturating_sub(before));
         before = bytes;
     };
-    tool::run(&mut command, "install erofs-utils (1.5 or newer)", |_| {}, read)
+    tool::run(&mut command, ADVICE, |_| {}, read)
+}
+
+/// The version of mkfs.erofs.
+///
+/// # Errors
+///
+/// No mkfs.erofs on this machine.
+pub fn version() -> Result<String> {
+    tool::version(Command::new("mkfs.erofs").arg("--version"), ADVICE)
+}
+
+/// The options that decide the bytes of an image, except its UUID.
+#[must_use]
+pub fn options(packing: &Packing) -> Vec<String> {
+    // Nix stores no extended attributes, and gives every file the time 1 and the owner root.
+    let mut options: Vec<String> = ["-x-1", "-T1", "--all-root"].map(Into::into).into();
+    let compression = packing.compression().to_string();
+    if compression != "none" {
+        options.extend([format!("-z{compression}"), format!("-C{}", packing.block_size())]);
+    }
+    options
 }
 
 /// A directory with copies of store paths, deleted when this is dropped. Directories of a store are read-only: an ordinary user

@@ -1,14 +1,16 @@
 //! The store image: a file system whose root is the store, with the registration of its store paths.
 
-use crate::build::output::directory::{Directory, describe, link_or_copy};
+use crate::build::output::directory::{Directory, describe};
+use crate::build::store::cache::{Cached, OpenCache};
 use crate::build::store::divide::{divide, numbered};
 use crate::build::store::erofs;
-use crate::build::store::layers::{Cached, Layer, LayerCache};
+use crate::build::store::layers::{self, Layer, LayerCache};
 use crate::build::store::packing::{Format, Packing};
-use crate::build::store::squashfs;
+use crate::build::store::{recipe, squashfs};
 use crate::contract::manifest::FileEntry;
 use crate::contract::plan::{MAX_IMAGES, REGISTRATION};
 use crate::formats::registration::{self, Registered};
+use crate::host::interrupt;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, Permissions};
@@ -22,7 +24,7 @@ use std::path::Path;
 /// # Errors
 ///
 /// A tool that is missing on this machine or that fails (the error has its last lines). A store path that is too large for an
-/// image. A cache of layers that cannot be read or written. No room.
+/// image. A cache of layers that cannot be read. No room.
 pub fn pack(
     closure: &[Registered],
     output: &mut Directory,
@@ -59,8 +61,9 @@ impl StorePacker<'_> {
         let rest = match layers {
             None => closure.to_vec(),
             Some(layers) => {
-                let (planned, rest) = layers.plan(closure, self.packing)?;
-                planned.iter().try_for_each(|layer| self.layer(layers, layer))?;
+                let cache = OpenCache::open(&layers.directory, recipe::of(self.packing)?, self.progress)?;
+                let (planned, rest) = layers::plan(&cache, closure, layers.max_images)?;
+                planned.iter().try_for_each(|layer| self.layer(&cache, layer))?;
                 rest
             }
         };
@@ -75,31 +78,30 @@ impl StorePacker<'_> {
     }
 
     /// Takes a layer from the cache, or packs it and puts it there.
-    fn layer(&mut self, layers: &LayerCache, layer: &Layer) -> Result<()> {
-        let suffix = format!(".{}", self.packing.format.name());
-        let cached = match layers.get(layer, &suffix, self.progress) {
-            Cached::Whole(file, entry) => {
-                Some((file, entry)).filter(|(_, entry)| entry.bytes <= self.packing.max_image)
+    fn layer(&mut self, cache: &OpenCache, layer: &Layer) -> Result<()> {
+        let name = numbered(self.name, self.images.len());
+        let image = self.out.join(&name);
+        match cache.take(layer, &image)? {
+            Cached::Whole(entry) if entry.bytes <= self.packing.max_image => {
+                self.images.push(FileEntry { name, ..entry });
+                return Ok(());
             }
-            Cached::Missing => None,
+            Cached::Whole(_) => fs::remove_file(&image).with_context(|| format!("deleting {}", image.display()))?,
+            Cached::Missing => {}
             Cached::Damaged(file, reason) => {
                 self.progress.say(&format!("{} is damaged ({reason}): packing this layer again", file.display()));
-                None
             }
-        };
-        let name = numbered(self.name, self.images.len());
-        let Some((file, entry)) = cached else {
-            let before = self.images.len();
-            self.pack(&layer.paths, None)?;
-            // A layer that had to be divided is not kept.
-            if let [image] = &self.images[before..] {
-                layers.put(layer, &suffix, &self.out.join(name), image)?;
-            }
-            return Ok(());
-        };
-        link_or_copy(&file, &self.out.join(&name))
-            .with_context(|| format!("taking {} from the cache", file.display()))?;
-        self.images.push(FileEntry { name, ..entry });
+        }
+        let before = self.images.len();
+        self.pack(&layer.paths, None)?;
+        // A layer that had to be divided is not kept.
+        if let [entry] = &self.images[before..]
+            && let Err(error) = cache.put(layer, &image, entry)
+        {
+            interrupt::check()?;
+            // The build needs no cache: it may be read-only, or its disk full.
+            self.progress.say(&format!("The next build has to pack a layer again: {error:#}"));
+        }
         Ok(())
     }
 
@@ -143,39 +145,4 @@ impl StorePacker<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_damaged_layer_of_the_cache_is_packed_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let store_path = |name: &str, mib: u64| {
-            fs::write(path(name), name.repeat(100_000)).unwrap();
-            let path = path(name).to_str().unwrap().to_owned();
-            Registered { path, nar_hash: format!("sha256:{name}"), nar_size: mib << 20, references: Vec::new() }
-        };
-        let closure = [store_path("large", 100), store_path("small", 0)];
-        let layers = LayerCache { directory: path("cache"), max_images: 2 };
-        let packing = Packing { compression: "gzip".parse().ok(), ..Packing::default() };
-        let images = |name: &str| {
-            let mut output = Directory::create(&path(name)).unwrap();
-            let made = pack(&closure, &mut output, "store.squashfs", &packing, Some(&layers), Progress::Quiet).unwrap();
-            output.publish().unwrap();
-            made.iter().map(|image| fs::read(path(name).join(&image.name)).unwrap()).collect::<Vec<_>>()
-        };
-        let expected = images("first");
-        assert_eq!(expected.len(), 2);
-        let cached = fs::read_dir(path("cache")).unwrap().map(|entry| entry.unwrap().path());
-        let layer = cached.into_iter().find(|path| path.extension() == Some("squashfs".as_ref())).unwrap();
-        for damage in [|image: &mut Vec<u8>| image[1000] ^= 1, |image: &mut Vec<u8>| image.truncate(4096)] {
-            let mut image = fs::read(&layer).unwrap();
-            damage(&mut image);
-            // Another file: the first build has a link to this one.
-            fs::remove_file(&layer).unwrap();
-            fs::write(&layer, image).unwrap();
-            assert!(images("second") == expected);
-            assert!(fs::read(&layer).unwrap() == expected[0]);
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,9 @@ use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 
+/// The next step without mksquashfs.
+const ADVICE: &str = "install squashfs-tools (4.4 or newer)";
+
 /// The most bytes of paths in one command. Linux takes a quarter of the limit of the stack, which is 8 MiB nearly everywhere (`man 2
 /// execve`).
 const COMMAND_BYTES: usize = 3 << 19;
@@ -40,28 +43,50 @@ fn run(command: &mut Command, step: &Step) -> Result<()> {
             step.advance(bytes);
         }
     };
-    tool::run(command, "install squashfs-tools (4.4 or newer)", line, |_| {})
+    tool::run(command, ADVICE, line, |_| {})
+}
+
+/// The version of mksquashfs.
+///
+/// # Errors
+///
+/// No mksquashfs on this machine.
+pub fn version() -> Result<String> {
+    tool::version(Command::new("mksquashfs").arg("-version"), ADVICE)
 }
 
 fn set_options(command: &mut Command, packing: &Packing) {
     command
-        // Hard links in the store of the build machine (nix-store --optimise) are not part of the system.
-        .arg("-no-hardlinks")
-        // Without this the contents of a single directory would lie at the root.
-        .arg("-keep-as-directory")
-        .args(["-all-root", "-root-mode", "0755"])
-        // Nix stores no extended attributes; those of the build machine, such as SELinux labels, do not belong into the image.
-        .arg("-no-xattrs")
-        // Without this mksquashfs packs an unreadable file as an empty one, and succeeds.
-        .arg("-exit-on-error")
-        .args(["-b", &packing.block_size().to_string()])
+        .args(options(packing))
         .args(["-processors", &std::thread::available_parallelism().map_or(1, NonZero::get).to_string()])
-        .args(arguments(&packing.compression().to_string()))
         .args(["-info", "-no-progress"])
         // Of an image to which it adds paths it would copy a part into the home directory.
         .arg("-no-recovery")
         // Nix gives every file the time 1; the image, its root and the registration get the same time.
         .env("SOURCE_DATE_EPOCH", "1");
+}
+
+/// The options that decide the bytes of an image.
+#[must_use]
+pub fn options(packing: &Packing) -> Vec<String> {
+    let (block_size, compression) = (packing.block_size().to_string(), packing.compression().to_string());
+    let mut options = vec![
+        // Hard links in the store of the build machine (nix-store --optimise) are not part of the system.
+        "-no-hardlinks",
+        // Without this the contents of a single directory would lie at the root.
+        "-keep-as-directory",
+        "-all-root",
+        "-root-mode",
+        "0755",
+        // Nix stores no extended attributes; those of the build machine, such as SELinux labels, do not belong into the image.
+        "-no-xattrs",
+        // Without this mksquashfs packs an unreadable file as an empty one, and succeeds.
+        "-exit-on-error",
+        "-b",
+        &block_size,
+    ];
+    options.extend(arguments(&compression));
+    options.into_iter().map(Into::into).collect()
 }
 
 fn arguments(compression: &str) -> Vec<&str> {

@@ -1,5 +1,6 @@
 //! The output directory of `firn build`, as the input of the other subcommands.
 
+use crate::build::output::checked::KnownFile;
 use crate::build::output::directory::{self, Directory};
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
@@ -19,10 +20,10 @@ pub struct BuildDirectory {
     pub manifest: Manifest,
 }
 
-/// A file of a build directory, or the beginning of such a file.
+/// A file of a build directory, or the beginning of such a file. Reading it to its end compares the whole file with the manifest.
 #[derive(Debug)]
 pub struct BuildFile {
-    path: PathBuf,
+    file: KnownFile,
     /// The number of bytes, from the beginning of the file.
     pub bytes: u64,
 }
@@ -66,11 +67,12 @@ impl BuildDirectory {
     ///
     /// Those of [`kernel`](Self::kernel), and a ramdisk without store images at the offset that the manifest says.
     pub fn ramdisk_without_images(&self) -> Result<BuildFile> {
-        let BuildFile { path, .. } = self.ramdisk()?;
+        let BuildFile { file, .. } = self.ramdisk()?;
+        let path = &file.path;
         let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
             let mut magic = [0; 6];
-            File::open(&path)?.read_exact_at(&mut magic, begin)?;
+            File::open(path)?.read_exact_at(&mut magic, begin)?;
             Ok(magic == *NEWC)
         };
         ensure!(
@@ -78,7 +80,7 @@ impl BuildDirectory {
             "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes: begin })
+        Ok(BuildFile { file, bytes: begin })
     }
 
     /// Opens another output directory and links files of this one into it; `files` has their names here and there.
@@ -94,8 +96,9 @@ impl BuildDirectory {
             out.display()
         );
         for (from, to) in files {
-            let BuildFile { path, .. } = self.whole(from)?;
-            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
+            let BuildFile { file, .. } = self.whole(from)?;
+            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &file.path, progress)?;
+            file.compare(&output.staged(to), progress)?;
         }
         Ok(output)
     }
@@ -121,7 +124,8 @@ impl BuildDirectory {
 
     fn whole(&self, name: &str) -> Result<BuildFile> {
         let path = self.directory.join(name);
-        let expected = self.entry(name)?.bytes;
+        let entry = self.entry(name)?;
+        let expected = entry.bytes;
         let bytes = fs::metadata(&path)
             .with_context(|| format!("reading the size of {}; build it again", path.display()))?
             .len();
@@ -130,34 +134,27 @@ impl BuildDirectory {
             "{} has {bytes} bytes, and manifest.json says {expected}: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes })
+        Ok(BuildFile { file: KnownFile::of_manifest(path, entry), bytes })
     }
 }
 
 impl BuildFile {
-    /// A reader of its contents.
+    /// A reader of its contents. It fails before its end if the file is not the one of the build.
     ///
     /// # Errors
     ///
     /// A file that cannot be opened.
     pub fn open(&self) -> Result<impl Read> {
-        let file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
-        Ok(file.take(self.bytes))
+        self.file.open(self.bytes)
     }
 
     /// Copies its contents to `out`.
     ///
     /// # Errors
     ///
-    /// Those of reading and writing, and a file that has become shorter.
+    /// Those of reading and writing, and a file that was changed since the build.
     pub fn copy(&self, mut out: impl Write) -> Result<()> {
-        let copied = copy(self.open()?, &mut out).with_context(|| format!("copying {}", self.path.display()))?;
-        ensure!(
-            copied == self.bytes,
-            "{} ended after {copied} of {} bytes: build it again",
-            self.path.display(),
-            self.bytes
-        );
+        copy(self.open()?, &mut out)?;
         Ok(())
     }
 }
@@ -166,6 +163,7 @@ impl BuildFile {
 pub(super) mod tests {
     use super::*;
     use crate::formats::cpio;
+    use crate::formats::digest::sha256;
 
     /// A build of a few bytes. The ramdisk begins with `ramdisk`, padded to a multiple of four, and ends with the store image.
     pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> BuildDirectory {
@@ -178,7 +176,8 @@ pub(super) mod tests {
         let files: Vec<_> = [("nix-store.squashfs", &b"an image"[..]), ("initrd", &initrd), ("bzImage", b"kernel")]
             .map(|(name, contents)| {
                 fs::write(directory.join(name), contents).unwrap();
-                serde_json::json!({"name": name, "bytes": contents.len(), "sha256": ""})
+                let (bytes, sha256) = sha256(contents).unwrap();
+                serde_json::json!({"name": name, "bytes": bytes, "sha256": sha256})
             })
             .into();
         let manifest = serde_json::json!({

@@ -1,0 +1,285 @@
+//! The cache directory of layers. Each layer is a directory with the image and its description, and appears there by one rename. What
+//! is in the cache is never trusted: an image is compared with its description before it is used, and packed again if it differs. So
+//! nothing here waits until the data is on the disk.
+//!
+//! Several builds can use one cache. Each has a shared lock on the directory as long as it runs; a build that gets an exclusive lock
+//! is alone, and deletes what killed builds left.
+
+use crate::build::output::directory::{describe, link_or_copy};
+use crate::build::store::layers::{Identity, Layer, key, prefix};
+use crate::contract::manifest::FileEntry;
+use crate::host::interrupt;
+use crate::host::progress::Progress;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+/// The beginning of the names of directories in which layers are made. Those of output directories are others: one directory can be
+/// both.
+const STAGING: &str = ".firn-layer-";
+
+/// The names of the files of a layer.
+const IMAGE: &str = "image";
+const DESCRIPTION: &str = "description.json";
+
+/// The most that is read of a description, bytes. One for 100,000 store paths has 20 MB.
+const LONGEST: u64 = 256 << 20;
+
+/// A cache that a build uses, and the recipe by which the build packs.
+#[derive(Debug)]
+pub struct OpenCache {
+    directory: PathBuf,
+    recipe: String,
+    progress: Progress,
+    /// The open directory with the lock, as long as the build runs.
+    _lock: File,
+}
+
+/// The state of a layer in the cache.
+#[derive(Debug)]
+pub enum Cached {
+    /// The image is at the path that the build wants. Its size and SHA-256 were compared with the description; the name is empty.
+    Whole(FileEntry),
+    /// There is no such layer.
+    Missing,
+    /// The file that is damaged, and in which way. The layer has to be packed again.
+    Damaged(PathBuf, String),
+}
+
+/// The description of a layer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    /// Store paths and the hashes of their NARs.
+    paths: Vec<Identity>,
+    /// The size of the image, bytes.
+    bytes: u64,
+    /// The SHA-256 of the image, hexadecimal.
+    sha256: String,
+}
+
+impl OpenCache {
+    /// Opens a directory, and makes it if it is missing. Deletes the leftovers of killed builds, if no other build uses it.
+    ///
+    /// # Errors
+    ///
+    /// A directory that cannot be made or read.
+    pub fn open(directory: &Path, recipe: String, progress: Progress) -> Result<Self> {
+        let context = || {
+            format!("opening the layer cache {}; give a directory of yours with --layer-cache", directory.display())
+        };
+        fs::create_dir_all(directory).with_context(context)?;
+        fs::read_dir(directory).with_context(context)?;
+        let lock = File::open(directory).with_context(context)?;
+        let metadata = lock.metadata().with_context(context)?;
+        let (owner, mode) = (metadata.uid(), metadata.mode());
+        if ![0, geteuid().as_raw()].contains(&owner) || mode & 0o002 != 0 {
+            progress.say(&format!(
+                "Other users can write to the layer cache {} (owner {owner}, mode {:o}): they decide what is in the images that \
+                 firn takes from it",
+                directory.display(),
+                mode & 0o7777
+            ));
+        }
+        // A file system without locks has none for the other builds, either: nobody deletes anything there.
+        if lock.try_lock().is_ok() {
+            if let Err(error) = clean(directory) {
+                progress.say(&format!("The layer cache keeps leftovers of killed builds: {error:#}"));
+            }
+            lock.unlock().with_context(context)?;
+        }
+        // Another build may be cleaning just now. Without the lock a later one may delete a layer of this build before it is complete,
+        // which costs nothing but time.
+        for _ in 0..20 {
+            match lock.try_lock_shared() {
+                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(50)),
+                Err(TryLockError::Error(_)) | Ok(()) => break,
+            }
+        }
+        Ok(Self { directory: directory.into(), recipe, progress, _lock: lock })
+    }
+
+    /// The recipe by which the build packs.
+    #[must_use]
+    pub fn recipe(&self) -> &str {
+        &self.recipe
+    }
+
+    /// The store paths of each layer of this recipe. A layer with a description that cannot be read, or that is not the one its name
+    /// says, is left out.
+    ///
+    /// # Errors
+    ///
+    /// A directory that cannot be read.
+    pub fn known(&self) -> Result<Vec<HashSet<Identity>>> {
+        let context = || format!("reading the layer cache {}", self.directory.display());
+        let mut known = Vec::new();
+        for entry in fs::read_dir(&self.directory).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !name.starts_with(&prefix(&self.recipe)) {
+                continue;
+            }
+            if let Ok(Some(description)) = read(&path)
+                && !description.paths.is_empty()
+                && key(&self.recipe, &description.paths) == name
+            {
+                known.push(description.paths.into_iter().collect());
+            }
+        }
+        Ok(known)
+    }
+
+    /// Links or copies the image of a layer to `to`, and compares it with the description there: the file of the cache shares its data
+    /// with the outputs of earlier builds, which other programs may change.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing `to`.
+    pub fn take(&self, layer: &Layer, to: &Path) -> Result<Cached> {
+        let directory = self.directory.join(&layer.key);
+        let description = match read(&directory) {
+            Ok(None) => return Ok(Cached::Missing),
+            Err(error) => return Ok(Cached::Damaged(directory.join(DESCRIPTION), format!("{error:#}"))),
+            Ok(Some(description)) => description,
+        };
+        if description.paths != layer.identities() {
+            return Ok(Cached::Damaged(directory.join(DESCRIPTION), "it describes other store paths".into()));
+        }
+        let image = directory.join(IMAGE);
+        // The size first: it costs nothing. And a pipe would block.
+        match fs::symlink_metadata(&image).map(|metadata| (metadata.is_file(), metadata.len())) {
+            Err(error) => return Ok(Cached::Damaged(image, error.to_string())),
+            Ok((false, _)) => return Ok(Cached::Damaged(image, "it is no regular file".into())),
+            Ok((true, bytes)) if bytes != description.bytes => {
+                let reason = format!("it has {bytes} bytes instead of {}", description.bytes);
+                return Ok(Cached::Damaged(image, reason));
+            }
+            Ok((true, _)) => {}
+        }
+        if let Err(error) = File::open(&image) {
+            return Ok(Cached::Damaged(image, error.to_string()));
+        }
+        if let Err(error) = link_or_copy(&image, to) {
+            // Somebody may delete it at any time.
+            if image.exists() {
+                return Err(error).with_context(|| format!("taking {} from the layer cache", image.display()));
+            }
+            return Ok(Cached::Missing);
+        }
+        let reason = match describe(to, self.progress) {
+            Ok(entry) if entry.bytes == description.bytes && entry.sha256 == description.sha256 => {
+                mark_as_used(&directory)?;
+                return Ok(Cached::Whole(FileEntry { name: String::new(), ..entry }));
+            }
+            Ok(entry) => format!("its SHA-256 is {} instead of {}", entry.sha256, description.sha256),
+            Err(error) => {
+                interrupt::check()?;
+                format!("{error:#}")
+            }
+        };
+        fs::remove_file(to).with_context(|| format!("deleting {}", to.display()))?;
+        Ok(Cached::Damaged(image, reason))
+    }
+
+    /// Keeps the image of a new layer, in place of a damaged one.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing. The cache is as it was then.
+    pub fn put(&self, layer: &Layer, image: &Path, entry: &FileEntry) -> Result<()> {
+        let description = Description { paths: layer.identities(), bytes: entry.bytes, sha256: entry.sha256.clone() };
+        let keep = || -> Result<()> {
+            let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.directory)?;
+            let new = staging.path().join("new");
+            // The mode of the staging directory is for this user only.
+            fs::create_dir(&new)?;
+            link_or_copy(image, &new.join(IMAGE))?;
+            fs::write(new.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
+            publish(&new, &self.directory.join(&layer.key), &staging.path().join("old"))?;
+            staging.close().context("deleting temporary files")
+        };
+        keep().with_context(|| format!("keeping a layer in {}", self.directory.display()))
+    }
+}
+
+/// Gives a directory its name by one rename. Another one that has the name becomes `old`, or changes names with the new one.
+fn publish(new: &Path, name: &Path, old: &Path) -> io::Result<()> {
+    match fs::rename(new, name) {
+        Err(_) if name.symlink_metadata().is_ok() => {}
+        done => return done,
+    }
+    // Some file systems, such as NFS, cannot exchange names. Between the two renames there is no such layer then.
+    if renameat_with(CWD, new, CWD, name, RenameFlags::EXCHANGE).is_err() {
+        fs::rename(name, old)?;
+        fs::rename(new, name)?;
+    }
+    Ok(())
+}
+
+/// Gives a layer the time of its last use. Those that are not used any more can be found by it.
+fn mark_as_used(layer: &Path) -> Result<()> {
+    match File::open(layer).and_then(|directory| directory.set_modified(SystemTime::now())) {
+        // A cache that this user cannot write to.
+        Err(error) if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) => Ok(()),
+        marked => marked.with_context(|| format!("setting the time of {}", layer.display())),
+    }
+}
+
+/// Reads the description of a layer; none if there is no such layer.
+fn read(layer: &Path) -> Result<Option<Description>> {
+    let path = layer.join(DESCRIPTION);
+    match fs::metadata(&path) {
+        Err(_) if layer.symlink_metadata().is_err() => return Ok(None),
+        Err(error) => return Err(error.into()),
+        // A pipe would block.
+        Ok(metadata) => ensure!(metadata.is_file(), "it is no regular file"),
+    }
+    let mut json = Vec::new();
+    File::open(&path)?.take(LONGEST).read_to_end(&mut json)?;
+    Ok(Some(serde_json::from_slice(&json)?))
+}
+
+/// Deletes what killed builds left in a cache, and the layers of earlier versions of firn, which no build uses any more.
+fn clean(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let leftover = path.is_dir() && (name.starts_with(STAGING) || is_old_staging(&path, &name));
+        let deleted = match () {
+            () if leftover => fs::remove_dir_all(&path),
+            () if is_old_layer(&name) && path.is_file() => fs::remove_file(&path),
+            () => continue,
+        };
+        match deleted {
+            Err(error) if error.kind() != ErrorKind::NotFound => bail!("deleting {}: {error}", path.display()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a file of a layer as earlier versions of firn kept it: two hashes of 32 digits and a suffix.
+fn is_old_layer(name: &str) -> bool {
+    let Some((stem, suffix)) = name.split_once('.') else { return false };
+    let hashes: Vec<_> = stem.split('-').collect();
+    let is_hash = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ["json", "squashfs", "erofs"].contains(&suffix) && hashes.len() == 2 && hashes.iter().all(is_hash)
+}
+
+/// Whether this is a directory in which such a version was making a layer. Those of output directories have other files.
+fn is_old_staging(path: &Path, name: &str) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    name.starts_with(".firn-") && !names.is_empty() && names.iter().all(|name| name == "image" || name == "text")
+}
+
+#[cfg(test)]
+mod tests;
