@@ -101,7 +101,8 @@ impl<R: Read> Checked<R> {
     fn finish(&mut self) -> io::Result<()> {
         // One byte more than there should be: a file that became longer has changed, too.
         let rest = self.expected.bytes.saturating_add(1).saturating_sub(self.digest.bytes());
-        digest::copy((&mut self.file).take(rest), &mut self.digest).map_err(|error| self.expected.unreadable(&error))?;
+        digest::copy((&mut self.file).take(rest), &mut self.digest)
+            .map_err(|error| self.expected.unreadable(&error))?;
         let digest = std::mem::replace(&mut self.digest, digest::Writer::new(io::sink()));
         let (_, bytes, sha256) = digest.finish();
         let expected = &self.expected;
@@ -188,7 +189,8 @@ mod tests {
             FileEntry { name: String::new(), bytes, sha256 }
         };
         KnownFile::of_manifest("initrd".into(), &entry("1234")).compare(&copy, Progress::Quiet).unwrap();
-        let error = KnownFile::of_manifest("initrd".into(), &entry("1235")).compare(&copy, Progress::Quiet).unwrap_err();
+        let error =
+            KnownFile::of_manifest("initrd".into(), &entry("1235")).compare(&copy, Progress::Quiet).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.starts_with("initrd was changed since the build (its") && error.ends_with(": build it again"));
     }

@@ -253,4 +253,40 @@ mod tests {
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
         assert_eq!(list("cpio --extract --to-stdout --quiet", &ramdisk[second..]), "an image");
     }
+
+    #[test]
+    fn c_2_an_image_that_changes_after_its_description_is_an_error_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("image");
+        let (_, sha256) = sha256(&b"an image"[..]).unwrap();
+        let plan = Plan {
+            version: VERSION,
+            firn: String::new(),
+            kernel_release: "6.9".into(),
+            init: "/init".into(),
+            start: None,
+            modules: Vec::new(),
+            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
+            database: None,
+            verify: false,
+            host_id: None,
+            roots: Vec::new(),
+        };
+        let executables = Executables { firn_init: b"firn-init".to_vec(), rescue_shell: None };
+        let images = [image.clone()];
+        for (contents, expected) in [
+            ("an imagE", "its SHA-256 is"),
+            ("an imag", "it has 7 bytes instead of 8"),
+            ("an image, longer", "it has more than 8 bytes"),
+        ] {
+            fs::write(&image, contents).unwrap();
+            let mut output = Directory::create(directory.path()).unwrap();
+            let written = output.write("initrd", |out| {
+                write(out, &executables, vec![], &plan, &SegmentOptions::default(), &images, Progress::Quiet)
+            });
+            let error = format!("{:#}", written.unwrap_err());
+            let words = format!("{} was changed since firn took its checksum ({expected}", image.display());
+            assert!(error.contains(&words), "no {words:?} in {error}");
+        }
+    }
 }

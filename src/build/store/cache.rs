@@ -72,9 +72,8 @@ impl OpenCache {
     ///
     /// A directory that cannot be made or read.
     pub fn open(directory: &Path, recipe: String, progress: Progress) -> Result<Self> {
-        let context = || {
-            format!("opening the layer cache {}; give a directory of yours with --layer-cache", directory.display())
-        };
+        let context =
+            || format!("opening the layer cache {}; give a directory of yours with --layer-cache", directory.display());
         fs::create_dir_all(directory).with_context(context)?;
         fs::read_dir(directory).with_context(context)?;
         let lock = File::open(directory).with_context(context)?;
@@ -203,7 +202,7 @@ impl OpenCache {
             fs::create_dir(&new)?;
             link_or_copy(image, &new.join(IMAGE))?;
             fs::write(new.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
-            publish(&new, &self.directory.join(&layer.key), &staging.path().join("old"))?;
+            publish(&new, &self.directory.join(&layer.key), &staging.path().join("old"), exchange)?;
             staging.close().context("deleting temporary files")
         };
         keep().with_context(|| format!("keeping a layer in {}", self.directory.display()))
@@ -211,17 +210,22 @@ impl OpenCache {
 }
 
 /// Gives a directory its name by one rename. Another one that has the name becomes `old`, or changes names with the new one.
-fn publish(new: &Path, name: &Path, old: &Path) -> io::Result<()> {
+fn publish(new: &Path, name: &Path, old: &Path, exchange: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     match fs::rename(new, name) {
         Err(_) if name.symlink_metadata().is_ok() => {}
         done => return done,
     }
-    // Some file systems, such as NFS, cannot exchange names. Between the two renames there is no such layer then.
-    if renameat_with(CWD, new, CWD, name, RenameFlags::EXCHANGE).is_err() {
+    if exchange(new, name).is_err() {
+        // Between the two renames there is no such layer.
         fs::rename(name, old)?;
         fs::rename(new, name)?;
     }
     Ok(())
+}
+
+/// Exchanges two names. Some file systems, such as NFS, cannot.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 /// Gives a layer the time of its last use. Those that are not used any more can be found by it.

@@ -45,11 +45,7 @@ pub type Identity = (String, String);
 /// # Errors
 ///
 /// A cache that cannot be read.
-pub fn plan(
-    cache: &OpenCache,
-    closure: &[Registered],
-    max_images: usize,
-) -> Result<(Vec<Layer>, Vec<Registered>)> {
+pub fn plan(cache: &OpenCache, closure: &[Registered], max_images: usize) -> Result<(Vec<Layer>, Vec<Registered>)> {
     let mut left = closure.to_vec();
     let mut layers = Vec::new();
     let mut known = cache.known()?;

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_damaged_layer_of_the_cache_is_packed_again() {
+fn c_2_a_changed_layer_in_the_cache_is_packed_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let store_path = |name: &str, mib: u64| {
@@ -20,8 +20,9 @@ fn a_damaged_layer_of_the_cache_is_packed_again() {
     };
     let expected = images("first");
     assert_eq!(expected.len(), 2);
-    let cached = fs::read_dir(path("cache")).unwrap().map(|entry| entry.unwrap().path());
-    let layer = cached.into_iter().find(|path| path.extension() == Some("squashfs".as_ref())).unwrap();
+    let cached = || fs::read_dir(path("cache")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let [layer] = cached().try_into().unwrap();
+    let layer = layer.join("image");
     for damage in [|image: &mut Vec<u8>| image[1000] ^= 1, |image: &mut Vec<u8>| image.truncate(4096)] {
         let mut image = fs::read(&layer).unwrap();
         damage(&mut image);
@@ -30,5 +31,6 @@ fn a_damaged_layer_of_the_cache_is_packed_again() {
         fs::write(&layer, image).unwrap();
         assert!(images("second") == expected);
         assert!(fs::read(&layer).unwrap() == expected[0]);
+        assert_eq!(cached().len(), 1);
     }
 }
