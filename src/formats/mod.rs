@@ -25,6 +25,8 @@ pub mod newc;
 pub mod pe;
 #[cfg(feature = "builder")]
 pub mod printable;
+#[cfg(feature = "builder")]
+pub mod ramdisk;
 pub mod registration;
 pub mod secrets;
 pub mod size;

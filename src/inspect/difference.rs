@@ -58,6 +58,14 @@ struct Facts {
 /// A path that cannot be read, a store image and something else, or store paths that are not known.
 pub fn between(before: &Path, after: &Path) -> Result<Difference> {
     let (of_before, of_after) = (Summary::of(before)?, Summary::of(after)?);
+    for ramdisk in [&of_before, &of_after].into_iter().filter_map(Summary::ramdisk) {
+        ensure!(
+            ramdisk.stop.is_none(),
+            "{}: {}",
+            ramdisk.path,
+            ramdisk.stop.iter().map(ToString::to_string).collect::<String>()
+        );
+    }
     let is_image = |summary: &Summary| matches!(summary, Summary::Image(_));
     ensure!(
         is_image(&of_before) == is_image(&of_after),

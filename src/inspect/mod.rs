@@ -4,9 +4,9 @@
 //! kernel reads them, to the end, and each error names its place.
 
 pub mod difference;
+pub mod file;
 pub mod manifest;
 pub mod ramdisk;
-mod source;
 pub mod store;
 pub mod summary;
 pub mod unpack;

@@ -7,12 +7,13 @@ use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::store_image::{self, recognize};
+use crate::inspect::file;
 use crate::inspect::manifest;
-use crate::inspect::ramdisk::{Ramdisk, Segment};
+use crate::inspect::ramdisk::{Ramdisk, Segment, Stop, Warning};
 use crate::inspect::store::{StoreImage, stacked};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -67,6 +68,12 @@ pub struct RamdiskSummary {
     pub bytes: u64,
     /// Its segments.
     pub segments: Vec<Segment>,
+    /// Members that the kernel drops, and segments that firn cannot unpack.
+    pub warnings: Vec<Warning>,
+    /// The number of warnings after these.
+    pub more_warnings: usize,
+    /// The place where the kernel stops unpacking.
+    pub stop: Option<Stop>,
     /// The plan, if firn made the ramdisk.
     pub plan: Option<Plan>,
     /// The error of a plan that cannot be read.
@@ -89,7 +96,7 @@ impl Summary {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
-        let start = start(path, KERNEL_START).with_context(|| format!("reading {}", path.display()))?;
+        let start = start(path, KERNEL_START)?;
         match magic::recognize(&start) {
             Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
             Some(FileKind::EfiProgram) => bail!(
@@ -101,6 +108,16 @@ impl Summary {
         match image(path)? {
             Some(image) => Ok(Self::Image(image)),
             None => RamdiskSummary::of(path).map(Box::new).map(Self::Ramdisk),
+        }
+    }
+
+    /// The ramdisk in it.
+    #[must_use]
+    pub fn ramdisk(&self) -> Option<&RamdiskSummary> {
+        match self {
+            Self::Build(build) => Some(&build.ramdisk),
+            Self::Ramdisk(ramdisk) => Some(ramdisk),
+            Self::Image(_) | Self::Kernel(_) => None,
         }
     }
 
@@ -128,13 +145,20 @@ impl RamdiskSummary {
             path: ramdisk.path.display().to_string(),
             bytes: ramdisk.bytes,
             segments: Vec::new(),
+            warnings: Vec::new(),
+            more_warnings: 0,
+            stop: None,
             plan: None,
             bad_plan: None,
             kernel_release: None,
             modules: Vec::new(),
             images: Vec::new(),
         };
-        contents.segments = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
+        let read = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
+        contents.segments = read.segments;
+        contents.warnings = read.warnings;
+        contents.more_warnings = read.more_warnings;
+        contents.stop = read.stop;
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
@@ -148,7 +172,8 @@ impl RamdiskSummary {
         if member.kind != MemberKind::File {
             return Ok(());
         }
-        let path = member.path.to_string_lossy();
+        let place = member.fate.place.as_deref().unwrap_or(&member.path);
+        let path = place.strip_prefix("/").unwrap_or(place).to_string_lossy();
         if member.is_at(Path::new(plan::PATH)) {
             let plan = read_plan(reader)?;
             self.bad_plan = plan.as_ref().err().map(|error| format!("{error:#}"));
@@ -212,7 +237,7 @@ fn build(directory: &Path) -> Result<BuildSummary> {
 
 /// Reads a store image. None if the file is no store image.
 fn image(path: &Path) -> Result<Option<StoreImage>> {
-    let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
+    let start = start(path, store_image::LENGTH as u64)?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
     let image = StoreImage {
         path: path.display().to_string(),
@@ -225,9 +250,9 @@ fn image(path: &Path) -> Result<Option<StoreImage>> {
     Ok(Some(image.with_paths(path)))
 }
 
-fn start(path: &Path, bytes: u64) -> std::io::Result<Vec<u8>> {
+fn start(path: &Path, bytes: u64) -> Result<Vec<u8>> {
     let mut start = Vec::new();
-    File::open(path)?.take(bytes).read_to_end(&mut start)?;
+    file::open(path)?.take(bytes).read_to_end(&mut start)?;
     Ok(start)
 }
 

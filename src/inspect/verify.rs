@@ -4,10 +4,11 @@ use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
 use crate::host::progress::{Progress, Step};
+use crate::inspect::file;
 use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
 use crate::inspect::summary::{kernel, read_plan};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -63,7 +64,7 @@ fn matches(
     progress: Progress,
     look: impl FnOnce(&mut InOrder<File>),
 ) -> Result<Option<String>> {
-    let file = File::open(directory.join(&described.name)).context("opening it")?;
+    let file = file::open(&directory.join(&described.name))?;
     let length = file.metadata()?.len();
     let step = progress.step("Comparing a file", length);
     let mut file = InOrder { file, length, position: 0, digest: digest::Writer::new(io::sink()), step: &step };
@@ -79,7 +80,7 @@ fn without_manifest(directory: &Path, progress: Progress) -> Result<Vec<Finding>
     let Ramdisk { path, bytes: length, .. } = Ramdisk::open(directory)?;
     let step = progress.step("Comparing the store image", length);
     let mut file = InOrder {
-        file: File::open(path).context("opening the ramdisk")?,
+        file: file::open(&path).context("opening the ramdisk")?,
         length,
         position: 0,
         digest: digest::Writer::new(io::sink()),
@@ -131,7 +132,7 @@ type FoundImages = HashMap<String, (u64, String)>;
 /// unpacks it over the others.
 fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
     let (mut plan, mut found) = (None, FoundImages::new());
-    ramdisk::read(ramdisk, &mut |entry, contents| {
+    let contents = ramdisk::read(ramdisk, &mut |entry, contents| {
         if entry.is_at(Path::new(plan::PATH)) {
             (plan, found) = (Some(read_plan(contents)?), FoundImages::new());
         } else if let Some(Ok(Plan { images, .. })) = &plan
@@ -142,6 +143,9 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
         Ok(())
     })
     .context("the ramdisk")?;
+    if let Some(stop) = contents.stop {
+        bail!("the ramdisk: {stop}");
+    }
     let plan = plan.with_context(|| format!("the ramdisk has no {}; build the system again", plan::PATH))??;
     Ok((plan, found))
 }

@@ -21,6 +21,7 @@ impl Cat {
     /// Prints the file.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
-        text::print(|out| unpack::cat(&ramdisk, &self.path, out))
+        let contents = text::print_and(|out| unpack::cat(&ramdisk, &self.path, out))?;
+        contents.map_or(Ok(()), |contents| text::judge_ramdisk(&ramdisk, &contents))
     }
 }

@@ -28,9 +28,11 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let summary = Summary::of(&self.path)?;
         if self.json {
-            return text::print_json(&summary);
+            text::print_json(&summary)?;
+        } else {
+            text::print(|out| Ok(show(&summary, out)?))?;
         }
-        text::print(|out| Ok(show(&summary, out)?))
+        text::judge_summary(&summary)
     }
 }
 

@@ -20,16 +20,16 @@ pub struct Ls {
 }
 
 impl Ls {
-    /// Prints a line for each file, as soon as it is read.
+    /// Prints a line for each file that the kernel makes, as soon as it is read, and warnings at the end.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
-        text::print(|out| {
+        let contents = text::print_and(|out| {
             ramdisk.walk(&mut |member, _| {
                 let line = if self.json { serde_json::to_string(member)? } else { line(member) };
                 Ok(writeln!(out, "{line}")?)
-            })?;
-            Ok(())
-        })
+            })
+        })?;
+        contents.map_or(Ok(()), |contents| text::judge_ramdisk(&ramdisk, &contents))
     }
 }
 

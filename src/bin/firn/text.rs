@@ -1,16 +1,24 @@
-//! Printing: standard output, JSON and sizes.
+//! Printing: standard output, JSON, warnings and sizes.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use firn::inspect::ramdisk::{Contents, Ramdisk, Stop, Warning};
+use firn::inspect::summary::Summary;
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
 
 /// Runs `write` with standard output. If the reader goes away, that is no error: it has read enough.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    print_and(write).map(drop)
+}
+
+/// The same for a function that returns something. None if the reader went away.
+pub fn print_and<T>(write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<Option<T>> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let written = write(&mut out).and_then(|()| out.flush().context("writing to standard output"));
-    match written {
-        Err(error) if went_away(&error) => Ok(()),
-        written => written,
+    let written = write(&mut out);
+    match written.and_then(|written| out.flush().context("writing to standard output").map(|()| written)) {
+        Err(error) if went_away(&error) => Ok(None),
+        written => written.map(Some),
     }
 }
 
@@ -22,6 +30,43 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 fn went_away(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Prints the warnings about a ramdisk to standard error.
+///
+/// # Errors
+///
+/// The place where the kernel stops unpacking, if it does not reach the end.
+fn judge(path: &Path, warnings: &[Warning], more: usize, stop: Option<&Stop>) -> Result<()> {
+    for warning in warnings {
+        eprintln!("firn: {}: {warning}", path.display());
+    }
+    if more > 0 {
+        eprintln!("firn: {}: and {more} more warnings of this kind", path.display());
+    }
+    match stop {
+        Some(stop) => bail!("{}: {stop}", path.display()),
+        None => Ok(()),
+    }
+}
+
+/// The same for a ramdisk that was read.
+///
+/// # Errors
+///
+/// As [`judge`].
+pub fn judge_ramdisk(ramdisk: &Ramdisk, contents: &Contents) -> Result<()> {
+    judge(&ramdisk.path, &contents.warnings, contents.more_warnings, contents.stop.as_ref())
+}
+
+/// The same for a summary, if it is about a ramdisk.
+///
+/// # Errors
+///
+/// As [`judge`].
+pub fn judge_summary(summary: &Summary) -> Result<()> {
+    let Some(ramdisk) = summary.ramdisk() else { return Ok(()) };
+    judge(Path::new(&ramdisk.path), &ramdisk.warnings, ramdisk.more_warnings, ramdisk.stop.as_ref())
 }
 
 /// A size for people: in bytes below 1 KiB, else with one decimal.

@@ -134,7 +134,7 @@ fn copy(out: &mut Output, path: &Path) -> Result<()> {
     let mut copy = || -> Result<()> {
         let mut file = BufReader::new(File::open(path)?);
         ensure!(
-            SegmentCompression::of(file.fill_buf()?).is_some(),
+            SegmentCompression::as_the_kernel(file.fill_buf()?).is_some(),
             "it is no segment of a ramdisk; give a cpio archive in the format newc, uncompressed or compressed in a format that the \
              kernel unpacks"
         );
