@@ -71,7 +71,7 @@ impl SegmentCompression {
     }
 }
 
-/// The settings of xz that the kernel's decoder has (lib/xz/xz_dec_stream.c): no check or CRC32, and LZMA2 behind at most one filter
+/// The settings of xz that the kernel's decoder has (`lib/xz/xz_dec_stream.c`): no check or CRC32, and LZMA2 behind at most one filter
 /// for programs.
 fn xz_refusal(start: &[u8]) -> Option<String> {
     let check = match start.get(7)? {
@@ -92,7 +92,7 @@ fn xz_refusal(start: &[u8]) -> Option<String> {
     ))
 }
 
-/// gzip as the kernel reads it (lib/decompress_inflate.c): it skips a file name in the header and no other field, and compares neither
+/// gzip as the kernel reads it (`lib/decompress_inflate.c`): it skips a file name in the header and no other field, and compares neither
 /// the checksum nor the size.
 struct Gzip<R> {
     input: Option<R>,

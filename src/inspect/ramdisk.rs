@@ -7,7 +7,7 @@ use crate::inspect::file;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Directories whose members are read where they are in the ramdisk, whether the kernel makes files of them or not: the store images,
 /// the microcode of processors (`arch/x86/kernel/cpu/microcode` of Linux 6.12), and tables of the firmware (`drivers/acpi/tables.c`).
@@ -88,5 +88,6 @@ fn checked(mut contents: Contents) -> Result<Contents> {
 #[must_use]
 pub fn is_read_in_place(name: &Path) -> bool {
     let path = Path::new("/").join(name);
-    READ_IN_PLACE.iter().any(|directory| path.starts_with(directory))
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    plain && READ_IN_PLACE.iter().any(|directory| path.starts_with(directory))
 }

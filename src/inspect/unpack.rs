@@ -106,7 +106,9 @@ impl UnpackTarget<'_> {
         let path = match (&fate.place, &fate.dropped) {
             (Some(place), _) => self.below(place)?,
             (None, _) if is_read_in_place(&member.path) && member.kind == MemberKind::File => {
-                self.below(&member.path)?
+                // Another file may be in the way: the kernel knows nothing of this one.
+                let Ok(path) = self.below(&member.path) else { return Ok(false) };
+                path
             }
             _ => return Ok(true),
         };

@@ -89,12 +89,13 @@ impl Contents {
             let shown = up_to(source, SHOWN.min(length.into())).map_err(failed)?;
             let left = name_bytes - shown.len() as u64;
             self.warn(at, Some(&name_of(&shown)), reason);
-            self.skip(source, left + member.bytes, member.bytes)?;
+            Self::skip(source, at, left + member.bytes, member.bytes)?;
             return Ok(false);
         }
         let name = up_to(source, name_bytes).map_err(failed)?;
         let text = name.get(..length as usize).unwrap_or(&name);
-        if (name.len() as u64) < name_bytes && name_of(text).as_os_str() != TRAILER {
+        let is_last = at.within.is_none() && name_of(text).as_os_str() == TRAILER;
+        if (name.len() as u64) < name_bytes && !is_last {
             return Err(Halt::cut(at, "a name"));
         }
         if text.last() != Some(&0) {
@@ -105,7 +106,7 @@ impl Contents {
         member.offset = at.within.is_none().then(|| source.position());
         if member.kind != MemberKind::Symlink && member.path == Path::new(TRAILER) {
             self.tree.forget_links();
-            self.skip(source, member.bytes, member.bytes)?;
+            Self::skip(source, at, member.bytes, member.bytes)?;
             return Ok(true);
         }
         self.body(source, at, member, visit)?;
@@ -148,7 +149,7 @@ impl Contents {
         }
         if member.kind == MemberKind::Symlink {
             visit(&member, &mut target.as_slice()).map_err(Halt::Failed)?;
-            return self.pad(source, member.bytes);
+            return Self::pad(source, at, member.bytes);
         }
         let mut body = Body { source: (&mut *source).take(member.bytes), sum: 0, error: None };
         let mut visited = visit(&member, &mut body);
@@ -162,7 +163,7 @@ impl Contents {
             (Some(error), _) => return Err(Halt::of(at, error)),
             (None, visited) => visited.map_err(Halt::Failed)?,
         }
-        self.skip(source, left, member.bytes)?;
+        Self::skip(source, at, left, member.bytes)?;
         match checksum {
             Some(checksum) if checksum != sum => {
                 Err(at.stops(format!("\"bad data checksum\": that of {} differs", shown(&member.path))))
@@ -172,10 +173,9 @@ impl Contents {
     }
 
     /// Skips the rest of a member with contents of this size, and its padding.
-    fn skip(&mut self, source: &mut dyn ArchiveSource, bytes: u64, size: u64) -> Result<(), Halt> {
-        let at = source.at();
+    fn skip(source: &mut dyn ArchiveSource, at: Offset, bytes: u64, size: u64) -> Result<(), Halt> {
         match source.skip(bytes) {
-            Ok(()) => self.pad(source, size),
+            Ok(()) => Self::pad(source, at, size),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Halt::cut(at, "the contents of a member"))
             }
@@ -184,9 +184,7 @@ impl Contents {
     }
 
     /// Skips the padding. An archive that is not compressed may end without it.
-    #[expect(clippy::unused_self, reason = "as the other steps")]
-    fn pad(&mut self, source: &mut dyn ArchiveSource, size: u64) -> Result<(), Halt> {
-        let at = source.at();
+    fn pad(source: &mut dyn ArchiveSource, at: Offset, size: u64) -> Result<(), Halt> {
         let padded = up_to(source, padding(size)).map_err(|error| Halt::of(at, error))?;
         if at.within.is_some() && (padded.len() as u64) < padding(size) {
             return Err(Halt::cut(at, "its padding"));
@@ -202,11 +200,10 @@ fn skipped(member: &Member, name: u32) -> Option<String> {
         return Some(format!("its name has {name} bytes and the kernel accepts 1 to {LONGEST_NAME}"));
     }
     match member.kind {
-        MemberKind::File => None,
         MemberKind::Symlink if bytes > LONGEST_NAME.into() => {
             Some(format!("its target has {bytes} bytes and the kernel accepts at most {LONGEST_NAME}"))
         }
-        MemberKind::Symlink => None,
+        MemberKind::File | MemberKind::Symlink => None,
         _ if bytes > 0 => Some(format!("it is no regular file and has {bytes} bytes")),
         _ => None,
     }

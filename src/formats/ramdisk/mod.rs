@@ -264,6 +264,9 @@ fn no_segment(start: &[u8], offset: u64) -> String {
         [0x04, 0x22, 0x4d, 0x18, ..] => {
             "it is a frame of lz4, of which the kernel knows the legacy kind only: lz4 -l".into()
         }
+        [0xc7, 0x71, ..] | [0x71, 0xc7, ..] => {
+            "it is a cpio archive of the old binary kind; pack it with cpio -o -H newc".into()
+        }
         _ if offset == 0 => "is this file a ramdisk?".into(),
         _ => "is the file damaged, or was something appended that is no ramdisk?".into(),
     };

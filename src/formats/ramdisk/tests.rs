@@ -1,6 +1,6 @@
 use super::*;
 use crate::formats::cpio::{Archive, Node, Tree as Files};
-use crate::formats::newc::MemberKind;
+use crate::formats::newc::{MemberKind, TRAILER};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
@@ -122,14 +122,17 @@ fn what_the_kernel_would_not_unpack() {
     bad(&[&archive[..], b"\0", &zstd].concat(), "\"broken padding\"; put 3 zero bytes before it");
     bad(&archive[..50], "the archive ends within a header");
     bad(&archive[..111], "ends within a name");
-    bad(&archive[..114], "at offset 112, the kernel stops unpacking the ramdisk: the archive ends within the contents");
+    bad(&archive[..114], "at offset 0, the kernel stops unpacking the ramdisk: the archive ends within the contents");
     bad(&zstd[..zstd.len() - 1], "the kernel stops");
     bad(&piped("gzip", &[b'x'; 110]), "\"no cpio magic\": expected a cpio header, found");
     bad(&piped("gzip", &archive[..archive.len() - 1]), "\"junk at the end of compressed archive\"");
     bad(&piped("lz4", &archive), "lz4 -l");
     bad(&piped("xz", &archive), "its check is CRC64, and the kernel knows CRC32; pack it with xz --check=crc32");
     bad(&piped("xz --check=crc32 --delta=dist=4 --lzma2", &archive), "its first filter is delta");
-    bad(&piped("cpio --create --quiet", b""), "pack it with cpio -o -H newc");
+    for format in ["odc", "bin"] {
+        let archive = piped(&format!("cpio --create --quiet --format={format}"), b"");
+        bad(&archive, "pack it with cpio -o -H newc");
+    }
     // Bytes behind the end of a stream are a segment of their own.
     bad(&[&piped("gzip", &archive)[..], b"junk"].concat(), "was something appended");
     bad(&[&piped("lz4 -l", &archive)[..], b"x\0"].concat(), "the kernel stops");

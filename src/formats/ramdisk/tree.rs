@@ -1,7 +1,7 @@
 //! The files that the kernel makes of the members of a ramdisk: a model of the root file system while it is unpacked.
 //!
 //! It follows `do_name`, `do_symlink`, `maybe_link` and `clean_path` in init/initramfs.c, and the resolution of paths in fs/namei.c
-//! (path_resolution(7)), of Linux 6.12. No contents are kept.
+//! (`man 7 path_resolution`), of Linux 6.12. No contents are kept.
 
 use crate::formats::newc::{Fate, Member, MemberKind};
 use crate::formats::printable::printable;
@@ -22,6 +22,9 @@ const LONGEST_PART: usize = 255;
 /// The longest target of a symbolic link, bytes (`PATH_MAX` with its NUL).
 const LONGEST_TARGET: usize = 4095;
 
+/// The number of an inode, and the major and minor number of its device.
+type Identity = (u32, u32, u32);
+
 const ROOT: usize = 0;
 
 /// The files.
@@ -31,7 +34,7 @@ pub struct Tree {
     /// The file of each name in each directory.
     names: HashMap<(usize, Vec<u8>), usize>,
     /// The first path of each file with several names in the archive, by type and identity (`find_link`).
-    links: HashMap<(MemberKind, (u32, u32, u32)), Vec<u8>>,
+    links: HashMap<(MemberKind, Identity), Vec<u8>>,
     /// Whether files are there that firn does not know.
     unknown: bool,
 }
@@ -73,7 +76,7 @@ struct Found {
 type Made = Result<PathBuf, String>;
 
 impl Default for Tree {
-    /// The files of the ramdisk that is built into a kernel (usr/default_cpio_list).
+    /// The files of the ramdisk that is built into a kernel (`usr/default_cpio_list`).
     fn default() -> Self {
         let root = Node::new(MemberKind::Directory);
         let mut tree = Self { nodes: vec![root], names: HashMap::new(), links: HashMap::new(), unknown: false };
