@@ -56,8 +56,7 @@ pub struct PackingArguments {
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<StoreCompression>,
 
-    /// Size of the blocks that are compressed separately, 4K to 1M. Default: 64K for erofs, 1M for squashfs (128K with --profile
-    /// dev)
+    /// Size of the blocks that are compressed separately, 4K to 1M. Default: 128K for squashfs (nixpkgs has 1M), 64K for erofs
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     block_size: Option<u32>,
 
