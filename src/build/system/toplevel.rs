@@ -2,10 +2,11 @@
 
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config};
-use crate::contract::parameters::{RAMFS, RETAIN};
+use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
-use crate::contract::release::at_least;
+use crate::contract::release::{LEAST, at_least};
 use crate::formats::kernel_image;
+use crate::formats::kernel_line::KernelLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
@@ -46,18 +47,24 @@ pub struct NixosSystem {
 }
 
 impl NixosSystem {
-    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
-    #[must_use]
-    pub fn cmdline(&self, retain: bool) -> String {
-        let mut parameters = vec![format!("init={}", self.init)];
-        parameters.extend(self.kernel_params.iter().cloned());
-        if !self.kernel_params.iter().any(|parameter| parameter.starts_with("rootfstype=")) {
-            parameters.push(RAMFS.into());
-        }
-        if retain && !self.kernel_params.iter().any(|parameter| parameter == RETAIN) {
-            parameters.push(RETAIN.into());
-        }
-        parameters.join(" ")
+    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory. The words that stage 1 needs come
+    /// first: a boot loader may add others, and the kernel cuts off the end of a long line.
+    ///
+    /// # Errors
+    ///
+    /// A kernel parameter that cannot be written into a command line.
+    pub fn cmdline(&self, retain: bool) -> Result<KernelLine> {
+        let mut line = KernelLine::of_words(&self.kernel_params).with_context(|| {
+            format!("boot.kernelParams of {} do not fit into a command line", self.toplevel.display())
+        })?;
+        line.put_first(|word| word == RETAIN || word.starts_with("rootfstype=") || word.starts_with(PREFIX));
+        let given = |parameter: &str| line.for_kernel().iter().any(|word| word.starts_with(parameter));
+        let mut first = vec![format!("init={}", self.init)];
+        first.extend((!given("rootfstype=")).then(|| RAMFS.into()));
+        first.extend((retain && !given(RETAIN)).then(|| RETAIN.into()));
+        let mut whole = KernelLine::of_words(&first)?;
+        whole.append(line);
+        Ok(whole)
     }
 }
 
@@ -78,6 +85,14 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
+    ensure!(
+        at_least(&kernel_release, LEAST) != Some(false),
+        "{} has the kernel {kernel_release}, and stage 1 of firn needs Linux {}.{} or newer; build it with a newer kernel \
+         (boot.kernelPackages)",
+        toplevel.display(),
+        LEAST.0,
+        LEAST.1
+    );
     let etc_overlay = etc_overlay(&toplevel, kind)?;
     ensure!(
         !etc_overlay || kernel_reads_etc_image(&kernel_release),
@@ -258,14 +273,43 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        assert_eq!(
-            system(&["quiet", "panic=1"]).cmdline(false),
-            "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs"
-        );
-        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(false), "init=/nix/store/x/init rootfstype=tmpfs");
+        let cmdline = |params: &[&str], retain| system(params).cmdline(retain).unwrap().to_string();
+        assert_eq!(cmdline(&["quiet", "panic=1"], false), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
+        assert_eq!(cmdline(&["rootfstype=tmpfs"], false), "init=/nix/store/x/init rootfstype=tmpfs");
         for params in [&[][..], &["retain_initrd"]] {
-            assert_eq!(system(params).cmdline(true).matches(" retain_initrd").count(), 1);
+            assert_eq!(cmdline(params, true).matches(" retain_initrd").count(), 1);
         }
+    }
+
+    #[test]
+    fn c_4_the_words_for_stage_1_come_first() {
+        let params = [
+            "quiet",
+            "firn.root.size=4g",
+            "a=b c",
+            "rootfstype=ramfs",
+            "retain_initrd",
+            "init=/bin/sh",
+            "firn.log=debug",
+        ];
+        assert_eq!(
+            system(&params).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init firn.root.size=4g rootfstype=ramfs retain_initrd firn.log=debug quiet a=\"b c\" init=/bin/sh"
+        );
+    }
+
+    #[test]
+    fn c_5_words_for_init_come_last() {
+        assert_eq!(
+            system(&["quiet", "--", "single", "retain_initrd"]).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init rootfstype=ramfs retain_initrd quiet -- single retain_initrd"
+        );
+        let error = format!("{:#}", system(&["quiet", "a=b\nc"]).cmdline(true).unwrap_err());
+        assert!(
+            error.contains("boot.kernelParams of /nix/store/x do not fit")
+                && error.contains("a=b\\nc has a control character"),
+            "{error}"
+        );
     }
 
     #[test]
