@@ -5,6 +5,7 @@ use crate::contract::nixos_init::{self, Config};
 use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
 use crate::contract::release::{LEAST, at_least};
+use crate::formats::cmdline;
 use crate::formats::kernel_image;
 use crate::formats::kernel_line::KernelLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -181,11 +182,11 @@ pub fn in_store(path: &Path) -> Result<PathBuf> {
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
-    let document: BootJson = match fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json).with_context(|| {
+    let (document, from_files): (BootJson, bool) = match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map(|document| (document, false)).with_context(|| {
             format!("{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer", path.display())
         })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).with_context(|| {
+        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).map(|document| (document, true)).with_context(|| {
             format!(
                 "{} has neither a boot.json nor the files of an older NixOS system: give the path that nixos-rebuild build \
                  makes",
@@ -195,7 +196,16 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     match document.generation {
-        Generation::V1(generation) => Ok(generation.bootspec),
+        Generation::V1(generation) => {
+            let mut spec = generation.bootspec;
+            if from_files {
+                // The file kernel-params is a command line, and was split at each space.
+                let line = spec.kernel_params.join(" ");
+                let words = cmdline::split(line.trim_end().as_bytes());
+                spec.kernel_params = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            }
+            Ok(spec)
+        }
         _ => bail!(
             "the bootspec {} has another version than 1, and this version of firn cannot read it; use a newer firn",
             path.display()
