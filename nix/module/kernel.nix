@@ -1,5 +1,5 @@
-# Assertions: the limits of the kernel for its release and its command line. firn checks the rest when it builds an output: what the
-# kernel image knows, and the words themselves.
+# Assertions: the oldest kernel, and the length of the command line. firn checks the words themselves, and how many of them the kernel
+# knows, when it builds an output.
 {
   config,
   lib,
@@ -27,10 +27,10 @@ let
   init = "init=/nix/store/${hash}-nixos-system-${systemName}-${config.system.nixos.label}/init";
   length = words: builtins.stringLength (lib.concatStringsSep " " ([ init ] ++ config.boot.kernelParams ++ words));
 
-  tooLong = what: bytes: limit: {
+  tooLong = words: bytes: limit: {
     assertion = bytes <= limit;
     message =
-      "${what} make a kernel command line of ${toString bytes} bytes, and the kernel reads only ${toString longest}"
+      "${words} make a kernel command line of ${toString bytes} bytes, and the kernel reads only ${toString longest}"
       + lib.optionalString (limit < longest) ", of which boot loaders need up to ${toString room} for words of their own"
       + ". Remove kernel parameters.";
   };

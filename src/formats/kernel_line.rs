@@ -249,7 +249,7 @@ mod tests {
         fn c_5_the_kernel_reads_the_words_that_were_written(words in prop::collection::vec(
             "[a-z #;&|$\\\\{}'=.\u{e0}\u{a0}-]{0,12}", 0..8,
         )) {
-            // What the kernel makes of a word: the key and the value, with no quotes.
+            // The key and the value that the kernel has then, without quotes.
             let pair = |word: &String| {
                 let place = word.char_indices().skip(1).find(|(_, c)| *c == '=').map(|(place, _)| place);
                 place.map_or((word.clone(), None), |place| (word[..place].into(), Some(word[place + 1..].to_owned())))

@@ -5,7 +5,6 @@ use crate::contract::nixos_init::{self, Config};
 use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
 use crate::contract::release::{LEAST, at_least};
-use crate::formats::cmdline;
 use crate::formats::kernel_image;
 use crate::formats::kernel_line::KernelLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -86,6 +85,13 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
+    let etc_overlay = etc_overlay(&toplevel, kind)?;
+    ensure!(
+        !etc_overlay || kernel_reads_etc_image(&kernel_release),
+        "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
+         a newer kernel, or with system.etc.overlay.enable = false",
+        toplevel.display()
+    );
     ensure!(
         at_least(&kernel_release, LEAST) != Some(false),
         "{} has the kernel {kernel_release}, and stage 1 of firn needs Linux {}.{} or newer; build it with a newer kernel \
@@ -93,13 +99,6 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         toplevel.display(),
         LEAST.0,
         LEAST.1
-    );
-    let etc_overlay = etc_overlay(&toplevel, kind)?;
-    ensure!(
-        !etc_overlay || kernel_reads_etc_image(&kernel_release),
-        "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
-         a newer kernel, or with system.etc.overlay.enable = false",
-        toplevel.display()
     );
     ensure!(
         spec.init == toplevel.join("init"),
@@ -199,10 +198,13 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
         Generation::V1(generation) => {
             let mut spec = generation.bootspec;
             if from_files {
-                // The file kernel-params is a command line, and was split at each space.
-                let line = spec.kernel_params.join(" ");
-                let words = cmdline::split(line.trim_end().as_bytes());
-                spec.kernel_params = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+                // The file kernel-params is a command line, and was split at each space, also between quotes.
+                let mut quoted = false;
+                let ends = |character| {
+                    quoted ^= character == '"';
+                    !quoted && character == ' '
+                };
+                spec.kernel_params = spec.kernel_params.join(" ").trim_end().split(ends).map(Into::into).collect();
             }
             Ok(spec)
         }

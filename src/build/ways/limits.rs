@@ -1,4 +1,5 @@
-//! The limits of the kernel for its command line: what is beyond them it cuts off, or it panics before any console shows something.
+//! The limits of the kernel for its command line. It cuts off the rest of a longer line, and panics at too many words, before a console
+//! shows anything.
 
 use crate::contract::parameters::LONGEST_LINE;
 use crate::formats::cmdline::key_and_value;
@@ -18,13 +19,13 @@ const MOST: usize = 32;
 const ADDED: &[(&str, &str)] = &[
     // grub-core/loader/i386/linux.c and grub-core/loader/efi/linux.c: the path of the kernel. That of NixOS has a hash (install-grub.pl).
     ("GRUB", "BOOT_IMAGE=(hd0,gpt1)//kernels/00000000000000000000000000000000-linux-6.12.95-bzImage "),
-    // com32/elflink/ldlinux/execute.c: the kernel, and its option INITRD.
+    // com32/elflink/ldlinux/kernel.c: the kernel, and the ramdisk of the configuration.
     (
         "SYSLINUX",
         "BOOT_IMAGE=nixos/00000000000000000000000000000000/bzImage initrd=nixos/00000000000000000000000000000000/initrd ",
     ),
-    // src/image/efi_image.c: the name of the kernel; versions since 2023 also the combined ramdisk. The script of firn has it, too.
-    ("iPXE", "bzImage initrd=initrd.magic initrd=initrd.magic "),
+    // src/image/efi_image.c and src/interface/efi/efi_shim.c: the names of the programs. The script of firn adds the ramdisk.
+    ("iPXE", "shimx64.efi bzImage initrd=initrd.magic "),
     // src/boot/boot.c: the line `initrd` of the entry.
     ("systemd-boot", "initrd=\\EFI\\nixos\\00000000000000000000000000000000-initrd-linux-6.12.95-initrd.efi "),
 ];
@@ -117,9 +118,10 @@ fn parameters(line: &KernelLine, loader: Loader, kernel: &Path) -> Result<Kernel
 fn too_many(line: &KernelLine, word: &str) -> anyhow::Error {
     let without = if line.for_init().is_empty() { "" } else { " and of those after --" };
     anyhow::anyhow!(
-        "the kernel command line has too many words that the kernel does not know: it passes at most {MOST} to init, and as many variables \
-         (name=value), and panics at {} before it shows anything; remove some of them{without} (boot.kernelParams), or put a dot into \
-         their names: those are for modules",
+        "the kernel command line has too many words that the kernel does not know: it passes at most {MOST} to init, and {} variables \
+         (name=value), and panics at {} before it shows anything; remove some of them{without} (boot.kernelParams); those with a dot in \
+         their names do not count",
+        MOST - 1,
         shown(word)
     )
 }
