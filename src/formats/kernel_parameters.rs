@@ -123,7 +123,7 @@ impl Kernel {
     /// The address of a place in the file.
     fn address(&self, place: usize) -> Option<u64> {
         let segment = self.segments.iter().find(|segment| segment.file.contains(&place))?;
-        Some(segment.address + (place - segment.file.start) as u64)
+        segment.address.checked_add((place - segment.file.start) as u64)
     }
 
     /// The addresses at which the file has a text between zeros.

@@ -58,9 +58,9 @@ impl NixosSystem {
             format!("boot.kernelParams of {} do not fit into a command line", self.toplevel.display())
         })?;
         line.put_first(|word| word == RETAIN || word.starts_with("rootfstype=") || word.starts_with(PREFIX));
-        let given = |parameter: &str| line.for_kernel().iter().any(|word| word.starts_with(parameter));
+        let given = |name: &str| line.for_kernel().iter().any(|word| word.split('=').next() == Some(name));
         let mut first = vec![format!("init={}", self.init)];
-        first.extend((!given("rootfstype=")).then(|| RAMFS.into()));
+        first.extend((!given("rootfstype")).then(|| RAMFS.into()));
         first.extend((retain && !given(RETAIN)).then(|| RETAIN.into()));
         let mut whole = KernelLine::of_words(&first)?;
         whole.append(line);
@@ -288,8 +288,10 @@ mod tests {
         let cmdline = |params: &[&str], retain| system(params).cmdline(retain).unwrap().to_string();
         assert_eq!(cmdline(&["quiet", "panic=1"], false), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
         assert_eq!(cmdline(&["rootfstype=tmpfs"], false), "init=/nix/store/x/init rootfstype=tmpfs");
-        for params in [&[][..], &["retain_initrd"]] {
-            assert_eq!(cmdline(params, true).matches(" retain_initrd").count(), 1);
+        for params in [&[][..], &["retain_initrd"], &["retain_initrds=1", "rootfstypes"]] {
+            let cmdline = format!("{} ", cmdline(params, true));
+            assert_eq!(cmdline.matches(" retain_initrd ").count(), 1, "{cmdline}");
+            assert_eq!(cmdline.matches(" rootfstype=ramfs ").count(), 1, "{cmdline}");
         }
     }
 
