@@ -154,15 +154,17 @@ fn with_new_ipxe(work: &Path, script: &str) -> Machine {
 }
 
 #[test]
-fn ipxe_in_uefi_boots_the_split_form() {
+fn c_5_ipxe_in_uefi_boots_the_split_form_with_every_word() {
     let (work, build) = (tempfile::tempdir().unwrap(), erofs_6_12());
     let tree = work.path().join("tree");
-    ipxe::tree(&BuildDirectory::open(&build.directory).unwrap(), &tree, Form::Split, None, Progress::Quiet).unwrap();
+    let (_directory, changed) = with_words(build);
+    ipxe::tree(&changed, &tree, Form::Split, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let script = format!("set cmdline {WORDS}\nchain http://10.0.2.2:{}/netboot.ipxe\n", server.port);
     let report = boot(&with_new_ipxe(work.path(), &script)).unwrap();
     runs(&report, build);
     assert_eq!(store(&report), "erofs");
+    assert_eq!(report.cmdline, format!("bzImage initrd=initrd.magic {}", with(&changed, WORDS)));
 }
 
 /// This system runs, its store image is in the right place, and stage 1 has no warnings.
