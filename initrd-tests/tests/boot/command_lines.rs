@@ -3,6 +3,7 @@
 use crate::fixture::{Build, run};
 use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::limits::{Loader, ensure_bootable};
+use firn::contract::manifest::Manifest;
 use firn::formats::kernel_line::KernelLine;
 use qemu::Machine;
 use std::fs;
@@ -32,16 +33,31 @@ const WORDS: &[&str] = &[
 
 /// A copy of a build, with these words on its command line.
 pub fn with_words(build: &Build) -> (TempDir, BuildDirectory) {
+    with_words_and(build, |_| String::new())
+}
+
+/// The same with more words.
+pub fn with_words_and(build: &Build, more: impl FnOnce(&BuildDirectory) -> String) -> (TempDir, BuildDirectory) {
     let new = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for file in &build.manifest.files {
         fs::hard_link(build.directory.join(&file.name), new.path().join(&file.name)).unwrap();
     }
     let mut line = KernelLine::of_text(&build.manifest.cmdline).unwrap();
     line.append(KernelLine::of_words(WORDS).unwrap());
-    let manifest = firn::contract::manifest::Manifest { cmdline: line.to_string(), ..build.manifest.clone() };
-    fs::write(new.path().join("manifest.json"), manifest.to_json().unwrap()).unwrap();
-    let build = BuildDirectory::open(new.path()).unwrap();
-    (new, build)
+    let open = |line: &KernelLine| {
+        let manifest = Manifest { cmdline: line.to_string(), ..build.manifest.clone() };
+        fs::write(new.path().join("manifest.json"), manifest.to_json().unwrap()).unwrap();
+        BuildDirectory::open(new.path()).unwrap()
+    };
+    line.append(KernelLine::of_text(&more(&open(&line))).unwrap());
+    let changed = open(&line);
+    (new, changed)
+}
+
+/// More words, and one of such a length that the command line has so many bytes.
+pub fn filled(build: &BuildDirectory, words: &str, bytes: usize) -> String {
+    let length = with(build, &format!("{words} way.fill=")).len();
+    format!("{words} way.fill={}", "x".repeat(bytes - length))
 }
 
 /// The command line of a build with more words.

@@ -92,13 +92,13 @@ impl BuildDirectory {
         limits::extended(&self.manifest.cmdline, append, &self.whole("bzImage")?.path, loader)
     }
 
-    /// The numbers of words and variables that somebody can still append; see [`limits::left`].
+    /// The numbers of words and variables that `kexec-boot` can still append; see [`limits::left`].
     ///
     /// # Errors
     ///
     /// Those of [`cmdline`](Self::cmdline).
     pub fn left(&self, line: &KernelLine) -> Result<(usize, usize)> {
-        limits::left(line, &self.whole("bzImage")?.path, Loader::None)
+        limits::left(line, &self.whole("bzImage")?.path, Loader::Kexec)
     }
 
     /// Opens another output directory and links files of this one into it; `files` has their names here and there.

@@ -8,6 +8,7 @@ LC_ALL=C
 label=@label@
 for_kernel=@for_kernel@
 for_init=@for_init@ # the words after --
+longest=@longest@ # bytes of the command line
 words=@words@ # how many words the kernel can still pass to init
 variables=@variables@ # the same for NAME=VALUE
 bytes=@bytes@ # size of initrd.gz
@@ -118,8 +119,9 @@ kib() { echo $(($(wc -c < "$here/$1") / 1024)); }
 # A larger file is fine: the files of one host can be appended.
 [ "$(kib initrd.gz)" -ge $((bytes / 1024)) ] || fail "$here/initrd.gz is truncated: copy it again"
 
-# The kernel would truncate it without a message.
-[ ${#parameters} -le 2047 ] || fail "the command line has ${#parameters} bytes, and the kernel reads only 2047: give fewer parameters"
+# The kernel would truncate a longer one without a message, and kexec needs some of its room.
+[ ${#parameters} -le "$longest" ] ||
+    fail "the command line has ${#parameters} bytes, and kexec loads a kernel with at most $longest: give fewer parameters"
 # With more it panics before it shows anything. Those that it knows itself do not count, but nobody knows them here.
 [ $words -ge 0 ] && [ $variables -ge 0 ] || [ $force = yes ] ||
     fail "there may be more parameters than the kernel can pass to init, and it would panic: give fewer, or try anyway with --force"

@@ -2,8 +2,9 @@
 //! nixpkgs.
 
 use crate::build::ways::build_directory::BuildDirectory;
-use crate::build::ways::limits::Loader;
+use crate::build::ways::limits::{KEXEC_ROOM, Loader};
 use crate::contract::manifest::FileEntry;
+use crate::contract::parameters::LONGEST_LINE;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -91,13 +92,14 @@ impl Read for Truncated {
 
 /// The script for one system.
 fn script(build: &BuildDirectory) -> Result<String> {
-    let line = build.cmdline("", Loader::None)?;
+    let line = build.cmdline("", Loader::Kexec)?;
     let (words, variables) = build.left(&line)?;
     let label: String = build.manifest.label.chars().filter(|c| !c.is_control()).collect();
     let values = [
         ("label", quoted(&label)),
         ("for_kernel", quoted(&line.for_kernel().join(" "))),
         ("for_init", quoted(&line.for_init().join(" "))),
+        ("longest", (LONGEST_LINE - KEXEC_ROOM).to_string()),
         ("words", words.to_string()),
         ("variables", variables.to_string()),
         ("bytes", build.ramdisk()?.bytes.to_string()),
@@ -303,7 +305,7 @@ mod tests {
             (|m| m.file("proc/meminfo", "MemTotal: 9 kB\n"), &[], &["0 MiB", "--force"]),
             (|m| m.program("kexec", "exit 1"), &[], &["refused", "dmesg"]),
             (|m| m, &["--nonsense"], &["unknown option --nonsense", "--help"]),
-            (|m| m, &[&long], &["bytes, and the kernel reads only 2047"]),
+            (|m| m, &[&long], &["bytes, and kexec loads a kernel with at most 2016"]),
             (
                 |m| {
                     m.file(

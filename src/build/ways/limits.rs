@@ -33,6 +33,10 @@ const ADDED: &[(&str, &str)] = &[
 /// The room for these words, bytes. `nix/module/kernel.nix` has the same number.
 pub const ROOM: usize = 128;
 
+/// The room that kexec needs: `kexec_file_load` refuses a line that has none for `elfcorehdr=0x` with an address, even if no crash
+/// kernel is loaded (arch/x86/kernel/kexec-bzimage64.c of Linux 6.1 to 7.3); and it counts the final NUL, as kexec-tools does.
+pub const KEXEC_ROOM: usize = 31;
+
 const _: () = {
     let mut index = 0;
     while index < ADDED.len() {
@@ -49,7 +53,9 @@ const BOOT_IMAGE: &str = "BOOT_IMAGE=";
 pub enum Loader {
     /// A boot loader: it needs [`ROOM`].
     Any,
-    /// Nobody: kexec, and the EFI stub of systemd.
+    /// kexec: it needs [`KEXEC_ROOM`].
+    Kexec,
+    /// Nobody: the EFI stub of systemd.
     None,
 }
 
@@ -88,17 +94,16 @@ pub fn left(line: &KernelLine, kernel: &Path, loader: Loader) -> Result<(usize, 
 
 /// Checks the length of a command line.
 fn ensure_short(line: &KernelLine, loader: Loader) -> Result<()> {
-    let room = if loader == Loader::Any { ROOM } else { 0 };
+    let (room, for_loaders) = match loader {
+        Loader::Any => (ROOM, format!(", of which boot loaders need up to {ROOM} for words of their own")),
+        Loader::Kexec => (KEXEC_ROOM, format!(", of which kexec needs {KEXEC_ROOM}")),
+        Loader::None => (0, String::new()),
+    };
     let bytes = line.to_string().len();
     let longest = line.words().max_by_key(|word| word.len()).unwrap_or_default();
-    let of_loaders = if room > 0 {
-        format!(", of which boot loaders need up to {room} for words of their own")
-    } else {
-        String::new()
-    };
     ensure!(
         bytes + room <= LONGEST_LINE,
-        "the kernel command line has {bytes} bytes, and the kernel reads only {LONGEST_LINE}{of_loaders}: remove kernel parameters \
+        "the kernel command line has {bytes} bytes, and the kernel reads only {LONGEST_LINE}{for_loaders}: remove kernel parameters \
          (boot.kernelParams); the longest one has {} bytes: {}",
         longest.len(),
         shown(longest)
@@ -220,6 +225,8 @@ mod tests {
         for (bytes, loader, fits) in [
             (2047, Loader::None, true),
             (2048, Loader::None, false),
+            (2016, Loader::Kexec, true),
+            (2017, Loader::Kexec, false),
             (2047 - ROOM, Loader::Any, true),
             (2048 - ROOM, Loader::Any, false),
             (2100, Loader::Any, false),
