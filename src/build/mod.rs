@@ -16,6 +16,7 @@ use crate::build::ramdisk::segments;
 use crate::build::store::{images, ready};
 use crate::build::system::toplevel;
 use crate::build::ways::ipxe;
+use crate::build::ways::limits::{self, Loader};
 use crate::contract::manifest::FileEntry;
 use crate::contract::manifest::Manifest;
 use crate::host::progress::Progress;
@@ -34,6 +35,9 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     directory::ensure_outside(&options.out, &system.toplevel)?;
     let format = if options.images.is_empty() { options.packing.format } else { ready::format(&options.images)? };
     let inputs = Inputs::collect(&system, format, options, progress)?;
+    let cmdline = system.cmdline(inputs.retain)?;
+    limits::ensure_bootable(&cmdline, &system.kernel, Loader::Any)?;
+    let script = ipxe::script(&cmdline, &[], "")?;
 
     let mut output = Directory::create(&options.out)?;
     for name in [format.file_name(), "initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
@@ -55,18 +59,16 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     let images: Vec<_> = entries.iter().map(|entry| output.staged(&entry.name)).collect();
 
     let plan = inputs.plan(&system, options, entries, database.is_some())?;
-    let Inputs { executables, modules, closure, retain, .. } = inputs;
+    let Inputs { executables, modules, closure, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let before_images = output.write("initrd", |out| {
         segments::write(out, &executables, files, &plan, &options.segments, &images, progress)
     })?;
     segments::warn_if_large(output.entries().last(), progress);
     output.copy("bzImage", &system.kernel, progress)?;
-    let cmdline = system.cmdline(retain);
-    let script = ipxe::script(&cmdline, &[], "");
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
 
-    let manifest = manifest::describe(&system, cmdline, &plan, before_images, &closure, output.entries());
+    let manifest = manifest::describe(&system, &cmdline, &plan, before_images, &closure, output.entries());
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;
     output.publish()?;
     Ok(manifest)

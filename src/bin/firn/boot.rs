@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use firn::build::ways::limits;
 use firn::host::interrupt;
 use qemu::{Kvm, Loader, Machine};
 use std::path::PathBuf;
@@ -56,9 +57,10 @@ impl Boot {
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory_mib = self.memory.unwrap_or(machine.memory_mib);
         machine.loader = Loader::Qemu { firmware: self.efi, network: self.net };
-        if let Some(parameters) = self.append {
-            machine.append(&parameters);
-        }
+        let append = self.append.unwrap_or_default();
+        // The machine's own parameters come before these.
+        machine.cmdline =
+            limits::extended(&machine.cmdline, &append, &machine.kernel, limits::Loader::Any)?.to_string();
         machine.interact(self.kvm, &interrupt::check)
     }
 }

@@ -3,13 +3,14 @@
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::contract::plan::Plan;
+use crate::formats::kernel_line::KernelLine;
 use crate::formats::registration::Registered;
 
 /// Describes a build with these output files.
 #[must_use]
 pub fn describe(
     system: &NixosSystem,
-    cmdline: String,
+    cmdline: &KernelLine,
     plan: &Plan,
     before_images: u64,
     closure: &[Registered],
@@ -25,7 +26,7 @@ pub fn describe(
         toplevel: system.toplevel.to_string_lossy().into_owned(),
         init: system.init.clone(),
         hand_over: Some(system.kind),
-        cmdline,
+        cmdline: cmdline.to_string(),
         kernel_release: system.kernel_release.clone(),
         modules: plan.modules.clone(),
         store_paths: closure.len(),

@@ -1,8 +1,10 @@
 //! The output directory of `firn build`, as the input of the other subcommands.
 
 use crate::build::output::directory::{self, Directory};
+use crate::build::ways::limits::{self, Loader};
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
+use crate::formats::kernel_line::KernelLine;
 use crate::formats::magic::NEWC;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -79,6 +81,24 @@ impl BuildDirectory {
             path.display()
         );
         Ok(BuildFile { path, bytes: begin })
+    }
+
+    /// Its command line, with the words of a text such as the value of an option `--append`.
+    ///
+    /// # Errors
+    ///
+    /// Words that cannot be written into a command line, and a line that the kernel cannot boot with.
+    pub fn cmdline(&self, append: &str, loader: Loader) -> Result<KernelLine> {
+        limits::extended(&self.manifest.cmdline, append, &self.whole("bzImage")?.path, loader)
+    }
+
+    /// The numbers of words and variables that `kexec-boot` can still append; see [`limits::left`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`cmdline`](Self::cmdline).
+    pub fn left(&self, line: &KernelLine) -> Result<(usize, usize)> {
+        limits::left(line, &self.whole("bzImage")?.path, Loader::Kexec)
     }
 
     /// Opens another output directory and links files of this one into it; `files` has their names here and there.

@@ -2,7 +2,9 @@
 //! nixpkgs.
 
 use crate::build::ways::build_directory::BuildDirectory;
+use crate::build::ways::limits::{KEXEC_ROOM, Loader};
 use crate::contract::manifest::FileEntry;
+use crate::contract::parameters::LONGEST_LINE;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -90,15 +92,40 @@ impl Read for Truncated {
 
 /// The script for one system.
 fn script(build: &BuildDirectory) -> Result<String> {
-    let mut script = SCRIPT.to_owned();
-    for (placeholder, value) in [
-        ("@label@", quoted(&build.manifest.label)),
-        ("@cmdline@", quoted(&build.manifest.cmdline)),
-        ("@bytes@", build.ramdisk()?.bytes.to_string()),
-    ] {
-        script = script.replacen(placeholder, &value, 1);
+    let line = build.cmdline("", Loader::Kexec)?;
+    let (words, variables) = build.left(&line)?;
+    let label: String = build.manifest.label.chars().filter(|c| !c.is_control()).collect();
+    let values = [
+        ("label", quoted(&label)),
+        ("for_kernel", quoted(&line.for_kernel().join(" "))),
+        ("for_init", quoted(&line.for_init().join(" "))),
+        ("longest", (LONGEST_LINE - KEXEC_ROOM).to_string()),
+        ("words", words.to_string()),
+        ("variables", variables.to_string()),
+        ("bytes", build.ramdisk()?.bytes.to_string()),
+    ];
+    Ok(filled(SCRIPT, &values))
+}
+
+/// A text with values instead of the names between two `@`. Values are not looked into.
+fn filled(text: &str, values: &[(&str, String)]) -> String {
+    let mut parts = text.split('@');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    let mut was_value = false;
+    for part in parts {
+        match values.iter().find(|(name, _)| *name == part) {
+            Some((_, value)) if !was_value => {
+                filled += value;
+                was_value = true;
+            }
+            _ => {
+                filled.extend((!was_value).then_some('@'));
+                filled += part;
+                was_value = false;
+            }
+        }
     }
-    Ok(script)
+    filled
 }
 
 /// Quotes a text for a shell.
@@ -114,10 +141,15 @@ fn file_name(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    mod words;
+
     use super::*;
     use crate::build::ways::build_directory::tests::sample;
     use std::os::unix::fs::symlink;
     use std::process::Command;
+
+    /// The shells that the machines have.
+    const SHELLS: [&[&str]; 4] = [&["/bin/dash"], &["/bin/bash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]];
 
     /// A machine for the script: the files of the kernel, and programs that only print their arguments.
     struct Machine {
@@ -186,7 +218,7 @@ mod tests {
     fn the_script_boots_in_every_shell() {
         let machine = Machine::new();
         let tree = machine.path("tree");
-        for shell in [&["/bin/dash"][..], &["/bin/bash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]] {
+        for shell in SHELLS {
             let said = machine.run(shell, &["--force", "quiet", "x=1"]).unwrap();
             let expected = format!(
                 "<kexec><--load><{0}/bzImage><--initrd={0}/initrd.gz><--command-line=init=/x a=\"b c\" it's quiet x=1>\n\
@@ -273,7 +305,7 @@ mod tests {
             (|m| m.file("proc/meminfo", "MemTotal: 9 kB\n"), &[], &["0 MiB", "--force"]),
             (|m| m.program("kexec", "exit 1"), &[], &["refused", "dmesg"]),
             (|m| m, &["--nonsense"], &["unknown option --nonsense", "--help"]),
-            (|m| m, &[&long], &["bytes, and the kernel reads only 2047"]),
+            (|m| m, &[&long], &["bytes, and kexec loads a kernel with at most 2016"]),
             (
                 |m| {
                     m.file(
