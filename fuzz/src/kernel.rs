@@ -2,6 +2,8 @@
 
 use firn::formats::cmdline::{CommandLine, parameter};
 use firn::formats::kernel_image;
+use firn::formats::kernel_line::KernelLine;
+use firn::formats::kernel_parameters::KernelParameters;
 use firn::formats::modules::{Index, Texts, fits, module_name};
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -22,12 +24,26 @@ pub fn cmdline(line: &[u8]) {
     }
 }
 
-/// The release of a kernel is a word of the image.
+/// A line that is made of words or of text can be written and read again, and the kernel reads the same words.
+pub fn line(text: &[u8]) {
+    let Ok(text) = str::from_utf8(text) else { return };
+    let lines = [KernelLine::of_words(&text.split('\0').collect::<Vec<_>>()), KernelLine::of_text(text)];
+    for line in lines.into_iter().flatten() {
+        let written = line.to_string();
+        assert!(!written.contains(char::is_control));
+        assert_eq!(KernelLine::of_text(&written).as_ref(), Ok(&line));
+        assert!(CommandLine::parse(written.as_bytes()).iter().count() <= line.for_kernel().len());
+    }
+}
+
+/// The release of a kernel is a word of the image. Its parameters are in tables.
 pub fn image(image: &[u8]) {
     if let Some(release) = kernel_image::release(image) {
         assert!(!release.is_empty() && !release.contains(' '));
         assert!(image.windows(release.len()).any(|bytes| bytes == release.as_bytes()));
     }
+    // No kernel of this size has all of its tables.
+    assert!(KernelParameters::of_image(image).is_none());
 }
 
 /// depmod's files: a load order has each file once, and names the missing modules.

@@ -11,12 +11,13 @@ mod store;
 pub type Target = fn(&[u8]);
 
 /// The names of the targets, under which their seeds are in `fuzz/seeds`, and their functions.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("bootspec", program::bootspec),
     ("cmdline", kernel::cmdline),
     ("disk", store::disk),
     ("erofs", store::superblock),
     ("kernel", kernel::image),
+    ("line", kernel::line),
     ("manifest", program::manifest),
     ("modules", kernel::modules),
     ("pe", program::pe),
