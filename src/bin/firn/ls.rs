@@ -1,9 +1,10 @@
 //! `firn ls`: the files of a ramdisk.
 
-use crate::text::{self, printable};
+use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::{Member, MemberKind};
+use firn::formats::printable::printable;
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 

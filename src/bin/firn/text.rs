@@ -1,9 +1,8 @@
-//! Printing: standard output, JSON, paths and sizes.
+//! Printing: standard output, JSON and sizes.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::Path;
 
 /// Runs `write` with standard output. If the reader goes away, that is no error: it has read enough.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
@@ -25,12 +24,6 @@ fn went_away(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-/// A path on one line. Control characters, which would change the terminal, are escaped.
-pub fn printable(path: &Path) -> String {
-    let escaped = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
-    path.to_string_lossy().chars().map(escaped).collect::<Vec<_>>().concat()
-}
-
 /// A size for people: in bytes below 1 KiB, else with one decimal.
 pub fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
@@ -45,13 +38,7 @@ pub fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{printable, size};
-    use std::path::Path;
-
-    #[test]
-    fn paths_stay_on_their_line() {
-        assert_eq!(printable(Path::new("ä/b c\n\x1b[2J")), "ä/b c\\n\\u{1b}[2J");
-    }
+    use super::size;
 
     #[test]
     fn sizes() {

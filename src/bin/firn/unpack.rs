@@ -1,9 +1,9 @@
 //! `firn unpack`: all files of a ramdisk.
 
-use crate::text::printable;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::MemberKind;
+use firn::formats::printable::printable;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
