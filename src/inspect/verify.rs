@@ -1,5 +1,6 @@
 //! Compares a build with its manifest and its plan: a copy may have failed, or a disk may have lost bytes.
 
+use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
@@ -44,7 +45,7 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
                 images = self::images(contents, &manifest);
             }
         });
-        findings.push(finding(file.name.clone(), fault));
+        findings.push(finding(file.name.to_string(), fault));
     }
     findings.push(finding("the store image that the ramdisk's plan names".into(), images));
     findings.push(finding("the kernel release".into(), release(directory, &manifest, "manifest.json")));
@@ -59,7 +60,7 @@ fn finding(what: String, result: Result<Option<String>>) -> Finding {
 /// Compares a file with the manifest. `look` may read in it first; all of it is read for the checksum.
 fn matches(
     directory: &Path,
-    described: &FileEntry,
+    described: &FileEntry<FileName>,
     progress: Progress,
     look: impl FnOnce(&mut InOrder<File>),
 ) -> Result<Option<String>> {

@@ -1,5 +1,6 @@
 //! `firn unpack`: all files of a ramdisk.
 
+use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::MemberKind;
@@ -27,7 +28,7 @@ impl Unpack {
                 MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root can make device nodes",
                 _ => "files of this type are not unpacked",
             };
-            eprintln!("firn: left out {}: {reason}", printable(&member.path));
+            text::complain(&format!("left out {}: {reason}", printable(&member.path)));
         })
     }
 }

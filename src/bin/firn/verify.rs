@@ -3,6 +3,7 @@
 use crate::text;
 use anyhow::{Result, ensure};
 use clap::Args;
+use firn::formats::printable::printable_line;
 use firn::host::progress::Progress;
 use firn::inspect::verify::{self, Finding};
 use std::io::{self, Write};
@@ -51,12 +52,13 @@ impl Verify {
 
     fn show(&self, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         for finding in findings {
-            match (&finding.fault, &finding.note) {
-                (Some(fault), _) => writeln!(out, "{}: {fault}", finding.what)?,
-                _ if self.quiet => {}
-                (None, Some(note)) => writeln!(out, "{}: {note}", finding.what)?,
-                (None, None) => writeln!(out, "{}: OK", finding.what)?,
-            }
+            let result = match (&finding.fault, &finding.note) {
+                (Some(fault), _) => fault,
+                _ if self.quiet => continue,
+                (None, Some(note)) => note,
+                (None, None) => "OK",
+            };
+            writeln!(out, "{}: {}", finding.what, printable_line(result))?;
         }
         Ok(())
     }

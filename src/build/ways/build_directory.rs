@@ -1,6 +1,7 @@
 //! The output directory of `firn build`, as the input of the other subcommands.
 
 use crate::build::output::directory::{self, Directory};
+use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::magic::NEWC;
@@ -34,11 +35,7 @@ impl BuildDirectory {
     ///
     /// A directory without a manifest that this version of firn can read.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let manifest = fs::read(&path)
-            .map_err(anyhow::Error::new)
-            .and_then(|json| Ok(serde_json::from_slice(&json)?))
-            .with_context(|| format!("reading {}; give a directory made by firn build", path.display()))?;
+        let manifest = Manifest::read(directory)?;
         Ok(Self { directory: directory.into(), manifest })
     }
 
@@ -95,7 +92,7 @@ impl BuildDirectory {
         );
         for (from, to) in files {
             let BuildFile { path, .. } = self.whole(from)?;
-            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
+            output.link(self.entry(from)?.named(to), &path, progress)?;
         }
         Ok(output)
     }
@@ -113,7 +110,7 @@ impl BuildDirectory {
         Ok((output, name))
     }
 
-    fn entry(&self, name: &str) -> Result<&FileEntry> {
+    fn entry(&self, name: &str) -> Result<&FileEntry<FileName>> {
         self.manifest.files.iter().find(|entry| entry.name == name).with_context(|| {
             format!("{}/manifest.json does not list the file {name}; build it again", self.directory.display())
         })
@@ -210,7 +207,7 @@ pub(super) mod tests {
     fn directories_that_are_no_build() {
         let directory = tempfile::tempdir().unwrap();
         let error = format!("{:#}", BuildDirectory::open(directory.path()).unwrap_err());
-        assert!(error.contains("manifest.json; give a directory made by firn build: No such file"), "{error}");
+        assert!(error.contains("manifest.json; give a directory made by `firn build`: No such file"), "{error}");
 
         let build = sample(directory.path(), "", "", "");
         fs::write(directory.path().join("bzImage"), "half").unwrap();

@@ -35,7 +35,7 @@ pub fn tree(
     let mut output = match form {
         Form::Combined => build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
-            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| image.file.as_str())).collect();
+            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
             let mut output = build.output(out, &files, progress)?;
             output.write("initrd", |out| build.ramdisk_without_images()?.copy(out))?;
@@ -80,6 +80,7 @@ fn base(url: &str) -> Result<String> {
 mod tests {
     use super::*;
     use crate::build::ways::build_directory::tests::sample;
+    use crate::contract::file_name::{FileName, MemberPath};
     use std::fs;
 
     fn lines(script: &str) -> Vec<&str> {
@@ -92,7 +93,10 @@ mod tests {
             lines(&script("init=/nix/store/x/init quiet", &[], "")),
             ["#!ipxe", "kernel bzImage init=/nix/store/x/init quiet initrd=initrd ${cmdline}", "initrd initrd", "boot"]
         );
-        let image = |file: &str, path: &str| ImageFile { file: file.into(), path: path.into() };
+        let image = |file: &str, path: &str| ImageFile {
+            file: FileName::new(file).unwrap(),
+            path: MemberPath::new(path).unwrap(),
+        };
         let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/firn-retained/b.squashfs")];
         assert_eq!(
             lines(&script("quiet", &images, "http://a/")),
