@@ -51,6 +51,10 @@ pub struct Manifest {
     /// The size of the part of `initrd` before the store images, bytes. This part is a complete ramdisk without store images.
     #[serde(deserialize_with = "or_empty")]
     pub before_images: u64,
+    /// The subcommand that made the directory from a build, `ipxe` or `kexec`; empty for a build. Such a directory is no input of the
+    /// other subcommands: its ramdisk may lack the store image.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tree: String,
     /// All other files of the directory.
     pub files: Vec<FileEntry<FileName>>,
 }

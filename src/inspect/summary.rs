@@ -11,7 +11,7 @@ use crate::formats::store_image::{self, recognize};
 use crate::inspect::ramdisk::{Ramdisk, Segment};
 use crate::inspect::store::{StoreImage, stacked};
 use crate::inspect::{manifest, names};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Read;
@@ -192,12 +192,11 @@ pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
 ///
 /// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
+    // Opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).with_context(|| format!("reading the kernel {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no regular file", path.display());
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
-    Ok(Kernel {
-        path: path.display().to_string(),
-        bytes: fs::metadata(path)?.len(),
-        release: kernel_image::release(&start),
-    })
+    Ok(Kernel { path: path.display().to_string(), bytes: metadata.len(), release: kernel_image::release(&start) })
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {

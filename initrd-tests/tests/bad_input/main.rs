@@ -10,3 +10,4 @@ mod programs;
 mod right;
 mod store;
 mod toplevel;
+mod trees;

@@ -2,7 +2,7 @@
 
 use crate::build::output::directory::{self, Directory};
 use crate::contract::file_name::FileName;
-use crate::contract::manifest::{FileEntry, Manifest};
+use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::magic::NEWC;
 use crate::host::progress::Progress;
@@ -33,9 +33,15 @@ impl BuildDirectory {
     ///
     /// # Errors
     ///
-    /// A directory without a manifest that this version of firn can read.
+    /// A directory without a manifest that this version of firn can read, or one that was made from a build.
     pub fn open(directory: &Path) -> Result<Self> {
         let manifest = Manifest::read(directory)?;
+        ensure!(
+            manifest.tree.is_empty(),
+            "{} was made by `firn {}` from a build; give the directory of the build",
+            directory.display(),
+            manifest.tree
+        );
         Ok(Self { directory: directory.into(), manifest })
     }
 
@@ -92,7 +98,7 @@ impl BuildDirectory {
         );
         for (from, to) in files {
             let BuildFile { path, .. } = self.whole(from)?;
-            output.link(self.entry(from)?.named(to), &path, progress)?;
+            output.link(self.described(from, to)?, &path, progress)?;
         }
         Ok(output)
     }
@@ -108,6 +114,32 @@ impl BuildDirectory {
         let manifest = self.directory.join("manifest.json");
         output.ensure_no_input(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
         Ok((output, name))
+    }
+
+    /// The manifest, as text, of a directory or a tarball with these files, which the subcommand `tree` makes from this build: so
+    /// `firn verify` can compare its kernel and its script, too, wherever it is copied to.
+    ///
+    /// # Errors
+    ///
+    /// A name that a manifest cannot have.
+    pub fn manifest_of_tree(&self, tree: &str, files: &[FileEntry]) -> Result<String> {
+        let is_beside = |image: &&ImageFile| files.iter().any(|file| file.name == image.file.as_str());
+        let manifest = Manifest {
+            tree: tree.into(),
+            images: self.manifest.images.iter().filter(is_beside).cloned().collect(),
+            files: files.iter().map(FileEntry::checked).collect::<Result<_>>()?,
+            ..self.manifest.clone()
+        };
+        manifest.to_json()
+    }
+
+    /// A file of the build as its manifest describes it, under another name.
+    ///
+    /// # Errors
+    ///
+    /// A file that the manifest does not list.
+    pub fn described(&self, name: &str, as_name: &str) -> Result<FileEntry> {
+        Ok(self.entry(name)?.named(as_name))
     }
 
     fn entry(&self, name: &str) -> Result<&FileEntry<FileName>> {

@@ -1,8 +1,7 @@
 //! The directory that iPXE boots from: the script and its files.
 
 use crate::build::ways::build_directory::BuildDirectory;
-use crate::contract::manifest::FileEntry;
-use crate::contract::manifest::ImageFile;
+use crate::contract::manifest::{self, FileEntry, ImageFile};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
 use std::io::Write;
@@ -17,7 +16,7 @@ pub enum Form {
     Split,
 }
 
-/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form the store image. The script fetches the
+/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, in the split form the store image, and a manifest of these. The script fetches the
 /// other files from its own directory, or from `base_url`.
 ///
 /// # Errors
@@ -35,6 +34,10 @@ pub fn tree(
     let mut output = match form {
         Form::Combined => build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
+            ensure!(
+                !images.is_empty(),
+                "manifest.json names no store image to serve as a separate file; build the system again, or leave out --split"
+            );
             let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
             let mut output = build.output(out, &files, progress)?;
@@ -44,6 +47,8 @@ pub fn tree(
     };
     let script = script(&build.manifest.cmdline, images, &base);
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
+    let manifest = build.manifest_of_tree("ipxe", output.entries())?;
+    output.write(manifest::FILE, |out| Ok(out.write_all(manifest.as_bytes())?))?;
     output.publish()
 }
 
@@ -129,8 +134,8 @@ mod tests {
         let build = sample(directory.path(), "", "quiet", "init");
         let out = directory.path().join("out");
         for (form, expected) in [
-            (Form::Combined, vec!["bzImage", "initrd", "netboot.ipxe"]),
-            (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe"]),
+            (Form::Combined, vec!["bzImage", "initrd", "netboot.ipxe", "manifest.json"]),
+            (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe", "manifest.json"]),
         ] {
             let files = tree(&build, &out, form, None, Progress::Quiet).unwrap();
             assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);
