@@ -50,7 +50,14 @@ impl Inputs {
             closure,
             roots,
             executables: Executables { firn_init, rescue_shell: shell },
-            modules: modules::collect(system, format, &options.modules, &options.available_modules, progress)?,
+            modules: modules::collect(
+                system,
+                format,
+                &options.modules,
+                &options.available_modules,
+                options.allow_missing_modules,
+                progress,
+            )?,
             retain: options.placement.retains(&system.kernel_release)?,
         })
     }
