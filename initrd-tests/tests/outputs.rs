@@ -125,8 +125,8 @@ fn programs_can_follow_it() {
     for (command, files) in [
         ("image $system --out image".into(), 1),
         (format!("ramdisk $system --image image --out ramdisk {ramdisk}"), 1),
-        ("ipxe build --out ipxe".into(), 3),
-        ("kexec build --out kexec".into(), 3),
+        ("ipxe build --out ipxe".into(), 4),
+        ("kexec build --out kexec".into(), 4),
         ("tarball build --out .".into(), 1),
         ("uki build --out nixos.efi".into(), 1),
     ] {

@@ -68,7 +68,7 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     output.copy("bzImage", &system.kernel, progress)?;
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
 
-    let manifest = manifest::describe(&system, &cmdline, &plan, before_images, &closure, output.entries());
+    let manifest = manifest::describe(&system, &cmdline, &plan, before_images, &closure, output.entries())?;
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;
     output.publish()?;
     Ok(manifest)

@@ -27,6 +27,8 @@ pub mod modules;
 pub mod newc;
 #[cfg(feature = "builder")]
 pub mod pe;
+#[cfg(feature = "builder")]
+pub mod printable;
 pub mod registration;
 pub mod secrets;
 pub mod size;

@@ -1,5 +1,6 @@
 //! Progress of long steps: a bar on a terminal, plain lines elsewhere, JSON for programs, or nothing.
 
+use crate::formats::printable::{printable_json, printable_lines};
 use crate::host::interrupt::Interruptible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -51,12 +52,12 @@ impl Progress {
         if io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
 
-    /// Prints a sentence.
+    /// Prints a sentence, with escaped control characters: it may have names of others.
     pub fn say(self, sentence: &str) {
         match self {
             Self::Quiet => {}
-            Self::Json => eprintln!("{}", json!({"note": sentence})),
-            Self::Bar | Self::Lines => eprintln!("{sentence}"),
+            Self::Json => eprintln!("{}", printable_json(&json!({"note": sentence}).to_string())),
+            Self::Bar | Self::Lines => eprintln!("{}", printable_lines(sentence)),
         }
     }
 

@@ -6,11 +6,12 @@ use crate::formats::kernel_image;
 use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
+use crate::formats::printable::printable_line;
 use crate::formats::store_image::{self, recognize};
-use crate::inspect::manifest;
 use crate::inspect::ramdisk::{Ramdisk, Segment};
 use crate::inspect::store::{StoreImage, stacked};
-use anyhow::{Context, Result, bail};
+use crate::inspect::{manifest, names};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Read;
@@ -179,7 +180,10 @@ impl RamdiskSummary {
 pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
     let mut json = Vec::new();
     reader.take(LONGEST_PLAN).read_to_end(&mut json)?;
-    Ok(Plan::from_json(&String::from_utf8_lossy(&json)))
+    // The error may quote the plan.
+    let plan = Plan::from_json(&String::from_utf8_lossy(&json));
+    let plan = plan.map_err(|error| anyhow!(printable_line(&format!("{error:#}"))));
+    Ok(plan.and_then(|plan| names::check_plan(&plan).map(|()| plan)))
 }
 
 /// Reads a kernel image.
@@ -188,12 +192,11 @@ pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
 ///
 /// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
+    // Opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).with_context(|| format!("reading the kernel {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no regular file", path.display());
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
-    Ok(Kernel {
-        path: path.display().to_string(),
-        bytes: fs::metadata(path)?.len(),
-        release: kernel_image::release(&start),
-    })
+    Ok(Kernel { path: path.display().to_string(), bytes: metadata.len(), release: kernel_image::release(&start) })
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {

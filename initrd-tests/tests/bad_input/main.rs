@@ -11,3 +11,4 @@ mod programs;
 mod right;
 mod store;
 mod toplevel;
+mod trees;

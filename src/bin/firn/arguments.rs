@@ -85,6 +85,10 @@ pub struct RamdiskArguments {
     #[arg(long = "available-module", value_name = "NAME")]
     available_modules: Vec<String>,
 
+    /// Build without modules of --module and --available-module that the kernel does not have, and name each in a warning
+    #[arg(long)]
+    allow_missing_modules: bool,
+
     /// The firn-init to pack. Default: the one that cargo built for musl, or the one beside this program
     #[arg(long, value_name = "FILE")]
     firn_init: Option<PathBuf>,
@@ -161,6 +165,7 @@ impl RamdiskArguments {
             firn_init: self.firn_init.map_or_else(default_firn_init, Ok)?,
             modules: self.modules,
             available_modules: self.available_modules,
+            allow_missing_modules: self.allow_missing_modules,
             rescue_shell: self.rescue_shell,
             segments: SegmentOptions {
                 compressor: self.compressor,

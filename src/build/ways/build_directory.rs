@@ -2,7 +2,8 @@
 
 use crate::build::output::directory::{self, Directory};
 use crate::build::ways::limits::{self, Loader};
-use crate::contract::manifest::{FileEntry, Manifest};
+use crate::contract::file_name::FileName;
+use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::kernel_line::KernelLine;
 use crate::formats::magic::NEWC;
@@ -34,13 +35,15 @@ impl BuildDirectory {
     ///
     /// # Errors
     ///
-    /// A directory without a manifest that this version of firn can read.
+    /// A directory without a manifest that this version of firn can read, or one that was made from a build.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let manifest = fs::read(&path)
-            .map_err(anyhow::Error::new)
-            .and_then(|json| Ok(serde_json::from_slice(&json)?))
-            .with_context(|| format!("reading {}; give a directory made by firn build", path.display()))?;
+        let manifest = Manifest::read(directory)?;
+        ensure!(
+            manifest.tree.is_empty(),
+            "{} was made by `firn {}` from a build; give the directory of the build",
+            directory.display(),
+            manifest.tree
+        );
         Ok(Self { directory: directory.into(), manifest })
     }
 
@@ -115,7 +118,7 @@ impl BuildDirectory {
         );
         for (from, to) in files {
             let BuildFile { path, .. } = self.whole(from)?;
-            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
+            output.link(self.described(from, to)?, &path, progress)?;
         }
         Ok(output)
     }
@@ -133,7 +136,33 @@ impl BuildDirectory {
         Ok((output, name))
     }
 
-    fn entry(&self, name: &str) -> Result<&FileEntry> {
+    /// The manifest, as text, of a directory or a tarball with these files, which the subcommand `tree` makes from this build: so
+    /// `firn verify` can compare its kernel and its script, too, wherever it is copied to.
+    ///
+    /// # Errors
+    ///
+    /// A name that a manifest cannot have.
+    pub fn manifest_of_tree(&self, tree: &str, files: &[FileEntry]) -> Result<String> {
+        let is_beside = |image: &&ImageFile| files.iter().any(|file| file.name == image.file.as_str());
+        let manifest = Manifest {
+            tree: tree.into(),
+            images: self.manifest.images.iter().filter(is_beside).cloned().collect(),
+            files: files.iter().map(FileEntry::checked).collect::<Result<_>>()?,
+            ..self.manifest.clone()
+        };
+        manifest.to_json()
+    }
+
+    /// A file of the build as its manifest describes it, under another name.
+    ///
+    /// # Errors
+    ///
+    /// A file that the manifest does not list.
+    pub fn described(&self, name: &str, as_name: &str) -> Result<FileEntry> {
+        Ok(self.entry(name)?.named(as_name))
+    }
+
+    fn entry(&self, name: &str) -> Result<&FileEntry<FileName>> {
         self.manifest.files.iter().find(|entry| entry.name == name).with_context(|| {
             format!("{}/manifest.json does not list the file {name}; build it again", self.directory.display())
         })
@@ -230,7 +259,7 @@ pub(super) mod tests {
     fn directories_that_are_no_build() {
         let directory = tempfile::tempdir().unwrap();
         let error = format!("{:#}", BuildDirectory::open(directory.path()).unwrap_err());
-        assert!(error.contains("manifest.json; give a directory made by firn build: No such file"), "{error}");
+        assert!(error.contains("manifest.json; give a directory made by `firn build`: No such file"), "{error}");
 
         let build = sample(directory.path(), "", "", "");
         fs::write(directory.path().join("bzImage"), "half").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::build::ways::build_directory::BuildDirectory;
 use crate::build::ways::limits::Loader;
-use crate::contract::manifest::{FileEntry, ImageFile};
+use crate::contract::manifest::{self, FileEntry, ImageFile};
 use crate::formats::kernel_line::{KernelLine, shown};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
@@ -18,7 +18,7 @@ pub enum Form {
     Split,
 }
 
-/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, and in the split form the store image. The script fetches the
+/// Makes a directory to serve: `netboot.ipxe`, `bzImage`, `initrd`, in the split form the store image, and a manifest of these. The script fetches the
 /// other files from its own directory, or from `base_url`.
 ///
 /// # Errors
@@ -37,7 +37,11 @@ pub fn tree(
     let mut output = match form {
         Form::Combined => build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
-            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| image.file.as_str())).collect();
+            ensure!(
+                !images.is_empty(),
+                "manifest.json names no store image to serve as a separate file; build the system again, or leave out --split"
+            );
+            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
             let mut output = build.output(out, &files, progress)?;
             output.write("initrd", |out| build.ramdisk_without_images()?.copy(out))?;
@@ -45,6 +49,8 @@ pub fn tree(
         }
     };
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
+    let manifest = build.manifest_of_tree("ipxe", output.entries())?;
+    output.write(manifest::FILE, |out| Ok(out.write_all(manifest.as_bytes())?))?;
     output.publish()
 }
 
@@ -120,6 +126,7 @@ fn base(url: &str) -> Result<String> {
 mod tests {
     use super::*;
     use crate::build::ways::build_directory::tests::sample;
+    use crate::contract::file_name::{FileName, MemberPath};
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::fs;
@@ -135,7 +142,10 @@ mod tests {
             lines("init=/nix/store/x/init quiet", &[], ""),
             ["#!ipxe", "kernel bzImage initrd=initrd init=/nix/store/x/init quiet ${cmdline}", "initrd initrd", "boot"]
         );
-        let image = |file: &str, path: &str| ImageFile { file: file.into(), path: path.into() };
+        let image = |file: &str, path: &str| ImageFile {
+            file: FileName::new(file).unwrap(),
+            path: MemberPath::new(path).unwrap(),
+        };
         let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/firn-retained/b.squashfs")];
         assert_eq!(
             lines("quiet", &images, "http://a/"),
@@ -238,8 +248,8 @@ mod tests {
         let build = sample(directory.path(), "", "quiet", "init");
         let out = directory.path().join("out");
         for (form, expected) in [
-            (Form::Combined, vec!["bzImage", "initrd", "netboot.ipxe"]),
-            (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe"]),
+            (Form::Combined, vec!["bzImage", "initrd", "netboot.ipxe", "manifest.json"]),
+            (Form::Split, vec!["bzImage", "nix-store.squashfs", "initrd", "netboot.ipxe", "manifest.json"]),
         ] {
             let files = tree(&build, &out, form, None, Progress::Quiet).unwrap();
             assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), expected);

@@ -3,8 +3,9 @@
 
 use crate::build::ways::build_directory::BuildDirectory;
 use crate::build::ways::limits::{KEXEC_ROOM, Loader};
-use crate::contract::manifest::FileEntry;
+use crate::contract::manifest::{self, FileEntry};
 use crate::contract::parameters::LONGEST_LINE;
+use crate::formats::digest::sha256;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -18,7 +19,7 @@ const SCRIPT: &str = include_str!("kexec-boot.sh");
 /// zstd level of the tarball. Nearly all its contents are compressed already.
 const LEVEL: i32 = 10;
 
-/// Makes a directory with `bzImage`, `initrd.gz` (the name in nixpkgs, for any compression) and `kexec-boot`.
+/// Makes a directory with `bzImage`, `initrd.gz` (the name in nixpkgs, for any compression), `kexec-boot`, and a manifest of these.
 ///
 /// # Errors
 ///
@@ -28,6 +29,8 @@ pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Ve
     output.write("kexec-boot", |out| Ok(out.write_all(script(build)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
+    let manifest = build.manifest_of_tree("kexec", output.entries())?;
+    output.write(manifest::FILE, |out| Ok(out.write_all(manifest.as_bytes())?))?;
     output.publish()
 }
 
@@ -47,12 +50,20 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
     let (mut output, name) = build.file_output(out, &default)?;
     let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
     let script = script(build)?;
+    let (bytes, sha256) = sha256(script.as_bytes())?;
+    let files = [
+        build.described("bzImage", "bzImage")?,
+        build.described("initrd", "initrd.gz")?,
+        FileEntry { name: "kexec-boot".into(), bytes, sha256 },
+    ];
+    let manifest = build.manifest_of_tree("kexec", &files)?;
     output.write(&name, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
         append(&mut archive, &member("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
-        append(&mut archive, &member("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
+        append(&mut archive, &member("kexec-boot"), 0o755, bytes, script.as_bytes())?;
+        append(&mut archive, &member(manifest::FILE), 0o644, manifest.len() as u64, manifest.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
         Ok(())
@@ -347,19 +358,24 @@ mod tests {
         let output = Command::new("sh").args(["-c", list]).arg(&path).output().unwrap();
         let listed = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
-        for (line, (mode, name)) in
-            lines.iter().zip([("-rw-r--r--", "bzImage"), ("-rw-r--r--", "initrd.gz"), ("-rwxr-xr-x", "kexec-boot")])
-        {
+        let expected = [
+            ("-rw-r--r--", "bzImage"),
+            ("-rw-r--r--", "initrd.gz"),
+            ("-rwxr-xr-x", "kexec-boot"),
+            ("-rw-r--r--", "manifest.json"),
+        ];
+        for (line, (mode, name)) in lines.iter().zip(expected) {
             assert_eq!([line[0], line[1], line[3], line[4], line[5]], [mode, "0/0", "1970-01-01", "00:00:01", name]);
         }
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
         let first = fs::read(&path).unwrap();
         tarball(&build, &path, "", Progress::Quiet).unwrap();
         assert_eq!(fs::read(&path).unwrap(), first);
         tarball(&build, &path, "nixos/kexec", Progress::Quiet).unwrap();
         let output = Command::new("tar").arg("--list").arg("--zstd").arg("--file").arg(&path).output().unwrap();
         assert_eq!(
-            output.stdout, b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\n",
+            output.stdout,
+            b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\nnixos/kexec/manifest.json\n",
             "{output:?}"
         );
         for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {
