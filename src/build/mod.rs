@@ -57,10 +57,12 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     let plan = inputs.plan(&system, options, entries, database.is_some())?;
     let Inputs { executables, modules, closure, retain, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
-    let before_images = output.write("initrd", |out| {
+    let private = options.segments.has_ready_made();
+    let before_images = output.write_with("initrd", private, |out| {
         segments::write(out, &executables, files, &plan, &options.segments, &images, progress)
     })?;
     segments::warn_if_large(output.entries().last(), progress);
+    segments::tell_if_private(private, progress);
     output.copy("bzImage", &system.kernel, progress)?;
     let cmdline = system.cmdline(retain);
     let script = ipxe::script(&cmdline, &[], "");
@@ -105,7 +107,11 @@ pub fn ramdisk(options: &BuildOptions, images: &[PathBuf], split: bool, progress
     let Inputs { executables, modules, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let images = if split { &[] } else { images };
-    output.write(&name, |out| segments::write(out, &executables, files, &plan, &options.segments, images, progress))?;
+    let private = options.segments.has_ready_made();
+    output.write_with(&name, private, |out| {
+        segments::write(out, &executables, files, &plan, &options.segments, images, progress)
+    })?;
     segments::warn_if_large(output.entries().last(), progress);
+    segments::tell_if_private(private, progress);
     output.publish()
 }

@@ -4,17 +4,19 @@ use crate::build::output::directory::{self, Directory};
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::magic::NEWC;
+use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An output directory of `firn build`.
 #[derive(Debug)]
 pub struct BuildDirectory {
     directory: PathBuf,
+    generation: Generation,
     /// The contents of its `manifest.json`.
     pub manifest: Manifest,
 }
@@ -23,6 +25,8 @@ pub struct BuildDirectory {
 #[derive(Debug)]
 pub struct BuildFile {
     path: PathBuf,
+    /// Whether not everybody may read it.
+    pub private: bool,
     /// The number of bytes, from the beginning of the file.
     pub bytes: u64,
 }
@@ -34,12 +38,13 @@ impl BuildDirectory {
     ///
     /// A directory without a manifest that this version of firn can read.
     pub fn open(directory: &Path) -> Result<Self> {
+        let generation = Generation::of(directory)?;
         let path = directory.join("manifest.json");
         let manifest = fs::read(&path)
             .map_err(anyhow::Error::new)
             .and_then(|json| Ok(serde_json::from_slice(&json)?))
             .with_context(|| format!("reading {}; give a directory made by firn build", path.display()))?;
-        Ok(Self { directory: directory.into(), manifest })
+        Ok(Self { directory: directory.into(), generation, manifest })
     }
 
     /// The kernel.
@@ -66,7 +71,7 @@ impl BuildDirectory {
     ///
     /// Those of [`kernel`](Self::kernel), and a ramdisk without store images at the offset that the manifest says.
     pub fn ramdisk_without_images(&self) -> Result<BuildFile> {
-        let BuildFile { path, .. } = self.ramdisk()?;
+        let BuildFile { path, private, .. } = self.ramdisk()?;
         let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
             let mut magic = [0; 6];
@@ -78,21 +83,22 @@ impl BuildDirectory {
             "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes: begin })
+        Ok(BuildFile { path, private, bytes: begin })
     }
 
-    /// Opens another output directory and links files of this one into it; `files` has their names here and there.
+    /// Opens another output directory and copies files of this one into it; `files` has their names here and there.
     ///
     /// # Errors
     ///
     /// A missing file, those of writing, and an output directory that is this one.
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
-        let mut output = Directory::create(out)?;
         ensure!(
             !directory::same(out, &self.directory),
             "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
+        let mut output = Directory::create(out)?;
+        output.made_from(self.generation.clone());
         for (from, to) in files {
             let BuildFile { path, .. } = self.whole(from)?;
             output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &path, progress)?;
@@ -106,7 +112,8 @@ impl BuildDirectory {
     ///
     /// A directory that cannot be written to, and an output file that is a file of this build.
     pub fn file_output(&self, out: &Path, default: &str) -> Result<(Directory, String)> {
-        let (output, name) = Directory::of_file(out, default)?;
+        let (mut output, name) = Directory::of_file(out, default)?;
+        output.made_from(self.generation.clone());
         let files: Vec<_> = self.manifest.files.iter().map(|file| self.directory.join(&file.name)).collect();
         let manifest = self.directory.join("manifest.json");
         output.ensure_no_input(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
@@ -122,15 +129,15 @@ impl BuildDirectory {
     fn whole(&self, name: &str) -> Result<BuildFile> {
         let path = self.directory.join(name);
         let expected = self.entry(name)?.bytes;
-        let bytes = fs::metadata(&path)
-            .with_context(|| format!("reading the size of {}; build it again", path.display()))?
-            .len();
+        let metadata =
+            fs::metadata(&path).with_context(|| format!("reading the size of {}; build it again", path.display()))?;
+        let (bytes, private) = (metadata.len(), metadata.permissions().mode() & 0o004 == 0);
         ensure!(
             bytes == expected,
             "{} has {bytes} bytes, and manifest.json says {expected}: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes })
+        Ok(BuildFile { path, private, bytes })
     }
 }
 

@@ -45,11 +45,12 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
     let (mut output, name) = build.file_output(out, &default)?;
     let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
     let script = script(build)?;
-    output.write(&name, |out| {
+    let mode = if ramdisk.private { 0o600 } else { 0o644 };
+    output.write_with(&name, ramdisk.private, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, &member("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &member("initrd.gz"), mode, ramdisk.bytes, step.reading(ramdisk.open()?))?;
         append(&mut archive, &member("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
