@@ -154,17 +154,13 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// Those of [`create`](Self::create), a path that names no file, and a file of a build that lies in the directory.
+    /// Those of [`create`](Self::create), and a path that names no file.
     pub fn of_file(path: &Path, default: &str) -> Result<(Self, String)> {
         let path = if path.is_dir() { path.join(default) } else { path.into() };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
             bail!("{} is not the name of a file; give another one with --out", path.display());
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        if parent.is_dir() {
-            earlier::ensure_no_file_of_a_build(parent, name)?;
-            ensure_replaceable(&path)?;
-        }
         Ok((Self::with_claim(parent, Claim::File(name))?, name.into()))
     }
 
@@ -230,7 +226,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// An input that is the same file, and a file that cannot be replaced.
+    /// An input that is the same file, a file that cannot be replaced, and a file of a build, if the output is no build itself.
     pub fn ensure_no_input<'a>(&self, name: &str, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         let output = self.path.join(name);
         for input in inputs {
@@ -240,6 +236,9 @@ impl Directory {
                 output.display(),
                 input.display()
             );
+        }
+        if self.single {
+            earlier::ensure_no_file_of_a_build(&self.path, name)?;
         }
         ensure_replaceable(&output)
     }

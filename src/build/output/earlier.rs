@@ -20,7 +20,8 @@ const MADE_BY_FIRN: (&str, u64) = ("Made by firn", 1024);
 ///
 /// A file of a build.
 pub fn ensure_no_file_of_a_build(directory: &Path, name: &str) -> Result<()> {
-    let of_build = manifest(directory).is_some_and(|build| build.files.iter().any(|file| file.name == name));
+    let of_build =
+        manifest(directory).is_some_and(|build| name == FILE || build.files.iter().any(|file| file.name == name));
     ensure!(
         !of_build,
         "{} is a file of the build in {}, whose manifest would be wrong afterwards; give another place with --out",
