@@ -45,12 +45,12 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
     let (mut output, name) = build.file_output(out, &default)?;
     let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
     let script = script(build)?;
-    let mode = if ramdisk.private { 0o600 } else { 0o644 };
     output.write_with(&name, ramdisk.private, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, &member("initrd.gz"), mode, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        // It may hold keys. The mode is always this one: the tarball must not depend on the umask of the build.
+        append(&mut archive, &member("initrd.gz"), 0o600, ramdisk.bytes, step.reading(ramdisk.open()?))?;
         append(&mut archive, &member("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
@@ -317,7 +317,7 @@ mod tests {
         let listed = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         for (line, (mode, name)) in
-            lines.iter().zip([("-rw-r--r--", "bzImage"), ("-rw-r--r--", "initrd.gz"), ("-rwxr-xr-x", "kexec-boot")])
+            lines.iter().zip([("-rw-r--r--", "bzImage"), ("-rw-------", "initrd.gz"), ("-rwxr-xr-x", "kexec-boot")])
         {
             assert_eq!([line[0], line[1], line[3], line[4], line[5]], [mode, "0/0", "1970-01-01", "00:00:01", name]);
         }
