@@ -216,7 +216,8 @@ fn large_build() -> &'static Path {
             firn build $system --out . --firn-init $FIRN_INIT --quiet
             mv large nix-store.squashfs
             firn ramdisk $system --image nix-store.squashfs --split --out split --firn-init $FIRN_INIT --quiet
-            $measured $program ramdisk $system --image nix-store.squashfs --out . --firn-init $FIRN_INIT --json 2> /dev/null";
+            $measured $program ramdisk $system --image nix-store.squashfs --out new --firn-init $FIRN_INIT --json 2> /dev/null
+            mv new initrd";
         let output = little_memory(build.path(), make);
         let ramdisk: Value = serde_json::from_slice(&output.stdout).unwrap();
         let path = build.path().join("manifest.json");
@@ -226,6 +227,7 @@ fn large_build() -> &'static Path {
         let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
         (files[0]["bytes"], files[0]["sha256"]) = (LARGE.into(), plan["images"][0]["sha256"].clone());
         files[1] = ramdisk["files"][0].clone();
+        files[1]["name"] = "initrd".into();
         manifest["before_images"] = fs::metadata(build.path().join("split")).unwrap().len().into();
         fs::write(path, manifest.to_string()).unwrap();
         build
@@ -253,8 +255,9 @@ fn little_memory(directory: &Path, script: &str) -> Output {
 fn large_images_take_little_memory() {
     let build = large_build();
     let make = "
-        for way in ipxe kexec; do $measured $program $way . --out $way --quiet; done
+        for way in ipxe kexec; do $measured $program $way . --out $way --quiet; rm -r $way; done
         $measured $program ipxe . --split --out split-tree --quiet
+        rm -r split-tree
         $measured $program tarball . --out tarball --quiet
         $measured $program uki . --out uki --quiet
         rm tarball uki
@@ -288,7 +291,7 @@ fn whatever_is_interrupted_leaves_nothing_behind() {
         while files(out.path()).len() < 2 {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let signal = ["-INT", "-TERM"][number % 2];
+        let signal = ["-INT", "-TERM", "-HUP"][number % 3];
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{command}");

@@ -5,7 +5,7 @@ use crate::host::interrupt::Interruptible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,11 @@ pub enum Progress {
     Json,
     /// Nothing.
     Quiet,
+}
+
+/// Prints a line on standard error. A terminal or a pipe that has gone away is no error here: the step goes on, and nobody can be told.
+pub fn tell(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// A running step.
@@ -56,8 +61,8 @@ impl Progress {
     pub fn say(self, sentence: &str) {
         match self {
             Self::Quiet => {}
-            Self::Json => eprintln!("{}", printable_json(&json!({"note": sentence}).to_string())),
-            Self::Bar | Self::Lines => eprintln!("{}", printable_lines(sentence)),
+            Self::Json => tell(&printable_json(&json!({"note": sentence}).to_string())),
+            Self::Bar | Self::Lines => tell(&printable_lines(sentence)),
         }
     }
 
@@ -73,7 +78,7 @@ impl Progress {
         bar.set_message(name);
         let step = Step { mode: self, name, start: Instant::now(), bar, last_quarter: AtomicU64::new(0) };
         match self {
-            Self::Lines => eprintln!("{name} …"),
+            Self::Lines => tell(&format!("{name} …")),
             Self::Json => step.tell(false),
             Self::Bar | Self::Quiet => {}
         }
@@ -103,7 +108,7 @@ impl Step {
             Progress::Json => self.tell(true),
             Progress::Bar | Progress::Lines => {
                 self.bar.finish_and_clear();
-                eprintln!("{}: {seconds:.1} s", self.name);
+                tell(&format!("{}: {seconds:.1} s", self.name));
             }
             Progress::Quiet => {}
         }
@@ -118,7 +123,7 @@ impl Step {
         let total = self.bar.length().unwrap_or_default();
         let bytes = if done { total } else { self.bar.position().min(total) };
         let state = StepState::new(self.name, bytes, total, self.start.elapsed(), done);
-        eprintln!("{}", serde_json::to_string(&state).unwrap_or_default());
+        tell(&serde_json::to_string(&state).unwrap_or_default());
     }
 }
 

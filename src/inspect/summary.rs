@@ -8,6 +8,7 @@ use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::printable::printable_line;
 use crate::formats::store_image::{self, recognize};
+use crate::host::generation::Generation;
 use crate::inspect::ramdisk::{Ramdisk, Segment};
 use crate::inspect::store::{StoreImage, stacked};
 use crate::inspect::{manifest, names};
@@ -200,17 +201,25 @@ pub fn kernel(path: &Path) -> Result<Kernel> {
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {
+    let generation = Generation::of(directory)?;
     let manifest = manifest::read_if_any(directory)?;
     let mut ramdisk = RamdiskSummary::of(directory)?;
     if ramdisk.images.is_empty() {
         let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
+        // Images of an earlier output may lie there, too.
+        if let Some(plan) = &ramdisk.plan {
+            let paths: Vec<_> = plan.images.iter().map(|image| image.place.path()).collect();
+            files.retain(|file| paths.iter().any(|path| Path::new(path).file_name() == file.file_name()));
+        }
         for file in files.iter().filter(|file| file.is_file()) {
             ramdisk.images.extend(image(file)?);
         }
         stacked(&mut ramdisk.images);
     }
-    Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
+    let kernel = kernel(&directory.join("bzImage"))?;
+    generation.ensure_same()?;
+    Ok(BuildSummary { manifest, kernel, ramdisk })
 }
 
 /// Reads a store image. None if the file is no store image.

@@ -4,6 +4,7 @@ use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
+use crate::host::generation::Generation;
 use crate::host::progress::{Progress, Step};
 use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
@@ -44,6 +45,13 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
          image, with the SHA-256 that --json prints when it is made, by sha256sum)",
         directory.display()
     );
+    let generation = Generation::of(directory)?;
+    let findings = findings(directory, progress)?;
+    generation.ensure_same()?;
+    Ok(findings)
+}
+
+fn findings(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let Some(manifest) = manifest::read_if_any(directory)? else { return without_manifest(directory, progress) };
     let mut findings = Vec::new();
     let mut images = Err(anyhow!("manifest.json names no ramdisk; build the system again"));

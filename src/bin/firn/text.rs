@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use firn::formats::printable::{PrintableWriter, printable_json, printable_lines};
+use firn::host::progress;
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
@@ -61,7 +62,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Prints a sentence about an error or a thing that is left out, on standard error.
 pub fn complain(sentence: &str) {
-    eprintln!("firn: {}", printable_lines(sentence));
+    progress::tell(&format!("firn: {}", printable_lines(sentence)));
 }
 
 fn went_away(error: &anyhow::Error) -> bool {

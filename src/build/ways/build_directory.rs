@@ -7,17 +7,19 @@ use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::kernel_line::KernelLine;
 use crate::formats::magic::NEWC;
+use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An output directory of `firn build`.
 #[derive(Debug)]
 pub struct BuildDirectory {
     directory: PathBuf,
+    generation: Generation,
     /// The contents of its `manifest.json`.
     pub manifest: Manifest,
 }
@@ -26,6 +28,8 @@ pub struct BuildDirectory {
 #[derive(Debug)]
 pub struct BuildFile {
     path: PathBuf,
+    /// Whether not everybody may read it.
+    pub private: bool,
     /// The number of bytes, from the beginning of the file.
     pub bytes: u64,
 }
@@ -37,6 +41,7 @@ impl BuildDirectory {
     ///
     /// A directory without a manifest that this version of firn can read, or one that was made from a build.
     pub fn open(directory: &Path) -> Result<Self> {
+        let generation = Generation::of(directory)?;
         let manifest = Manifest::read(directory)?;
         ensure!(
             manifest.tree.is_empty(),
@@ -44,7 +49,7 @@ impl BuildDirectory {
             directory.display(),
             manifest.tree
         );
-        Ok(Self { directory: directory.into(), manifest })
+        Ok(Self { directory: directory.into(), generation, manifest })
     }
 
     /// The kernel.
@@ -71,7 +76,7 @@ impl BuildDirectory {
     ///
     /// Those of [`kernel`](Self::kernel), and a ramdisk without store images at the offset that the manifest says.
     pub fn ramdisk_without_images(&self) -> Result<BuildFile> {
-        let BuildFile { path, .. } = self.ramdisk()?;
+        let BuildFile { path, private, .. } = self.ramdisk()?;
         let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
             let mut magic = [0; 6];
@@ -83,7 +88,7 @@ impl BuildDirectory {
             "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes: begin })
+        Ok(BuildFile { path, private, bytes: begin })
     }
 
     /// Its command line, with the words of a text such as the value of an option `--append`.
@@ -104,18 +109,19 @@ impl BuildDirectory {
         limits::left(line, &self.whole("bzImage")?.path, Loader::Kexec)
     }
 
-    /// Opens another output directory and links files of this one into it; `files` has their names here and there.
+    /// Opens another output directory and copies files of this one into it; `files` has their names here and there.
     ///
     /// # Errors
     ///
     /// A missing file, those of writing, and an output directory that is this one.
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
-        let mut output = Directory::create(out)?;
         ensure!(
             !directory::same(out, &self.directory),
             "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
+        let mut output = Directory::create(out)?;
+        output.made_from(self.generation.clone());
         for (from, to) in files {
             let BuildFile { path, .. } = self.whole(from)?;
             output.link(self.described(from, to)?, &path, progress)?;
@@ -129,7 +135,8 @@ impl BuildDirectory {
     ///
     /// A directory that cannot be written to, and an output file that is a file of this build.
     pub fn file_output(&self, out: &Path, default: &str) -> Result<(Directory, String)> {
-        let (output, name) = Directory::of_file(out, default)?;
+        let (mut output, name) = Directory::of_file(out, default)?;
+        output.made_from(self.generation.clone());
         let files: Vec<_> = self.manifest.files.iter().map(|file| self.directory.join(&file.name)).collect();
         let manifest = self.directory.join("manifest.json");
         output.ensure_no_input(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
@@ -171,15 +178,15 @@ impl BuildDirectory {
     fn whole(&self, name: &str) -> Result<BuildFile> {
         let path = self.directory.join(name);
         let expected = self.entry(name)?.bytes;
-        let bytes = fs::metadata(&path)
-            .with_context(|| format!("reading the size of {}; build it again", path.display()))?
-            .len();
+        let metadata =
+            fs::metadata(&path).with_context(|| format!("reading the size of {}; build it again", path.display()))?;
+        let (bytes, private) = (metadata.len(), metadata.permissions().mode() & 0o004 == 0);
         ensure!(
             bytes == expected,
             "{} has {bytes} bytes, and manifest.json says {expected}: build it again",
             path.display()
         );
-        Ok(BuildFile { path, bytes })
+        Ok(BuildFile { path, private, bytes })
     }
 }
 

@@ -44,7 +44,8 @@ pub fn tree(
             let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
             let mut output = build.output(out, &files, progress)?;
-            output.write("initrd", |out| build.ramdisk_without_images()?.copy(out))?;
+            let ramdisk = build.ramdisk_without_images()?;
+            output.write_with("initrd", ramdisk.private, |out| ramdisk.copy(out))?;
             output
         }
     };

@@ -57,11 +57,12 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
         FileEntry { name: "kexec-boot".into(), bytes, sha256 },
     ];
     let manifest = build.manifest_of_tree("kexec", &files)?;
-    output.write(&name, |out| {
+    output.write_with(&name, ramdisk.private, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, &member("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        // It may hold keys. The mode is always this one: the tarball must not depend on the umask of the build.
+        append(&mut archive, &member("initrd.gz"), 0o600, ramdisk.bytes, step.reading(ramdisk.open()?))?;
         append(&mut archive, &member("kexec-boot"), 0o755, bytes, script.as_bytes())?;
         append(&mut archive, &member(manifest::FILE), 0o644, manifest.len() as u64, manifest.as_bytes())?;
         archive.into_inner()?.finish()?;
@@ -360,7 +361,7 @@ mod tests {
         let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         let expected = [
             ("-rw-r--r--", "bzImage"),
-            ("-rw-r--r--", "initrd.gz"),
+            ("-rw-------", "initrd.gz"),
             ("-rwxr-xr-x", "kexec-boot"),
             ("-rw-r--r--", "manifest.json"),
         ];

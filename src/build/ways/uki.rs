@@ -64,7 +64,7 @@ pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress:
     ];
     let step = progress.step("Packing the UEFI image", kernel.bytes + ramdisk.bytes);
     let (head, table) = add_sections(stub, &sections.each_ref().map(|(name, bytes, _)| (*name, *bytes)))?;
-    output.write(&name, |out| {
+    output.write_with(&name, ramdisk.private, |out| {
         out.write_all(&head)?;
         for (section, (name, bytes, contents)) in table.iter().zip(sections) {
             pad(out, section.offset)?;
