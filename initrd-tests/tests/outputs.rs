@@ -190,11 +190,11 @@ fn a_build_of_a_ready_image_is_no_other() {
     // Enough data for two images.
     let script = "
         head --bytes 900K /dev/urandom > large
-        words=\"$system --quiet --max-image 1M --store-content $(nix-store --add large)\"
+        words=\"$system --quiet --max-image 1M --block-size 1M --store-content $(nix-store --add large)\"
         firn build $words --out packed --firn-init $FIRN_INIT
         mkdir images
         firn image $words --out images
-        firn build ${words/--max-image 1M/} --image images/nix-store.squashfs --image images/nix-store-2.squashfs \\
+        firn build ${words/--max-image 1M --block-size 1M/} --image images/nix-store.squashfs --image images/nix-store-2.squashfs \\
             --out ready --firn-init $FIRN_INIT
         diff --recursive packed ready";
     succeeds(bash(work.path(), system(), script));

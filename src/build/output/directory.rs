@@ -317,6 +317,9 @@ impl Directory {
             names.iter().try_for_each(|name| earlier::ensure_no_file_of_a_build(&self.path, name))?;
             Vec::new()
         } else {
+            if self.source.is_some() {
+                earlier::ensure_no_build(&self.path)?;
+            }
             earlier::ensure_no_mixture(&self.path, &self.entries)?;
             earlier::stale_images(&self.path, &names)
         };

@@ -31,18 +31,27 @@ pub fn ensure_no_file_of_a_build(directory: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that no manifest or boot script of another output stays beside the new files.
+/// Makes sure that a directory has no build.
 ///
 /// # Errors
 ///
-/// A build, if the new output is none, and a boot script that would start other files than those that it was made for.
-pub fn ensure_no_mixture(directory: &Path, entries: &[FileEntry]) -> Result<()> {
-    let new = |name: &str| entries.iter().find(|entry| entry.name == name);
+/// A manifest of `firn build`.
+pub fn ensure_no_build(directory: &Path) -> Result<()> {
     ensure!(
-        new(FILE).is_some() || manifest(directory).is_none(),
+        manifest(directory).is_none_or(|found| !found.tree.is_empty()),
         "{} has the files of firn build, whose manifest would be wrong afterwards; give another directory with --out",
         directory.display()
     );
+    Ok(())
+}
+
+/// Makes sure that no boot script of another output stays beside the new files.
+///
+/// # Errors
+///
+/// A boot script that would start other files than those that it was made for.
+pub fn ensure_no_mixture(directory: &Path, entries: &[FileEntry]) -> Result<()> {
+    let new = |name: &str| entries.iter().find(|entry| entry.name == name);
     for script in [IPXE, "kexec-boot"] {
         let path = directory.join(script);
         if new(script).is_some() || !start(&path).unwrap_or_default().contains(MADE_BY_FIRN.0) {
@@ -135,7 +144,7 @@ mod tests {
         let error = ensure_no_file_of_a_build(directory.path(), "notes").unwrap_err().to_string();
         assert!(error.contains("is a file of the build in"), "{error}");
         ensure_no_file_of_a_build(directory.path(), "nixos.efi").unwrap();
-        let error = ensure_no_mixture(directory.path(), &[entry("bzImage", "")]).unwrap_err().to_string();
+        let error = ensure_no_build(directory.path()).unwrap_err().to_string();
         assert!(error.contains("has the files of firn build"), "{error}");
     }
 

@@ -1,6 +1,7 @@
 //! The output directory of `firn build`, as the input of the other subcommands.
 
 use crate::build::output::directory::{self, Directory};
+use crate::build::output::earlier;
 use crate::build::ways::limits::{self, Loader};
 use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
@@ -113,13 +114,14 @@ impl BuildDirectory {
     ///
     /// # Errors
     ///
-    /// A missing file, those of writing, and an output directory that is this one.
+    /// A missing file, those of writing, and an output directory that has this build or another one.
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
         ensure!(
             !directory::same(out, &self.directory),
             "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
+        earlier::ensure_no_build(out)?;
         let mut output = Directory::create(out)?;
         output.made_from(self.generation.clone());
         for (from, to) in files {
