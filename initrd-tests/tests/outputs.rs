@@ -2,9 +2,11 @@
 //! needs little memory, and a failure leaves no files behind.
 
 mod fake;
+mod shell;
 
 use fake::Fake;
 use serde_json::Value;
+use shell::{bash, succeeds};
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,23 +21,6 @@ const MEMORY: u64 = 64 << 10;
 
 /// The size of a far larger image, bytes.
 const LARGE: u64 = 3 << 30;
-
-/// A shell in a directory, with `firn` as the program to test and `$system` as a system.
-fn bash(directory: &Path, system: &Path, script: &str) -> Command {
-    // Cargo builds it for the tests of its package, next to the directory of this test.
-    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
-    let mut bash = Command::new("bash");
-    bash.args(["-euc", &format!("firn() {{ {} \"$@\"; }}\n{script}", firn.display())]).current_dir(directory);
-    bash.env("system", system).env("program", firn);
-    assert!(env::var_os("FIRN_INIT").is_some(), "start the tests with ./initrd-tests/run");
-    bash
-}
-
-fn succeeds(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()

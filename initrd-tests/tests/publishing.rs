@@ -1,30 +1,13 @@
 //! Claims about the files that `firn` leaves: those of one build, whole, and with keys in them only for their owner.
 
 mod fake;
+mod shell;
 
 use fake::Fake;
-use std::env;
+use shell::{bash, succeeds};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 use tempfile::TempDir;
-
-/// A shell in a directory, with `firn` as the program to test and `$system` as a system.
-fn bash(directory: &Path, system: &Path, script: &str) -> Command {
-    // Cargo builds it for the tests of its package, next to the directory of this test.
-    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
-    let mut bash = Command::new("bash");
-    bash.args(["-euc", &format!("firn() {{ $program \"$@\"; }}\n{script}")]).current_dir(directory);
-    bash.env("system", system).env("program", firn);
-    assert!(env::var_os("FIRN_INIT").is_some(), "start the tests with ./initrd-tests/run");
-    bash
-}
-
-fn succeeds(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()

@@ -4,6 +4,7 @@
 //! backslash and no other quote, so that some words cannot be written. Words after `--` are for init (`set_init_arg`, init/main.c).
 
 use crate::formats::cmdline::{is_space, key_and_value, split};
+use crate::formats::printable::printable_line;
 use crate::formats::secrets;
 use std::error::Error;
 use std::fmt;
@@ -153,17 +154,9 @@ pub fn shown(word: &str) -> String {
     let (key, value) = key_and_value(word.as_bytes());
     let text = secrets::shown(&key, value.as_deref());
     let text = if text.contains("(hidden)") { text } else { word.into() };
-    let mut shown: String = text.chars().take(LONGEST).flat_map(escaped).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let (escape, plain) =
-        if character.is_control() { (Some(character.escape_default()), None) } else { (None, Some(character)) };
-    escape.into_iter().flatten().chain(plain)
+    let beginning: String = text.chars().take(LONGEST).collect();
+    let dots = if beginning == text { "" } else { "…" };
+    printable_line(&beginning) + dots
 }
 
 impl fmt::Display for Unwritable {

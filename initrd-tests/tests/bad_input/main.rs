@@ -9,6 +9,8 @@ mod fake;
 mod output;
 mod programs;
 mod right;
+#[path = "../shell/mod.rs"]
+mod shell;
 mod store;
 mod toplevel;
 mod trees;

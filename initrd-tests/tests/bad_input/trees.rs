@@ -1,23 +1,20 @@
 //! `firn verify` on everything that is made from a build.
 
 use crate::fake::Fake;
-use std::env;
+use crate::shell::{bash, succeeds};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-/// Runs a script with `firn` in a directory.
-fn bash(directory: &Path, script: &str) -> Output {
-    // Cargo builds it for the tests of its package, next to the directory of this test.
-    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
-    let script = format!("firn() {{ {} \"$@\"; }}\n{script}", firn.display());
-    Command::new("bash").args(["-euc", &script]).current_dir(directory).output().unwrap()
+/// Runs a script that needs no system.
+fn run(directory: &Path, script: &str) -> Output {
+    bash(directory, Path::new("/nonexistent"), script).output().unwrap()
 }
 
 /// Checks how `firn verify` ends, and that it prints some words.
 fn verified(directory: &Path, tree: &str, code: i32, words: &[&str]) {
-    let output = bash(directory, &format!("firn verify {tree}"));
+    let output = run(directory, &format!("firn verify {tree}"));
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{tree}: {said}");
     for word in words {
@@ -28,18 +25,15 @@ fn verified(directory: &Path, tree: &str, code: i32, words: &[&str]) {
 /// A directory with a build and all trees, which are no links to it.
 fn trees() -> tempfile::TempDir {
     let work = tempfile::tempdir().unwrap();
-    let script = format!(
-        "firn build {} --out build --firn-init $FIRN_INIT --quiet
-         firn ipxe build --out ipxe --quiet
-         firn ipxe build --out split --split --quiet
-         firn kexec build --out kexec --quiet
-         firn tarball build --out tarball --prefix unpacked --quiet
-         tar --extract --zstd --file tarball
-         for tree in ipxe split kexec; do cp -r $tree copy; rm -r $tree; mv copy $tree; done",
-        Fake::new().in_store().display()
-    );
-    let output = bash(work.path(), &script);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let script = "
+        firn build $system --out build --firn-init $FIRN_INIT --quiet
+        firn ipxe build --out ipxe --quiet
+        firn ipxe build --out split --split --quiet
+        firn kexec build --out kexec --quiet
+        firn tarball build --out tarball --prefix unpacked --quiet
+        tar --extract --zstd --file tarball
+        for tree in ipxe split kexec; do cp -r $tree copy; rm -r $tree; mv copy $tree; done";
+    succeeds(bash(work.path(), &Fake::new().in_store(), script));
     work
 }
 
@@ -70,7 +64,7 @@ fn c_10_a_changed_file_of_a_tree_is_found() {
     fs::write(work.path().join("kexec/netboot.ipxe"), "of another command").unwrap();
     verified(work.path(), "kexec", 1, &["netboot.ipxe: manifest.json does not list it"]);
     fs::remove_file(work.path().join("ipxe/bzImage")).unwrap();
-    bash(work.path(), "mkfifo ipxe/bzImage");
+    run(work.path(), "mkfifo ipxe/bzImage");
     verified(work.path(), "ipxe", 1, &["bzImage: it is no regular file"]);
 }
 
@@ -97,14 +91,14 @@ fn c_10_things_that_verify_does_not_take_and_trees_as_input() {
         ("uki unpacked --out out", "kexec"),
         ("boot split", "ipxe"),
     ] {
-        let output = bash(work.path(), &format!("firn {command}"));
+        let output = run(work.path(), &format!("firn {command}"));
         let said = String::from_utf8(output.stderr).unwrap();
         let expected = format!("was made by `firn {tree}` from a build; give the directory of the build");
         assert!(output.status.code() == Some(1) && said.contains(&expected), "{command}: {said}");
     }
     // The other readers take them.
     for command in ["inspect kexec", "inspect unpacked", "diff build split", "diff kexec unpacked"] {
-        let output = bash(work.path(), &format!("firn {command}"));
+        let output = run(work.path(), &format!("firn {command}"));
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
