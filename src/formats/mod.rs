@@ -16,6 +16,10 @@ pub mod disk;
 #[cfg(feature = "builder")]
 pub mod kernel_image;
 #[cfg(feature = "builder")]
+pub mod kernel_line;
+#[cfg(feature = "builder")]
+pub mod kernel_parameters;
+#[cfg(feature = "builder")]
 pub mod lz4;
 pub mod magic;
 pub mod module_alias;

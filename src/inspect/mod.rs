@@ -6,6 +6,7 @@
 pub mod difference;
 pub mod file;
 pub mod manifest;
+pub mod names;
 pub mod ramdisk;
 pub mod store;
 pub mod summary;

@@ -3,6 +3,7 @@
 use crate::contract::place::RETAINED;
 use crate::formats::ramdisk;
 pub use crate::formats::ramdisk::{Contents, Segment, Stop, Visit, Warning};
+use crate::host::publication::settle;
 use crate::inspect::file;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -30,6 +31,9 @@ impl Ramdisk {
     ///
     /// A file that cannot be opened, or one that is no regular file.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            settle(path)?;
+        }
         let path = match (path.join("initrd"), path.join("initrd.gz")) {
             _ if !path.is_dir() => path.into(),
             (initrd, kexec) if !initrd.exists() && kexec.exists() => kexec,

@@ -26,7 +26,7 @@ fn a_build_that_is_interrupted() {
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("initrd"), "of an earlier build").unwrap();
     let files = || fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         let mut build = Command::new(&firn);
         build.arg("build").arg(&system).arg("--out").arg(out.path()).args(["--compression", "xz", "--firn-init"]);
         build.arg(env::var_os("FIRN_INIT").unwrap()).stderr(Stdio::piped());

@@ -4,7 +4,7 @@ use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::{Member, MemberKind};
-use firn::formats::printable::printable;
+use firn::formats::printable::{printable, printable_json};
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 
@@ -23,13 +23,15 @@ impl Ls {
     /// Prints a line for each file that the kernel makes, as soon as it is read, and warnings at the end.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
-        let contents = text::print_and(|out| {
-            ramdisk.walk(&mut |member, _| {
-                let line = if self.json { serde_json::to_string(member)? } else { line(member) };
+        let mut contents = None;
+        text::print(|out| {
+            contents = Some(ramdisk.walk(&mut |member, _| {
+                let line = if self.json { printable_json(&serde_json::to_string(member)?) } else { line(member) };
                 Ok(writeln!(out, "{line}")?)
-            })
+            })?);
+            Ok(())
         })?;
-        contents.map_or(Ok(()), |contents| text::judge_ramdisk(&ramdisk, &contents))
+        text::judge_ramdisk(&ramdisk, contents)
     }
 }
 

@@ -28,8 +28,8 @@ impl Unpack {
                 MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root can make device nodes",
                 _ => "files of this type are not unpacked",
             };
-            eprintln!("firn: left out {}: {reason}", printable(&member.path));
+            text::complain(&format!("left out {}: {reason}", printable(&member.path)));
         })?;
-        text::judge_ramdisk(&ramdisk, &contents)
+        text::judge_ramdisk(&ramdisk, Some(contents))
     }
 }
