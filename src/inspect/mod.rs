@@ -4,7 +4,6 @@
 //! kernel reads them, to the end, and each error names its place.
 
 pub mod difference;
-pub mod file;
 pub mod manifest;
 pub mod names;
 pub mod ramdisk;

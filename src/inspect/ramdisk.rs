@@ -1,18 +1,14 @@
 //! A ramdisk in a file, as the kernel unpacks it.
 
-use crate::contract::place::RETAINED;
+pub use crate::contract::place::is_read_in_place;
 use crate::formats::ramdisk;
 pub use crate::formats::ramdisk::{Contents, Segment, Stop, Visit, Warning};
+use crate::host::file;
 use crate::host::publication::settle;
-use crate::inspect::file;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::{Component, Path, PathBuf};
-
-/// Directories whose members are read where they are in the ramdisk, whether the kernel makes files of them or not: the store images,
-/// the microcode of processors (`arch/x86/kernel/cpu/microcode` of Linux 6.12), and tables of the firmware (`drivers/acpi/tables.c`).
-const READ_IN_PLACE: [&str; 3] = [RETAINED, "/kernel/x86/microcode", "/kernel/firmware/acpi"];
+use std::path::{Path, PathBuf};
 
 /// A ramdisk in a file.
 #[derive(Debug)]
@@ -86,12 +82,4 @@ fn checked(mut contents: Contents) -> Result<Contents> {
     }
     contents.warnings.retain(|warning| !warning.name.as_deref().is_some_and(is_read_in_place));
     Ok(contents)
-}
-
-/// Whether somebody reads a member of this name where it is in the ramdisk.
-#[must_use]
-pub fn is_read_in_place(name: &Path) -> bool {
-    let path = Path::new("/").join(name);
-    let plain = path.components().all(|part| part != Component::ParentDir);
-    plain && READ_IN_PLACE.iter().any(|directory| path.starts_with(directory))
 }

@@ -4,18 +4,18 @@
 //! machine more time than all of stage 1 (docs/boot.md).
 
 use crate::build::output::directory::Output;
+use crate::build::ramdisk::added::AddedSegments;
 use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Profile;
 use crate::contract::manifest::FileEntry;
 use crate::contract::plan::{FILE_DIRECTORIES, FILES, PATH, Plan};
-use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
 use crate::formats::newc::PAGE;
 use crate::host::progress::Progress;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The programs of the ramdisk.
@@ -28,6 +28,9 @@ pub struct Executables {
 
 /// From this size on, bytes, some firmware and boot loaders fail with a ramdisk (nixpkgs issues 203593, 73588).
 const LARGE: u64 = 1 << 30;
+
+/// A block of size zero ends a frame of lz4, from Linux 5.14 on; without it the kernel reads the next segment as one more block.
+const LZ4_END: [u8; 4] = [0; 4];
 
 /// The segments of the ramdisk, except the one with the store images.
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl SegmentOptions {
 ///
 /// # Errors
 ///
-/// Those of reading the images and of writing.
+/// Those of reading the images and of writing; a ready-made segment that the kernel does not take.
 pub fn write(
     out: &mut Output,
     executables: &Executables,
@@ -85,22 +88,23 @@ pub fn write(
     progress: Progress,
 ) -> Result<u64> {
     let tree = first_segment(executables, files, plan)?;
+    let mut added = AddedSegments::default();
     for segment in &segments.before {
-        copy(out, segment)?;
+        copy(out, segment, &mut added, progress)?;
     }
     let mut archive = Vec::new();
     tree.write(&mut archive)?;
+    added.add_own(&archive)?;
     let (compressor, level) = (segments.compressor(), segments.level()?);
     let step = progress.step("Packing stage 1", archive.len() as u64);
     compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
     step.done();
     if compressor == Compressor::Lz4 {
-        // A block of size zero ends it, from Linux 5.14 on; without it the kernel reads the next segment as one more block.
-        out.write_all(&[0; 4])?;
+        out.write_all(&LZ4_END)?;
     }
     pad(out, cpio::ALIGNMENT)?;
     for segment in &segments.after {
-        copy(out, segment)?;
+        copy(out, segment, &mut added, progress)?;
     }
     if plan.is_retained() {
         pad(out, PAGE)?;
@@ -146,15 +150,14 @@ pub fn tell_if_private(private: bool, progress: Progress) {
 }
 
 /// Copies a ready-made segment.
-fn copy(out: &mut Output, path: &Path) -> Result<()> {
+fn copy(out: &mut Output, path: &Path, added: &mut AddedSegments, progress: Progress) -> Result<()> {
     let mut copy = || -> Result<()> {
-        let mut file = BufReader::new(File::open(path)?);
-        ensure!(
-            SegmentCompression::as_the_kernel(file.fill_buf()?).is_some(),
-            "it is no segment of a ramdisk; give a cpio archive in the format newc, uncompressed or compressed in a format that the \
-             kernel unpacks"
-        );
-        io::copy(&mut file, out)?;
+        let segment = added.add(path, progress)?;
+        let needs_end = segment.needs_end;
+        segment.copy(out)?;
+        if needs_end {
+            out.write_all(&LZ4_END)?;
+        }
         pad(out, cpio::ALIGNMENT)
     };
     copy().with_context(|| format!("adding {} to the ramdisk", path.display()))

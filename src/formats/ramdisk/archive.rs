@@ -137,6 +137,7 @@ impl Contents {
         } else if device != member.device {
             let reason = format!("the device is there already, and stays {}, {}", member.device.0, member.device.1);
             self.warn(at, Some(&member.path), reason);
+            self.warnings.iter_mut().rev().take(1).for_each(|warning| warning.is_lost = false);
         }
         if self.tree.is_full() {
             return Err(Halt::Failed(anyhow::anyhow!(

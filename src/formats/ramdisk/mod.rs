@@ -63,6 +63,8 @@ pub struct Warning {
     pub name: Option<PathBuf>,
     /// The reason, a part of a sentence.
     pub reason: String,
+    /// Whether a file is missing in the machine.
+    pub is_lost: bool,
 }
 
 /// The place where the kernel stops unpacking. Everything behind it is lost.
@@ -243,7 +245,7 @@ impl Contents {
 
     fn warn(&mut self, at: Offset, name: Option<&Path>, reason: String) {
         if self.warnings.len() < MOST_WARNINGS {
-            self.warnings.push(Warning { at, name: name.map(Path::to_owned), reason });
+            self.warnings.push(Warning { at, name: name.map(Path::to_owned), reason, is_lost: true });
         } else {
             self.more_warnings += 1;
         }
