@@ -234,13 +234,13 @@ fn damage() {
     );
     has(
         &faults(flip(4)), // in the header of the zstd frame
-        &["initrd: its SHA-256 is ", "in the segment at offset 0 (compression: zstd)"],
+        &["initrd: its SHA-256 is ", "unpacked segment at offset 0, the kernel stops unpacking the ramdisk"],
     );
     has(
         &faults(|copy| {
             OpenOptions::new().write(true).open(copy.join("initrd")).unwrap().set_len(large.packed).unwrap();
         }),
-        &["initrd: it has ", "the archive ends within its contents"],
+        &["initrd: it has ", "the archive ends within the contents of a member"],
     );
     has(
         &faults(|copy| fs::remove_file(copy.join("netboot.ipxe")).unwrap()),

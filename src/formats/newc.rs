@@ -109,18 +109,14 @@ impl Member {
     ///
     /// Bytes that are no header, or a name or target that is empty or longer than the kernel accepts.
     pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
-        let (magic, numbers) = header.split_at(6);
+        let (magic, digits) = header.split_at(6);
         // The checksum that the second one has is not compared.
         ensure!(
             magic == NEWC || magic == NEWC_WITH_CHECKSUM,
             "expected a cpio header, found \"{}\"",
             magic.escape_ascii()
         );
-        let mut fields = [0; 13];
-        for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
-            *field = number(digits)?;
-        }
-        let (member, name) = Self::of_numbers(fields, None);
+        let (member, name) = Self::of_numbers(numbers(digits)?, None);
         ensure!(
             (1..=LONGEST_NAME).contains(&name),
             "the name has {name} bytes and the kernel accepts 1 to {LONGEST_NAME}"
@@ -133,24 +129,23 @@ impl Member {
         Ok((member, name))
     }
 
-    /// Reads a header as the kernel does (`do_header`, `parse_header`), which takes the hexadecimal digits that there are. Returns
-    /// none for other bytes.
+    /// Reads a header as the kernel does (`do_header`, `parse_header`). Returns none for other bytes, and the member without its name
+    /// and the length of the name with its NUL, bytes, which may be too long for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Fields that are no hexadecimal numbers: Linux 7.3 stops there, and 6.12 reads another number.
     #[cfg(feature = "builder")]
-    #[must_use]
-    pub fn as_the_kernel(header: &[u8; HEADER]) -> Option<(Self, u32)> {
-        let (magic, numbers) = header.split_at(6);
+    pub fn as_the_kernel(header: &[u8; HEADER]) -> Option<Result<(Self, u32)>> {
+        let (magic, digits) = header.split_at(6);
         let with_checksum = magic == NEWC_WITH_CHECKSUM;
         if magic != NEWC && !with_checksum {
             return None;
         }
-        let mut fields = [0; 13];
-        for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
-            let digits = digits.strip_prefix(b"0x").or_else(|| digits.strip_prefix(b"0X")).unwrap_or(digits);
-            let digits = digits.iter().map_while(|digit| char::from(*digit).to_digit(16));
-            *field = digits.fold(0, |number, digit| number << 4 | digit);
-        }
-        let [.., checksum] = fields;
-        Some(Self::of_numbers(fields, with_checksum.then_some(checksum)))
+        Some(numbers(digits).map(|fields| {
+            let [.., checksum] = fields;
+            Self::of_numbers(fields, with_checksum.then_some(checksum))
+        }))
     }
 
     fn of_numbers(numbers: [u32; 13], checksum: Option<u32>) -> (Self, u32) {
@@ -243,6 +238,14 @@ pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
 #[must_use]
 pub fn padding(length: u64) -> u64 {
     length.wrapping_neg() % 4
+}
+
+fn numbers(digits: &[u8]) -> Result<[u32; 13]> {
+    let mut fields = [0; 13];
+    for (field, digits) in fields.iter_mut().zip(digits.chunks(8)) {
+        *field = number(digits)?;
+    }
+    Ok(fields)
 }
 
 fn number(digits: &[u8]) -> Result<u32> {

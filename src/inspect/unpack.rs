@@ -129,6 +129,8 @@ impl UnpackTarget<'_> {
                     }
                 }
             }
+            // The kernel makes it all the same; symlink(2) refuses to.
+            MemberKind::Symlink if member.bytes == 0 => return Ok(false),
             MemberKind::Symlink => symlink(member.target.as_deref().unwrap_or(Path::new("")), &path)?,
             MemberKind::CharacterDevice | MemberKind::BlockDevice if !self.root => return Ok(false),
             MemberKind::Unknown => return Ok(false),

@@ -28,6 +28,7 @@ mod odd;
 mod own_files;
 mod persistence;
 mod processors;
+mod ramdisks;
 mod rescue;
 mod retained;
 mod stop;

@@ -81,8 +81,10 @@ impl Contents {
         let Ok(header) = <[u8; HEADER]>::try_from(header.as_slice()) else {
             return Err(Halt::cut(at, "a header"));
         };
-        let Some((mut member, length)) = Member::as_the_kernel(&header) else {
-            return Err(at.stops(no_header(&header)));
+        let (mut member, length) = match Member::as_the_kernel(&header) {
+            None => return Err(at.stops(no_header(&header))),
+            Some(Err(error)) => return Err(at.stops(format!("\"damaged header\": {error}"))),
+            Some(Ok(header)) => header,
         };
         let name_bytes = u64::from(length) + padding(HEADER as u64 + u64::from(length));
         if let Some(reason) = skipped(&member, length) {

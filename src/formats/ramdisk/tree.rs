@@ -173,8 +173,7 @@ impl Tree {
         fate.removes = self.clean(name, None);
         let target = member.target.as_deref().unwrap_or(Path::new("")).as_os_str().as_bytes();
         match target.len() {
-            0 => return Err("its target is empty".into()),
-            1..=LONGEST_TARGET => {}
+            0..=LONGEST_TARGET => {}
             length => return Err(format!("its target has {length} bytes and the kernel accepts {LONGEST_TARGET}")),
         }
         self.new_name(name, Node { target: target.into(), ..Node::new(MemberKind::Symlink) })
