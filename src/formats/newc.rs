@@ -136,6 +136,7 @@ impl Member {
     ///
     /// Fields that are no hexadecimal numbers: Linux 7.3 stops there, and 6.12 reads another number.
     #[cfg(feature = "builder")]
+    #[must_use]
     pub fn as_the_kernel(header: &[u8; HEADER]) -> Option<Result<(Self, u32)>> {
         let (magic, digits) = header.split_at(6);
         let with_checksum = magic == NEWC_WITH_CHECKSUM;
