@@ -5,6 +5,7 @@ use crate::formats::printable::printable;
 use crate::inspect::ramdisk::{Contents, Ramdisk, is_read_in_place};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
@@ -62,7 +63,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
     let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
     ensure!(entries.next().is_none(), "{} is not empty; give a new directory", directory.display());
     let root = rustix::process::geteuid().is_root();
-    let mut target = UnpackTarget { directory, directories: Vec::new(), root };
+    let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
     let contents = ramdisk.walk_all(&mut |member, contents| {
         let made = target.put(member, contents);
         let made =
@@ -73,8 +74,9 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
         Ok(())
     })?;
     // Only now, when their files are unpacked: they may be read-only. The deepest first.
-    target.directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
-    for (path, member) in &target.directories {
+    let mut directories: Vec<_> = target.directories.iter().collect();
+    directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
+    for (path, member) in directories {
         target.set_attributes(path, member).with_context(|| format!("setting the mode of {}", path.display()))?;
     }
     Ok(contents)
@@ -83,8 +85,8 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
 /// The directory into which members are unpacked.
 struct UnpackTarget<'a> {
     directory: &'a Path,
-    /// The directories, each with the member whose attributes it gets at the end.
-    directories: Vec<(PathBuf, Member)>,
+    /// The directories, and the member whose attributes each gets at the end.
+    directories: HashMap<PathBuf, Member>,
     root: bool,
 }
 
@@ -180,16 +182,16 @@ impl UnpackTarget<'_> {
         let removed = if found.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         removed.context("removing an earlier file of the same path")?;
         // The new file may be a symbolic link, which nothing may follow.
-        self.directories.retain(|(directory, _)| directory != path);
+        self.directories.remove(path);
         Ok(())
     }
 
     /// Notes the attributes of a directory. The kernel sets the mode and the owner of the last member, and the time of the first.
     fn add_directory(&mut self, path: PathBuf, mut member: Member) {
-        if let Some(place) = self.directories.iter().position(|(directory, _)| *directory == path) {
-            member.time = self.directories.swap_remove(place).1.time;
+        if let Some(earlier) = self.directories.get(&path) {
+            member.time = earlier.time;
         }
-        self.directories.push((path, member));
+        self.directories.insert(path, member);
     }
 
     fn set_attributes(&self, path: &Path, member: &Member) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::formats::newc::{Fate, HEADER, LONGEST_NAME, Member, MemberKind, TRAILER, padding};
 use crate::formats::ramdisk::source::{ArchiveSource, up_to};
-use crate::formats::ramdisk::tree::MOST_FILES;
+use crate::formats::ramdisk::tree::MOST_MEMORY;
 use crate::formats::ramdisk::{Contents, Offset, Stop, Visit};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -51,7 +51,8 @@ impl Halt {
 /// The contents of a member, for a visitor.
 struct Body<R> {
     source: io::Take<R>,
-    sum: u32,
+    /// The sum of the bytes, if the archive has it.
+    sum: Option<u32>,
     error: Option<io::Error>,
 }
 
@@ -59,8 +60,10 @@ impl<R: Read> Read for Body<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self.source.read(out) {
             Ok(bytes) => {
-                let read = out.get(..bytes).unwrap_or_default();
-                self.sum = read.iter().fold(self.sum, |sum, byte| sum.wrapping_add((*byte).into()));
+                if let Some(sum) = &mut self.sum {
+                    let read = out.get(..bytes).unwrap_or_default();
+                    *sum = read.iter().fold(*sum, |sum, byte| sum.wrapping_add((*byte).into()));
+                }
                 Ok(bytes)
             }
             Err(error) => {
@@ -143,7 +146,7 @@ impl Contents {
         }
         if self.tree.is_full() {
             return Err(Halt::Failed(anyhow::anyhow!(
-                "the ramdisk has more than {MOST_FILES} files, and firn follows no more"
+                "the names of its files take more than the {MOST_MEMORY} bytes of memory that firn gives to them"
             )));
         }
         self.members += 1;
@@ -154,10 +157,11 @@ impl Contents {
             visit(&member, &mut target.as_slice()).map_err(Halt::Failed)?;
             return Self::pad(source, at, member.bytes);
         }
-        let mut body = Body { source: (&mut *source).take(member.bytes), sum: 0, error: None };
-        let mut visited = visit(&member, &mut body);
         // The kernel compares the checksum of a file that it makes.
         let checksum = member.checksum.filter(|_| member.fate.dropped.is_none() && member.kind == MemberKind::File);
+        let source_of_body = (&mut *source).take(member.bytes);
+        let mut body = Body { source: source_of_body, sum: checksum.map(|_| 0), error: None };
+        let mut visited = visit(&member, &mut body);
         if visited.is_ok() && checksum.is_some() {
             visited = io::copy(&mut body, &mut io::sink()).map(drop).map_err(Into::into);
         }
@@ -167,12 +171,10 @@ impl Contents {
             (None, visited) => visited.map_err(Halt::Failed)?,
         }
         Self::skip(source, at, left, member.bytes)?;
-        match checksum {
-            Some(checksum) if checksum != sum => {
-                Err(at.stops(format!("\"bad data checksum\": that of {} differs", shown(&member.path))))
-            }
-            _ => Ok(()),
+        if checksum != sum {
+            return Err(at.stops(format!("\"bad data checksum\": that of {} differs", shown(&member.path))));
         }
+        Ok(())
     }
 
     /// Skips the rest of a member with contents of this size, and its padding.

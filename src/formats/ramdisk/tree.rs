@@ -10,8 +10,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The most files that are followed: as many take 400 MB here, and 4 GB in the kernel.
-pub const MOST_FILES: usize = 1 << 22;
+/// The most memory for files and their names, bytes. In the kernel they take several times as much.
+pub const MOST_MEMORY: usize = 1 << 30;
+
+/// The memory of a file without its names, bytes.
+const NODE_MEMORY: usize = 256;
 
 /// The most symbolic links on the way to a file (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
@@ -37,6 +40,8 @@ pub struct Tree {
     links: HashMap<(MemberKind, Identity), Vec<u8>>,
     /// Whether files are there that firn does not know.
     unknown: bool,
+    /// The memory of all of it, bytes.
+    memory: usize,
 }
 
 /// A file.
@@ -79,7 +84,8 @@ impl Default for Tree {
     /// The files of the ramdisk that is built into a kernel (`usr/default_cpio_list`).
     fn default() -> Self {
         let root = Node::new(MemberKind::Directory);
-        let mut tree = Self { nodes: vec![root], names: HashMap::new(), links: HashMap::new(), unknown: false };
+        let mut tree =
+            Self { nodes: vec![root], names: HashMap::new(), links: HashMap::new(), unknown: false, memory: 0 };
         let directory = tree.add(ROOT, b"dev", Node::new(MemberKind::Directory));
         tree.add(directory, b"console", Node { device: (5, 1), ..Node::new(MemberKind::CharacterDevice) });
         tree.add(ROOT, b"root", Node::new(MemberKind::Directory));
@@ -93,10 +99,10 @@ impl Tree {
         self.unknown = true;
     }
 
-    /// Whether there are more files than firn follows.
+    /// Whether the files take more than [`MOST_MEMORY`].
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.nodes.len() > MOST_FILES
+        self.memory > MOST_MEMORY
     }
 
     /// The end of an archive: the kernel forgets which files have several names.
@@ -216,6 +222,7 @@ impl Tree {
         }
         let key = (member.kind, member.inode);
         let Some(first) = self.links.get(&key).cloned() else {
+            self.memory += NODE_MEMORY + name.len();
             self.links.insert(key, name.into());
             return Ok(false);
         };
@@ -231,6 +238,7 @@ impl Tree {
         let new = self.walk(without_slash(name), false)?;
         match (new.node, &new.name) {
             (None, Some(part)) if !name.ends_with(b"/") => {
+                self.memory += NODE_MEMORY + part.len();
                 self.names.insert((new.directory, part.clone()), node);
                 self.count(new.directory, 1);
             }
@@ -332,6 +340,7 @@ impl Tree {
 
     fn add(&mut self, directory: usize, name: &[u8], node: Node) -> usize {
         let number = self.nodes.len();
+        self.memory += NODE_MEMORY + 2 * name.len() + node.target.len();
         self.nodes.push(Node { above: (directory, name.into()), ..node });
         self.names.insert((directory, name.into()), number);
         self.count(directory, 1);
