@@ -8,8 +8,10 @@ use std::process::{Command, Output};
 pub fn bash(directory: &Path, system: &Path, script: &str) -> Command {
     // Cargo builds it for the tests of its package, next to the directory of this test.
     let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
-    let mut bash = Command::new("bash");
-    bash.args(["-euc", &format!("firn() {{ $program \"$@\"; }}\n{script}")]).current_dir(directory);
+    // The suite may run under nohup(1), whose programs keep on ignoring a hangup.
+    let mut bash = Command::new("env");
+    bash.args(["--default-signal=HUP", "bash", "-euc", &format!("firn() {{ $program \"$@\"; }}\n{script}")])
+        .current_dir(directory);
     bash.env("system", system).env("program", firn);
     assert!(env::var_os("FIRN_INIT").is_some(), "start the tests with ./initrd-tests/run");
     bash
