@@ -5,6 +5,7 @@
 mod attempt;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod left_out;
 mod output;
 mod programs;
 mod right;

@@ -14,7 +14,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-const STORE: &str = "/nix/store";
+/// The Nix store.
+pub const STORE: &str = "/nix/store";
 
 /// A NixOS system.
 #[derive(Debug)]
