@@ -1,5 +1,6 @@
 //! The differences between two builds, two ramdisks or two store images.
 
+use crate::formats::cmdline;
 use crate::formats::modules::module_name;
 use crate::inspect::store::StorePath;
 use crate::inspect::summary::{RamdiskSummary, Summary};
@@ -90,10 +91,9 @@ fn change<T: Ord + Clone>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> Change<T
 
 fn facts(summary: Summary, path: &Path) -> Result<Facts> {
     Ok(match summary {
-        Summary::Build(build) => Facts {
-            cmdline: build.manifest.map(|manifest| manifest.cmdline.split_whitespace().map(Into::into).collect()),
-            ..of_ramdisk(build.ramdisk)?
-        },
+        Summary::Build(build) => {
+            Facts { cmdline: build.manifest.map(|manifest| words(&manifest.cmdline)), ..of_ramdisk(build.ramdisk)? }
+        }
         Summary::Ramdisk(ramdisk) => of_ramdisk(*ramdisk)?,
         Summary::Image(image) => match image.unknown {
             None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
@@ -127,6 +127,11 @@ fn of_ramdisk(ramdisk: RamdiskSummary) -> Result<Facts> {
     Ok(facts)
 }
 
+/// The words of a command line, as the kernel splits it.
+fn words(cmdline: &str) -> BTreeSet<String> {
+    cmdline::split(cmdline.as_bytes()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +144,12 @@ mod tests {
             store_paths: paths.iter().map(|(path, bytes)| StorePath { path: (*path).into(), bytes: *bytes }).collect(),
             roots: paths.iter().take(1).map(|(path, _)| (*path).into()).collect(),
         }
+    }
+
+    #[test]
+    fn c_5_a_word_with_spaces_is_one() {
+        let expected = ["a=\"b c\"", "quiet"].map(String::from);
+        assert_eq!(words("quiet a=\"b c\" quiet"), expected.into());
     }
 
     #[test]

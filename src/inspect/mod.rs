@@ -5,6 +5,7 @@
 
 pub mod difference;
 pub mod manifest;
+pub mod names;
 pub mod ramdisk;
 mod source;
 pub mod store;

@@ -5,6 +5,7 @@
 
 use crate::formats::compression::SegmentCompression;
 use crate::formats::newc::{self, HEADER, Member, MemberKind, TRAILER, padding};
+use crate::host::publication::settle;
 use crate::inspect::source::{ArchiveSource, FileSource, StreamSource, skip_zeros, up_to};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
@@ -49,6 +50,9 @@ impl Ramdisk {
     ///
     /// A file that cannot be opened, or one that is no regular file.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            settle(path)?;
+        }
         let path = match (path.join("initrd"), path.join("initrd.gz")) {
             _ if !path.is_dir() => path.into(),
             (initrd, kexec) if !initrd.exists() && kexec.exists() => kexec,

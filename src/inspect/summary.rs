@@ -6,11 +6,13 @@ use crate::formats::kernel_image;
 use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
+use crate::formats::printable::printable_line;
 use crate::formats::store_image::{self, recognize};
-use crate::inspect::manifest;
+use crate::host::generation::Generation;
 use crate::inspect::ramdisk::{Ramdisk, Segment};
 use crate::inspect::store::{StoreImage, stacked};
-use anyhow::{Context, Result, bail};
+use crate::inspect::{manifest, names};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Read;
@@ -179,7 +181,10 @@ impl RamdiskSummary {
 pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
     let mut json = Vec::new();
     reader.take(LONGEST_PLAN).read_to_end(&mut json)?;
-    Ok(Plan::from_json(&String::from_utf8_lossy(&json)))
+    // The error may quote the plan.
+    let plan = Plan::from_json(&String::from_utf8_lossy(&json));
+    let plan = plan.map_err(|error| anyhow!(printable_line(&format!("{error:#}"))));
+    Ok(plan.and_then(|plan| names::check_plan(&plan).map(|()| plan)))
 }
 
 /// Reads a kernel image.
@@ -188,26 +193,33 @@ pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
 ///
 /// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
+    // Opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).with_context(|| format!("reading the kernel {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no regular file", path.display());
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
-    Ok(Kernel {
-        path: path.display().to_string(),
-        bytes: fs::metadata(path)?.len(),
-        release: kernel_image::release(&start),
-    })
+    Ok(Kernel { path: path.display().to_string(), bytes: metadata.len(), release: kernel_image::release(&start) })
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {
+    let generation = Generation::of(directory)?;
     let manifest = manifest::read_if_any(directory)?;
     let mut ramdisk = RamdiskSummary::of(directory)?;
     if ramdisk.images.is_empty() {
         let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
+        // Images of an earlier output may lie there, too.
+        if let Some(plan) = &ramdisk.plan {
+            let paths: Vec<_> = plan.images.iter().map(|image| image.place.path()).collect();
+            files.retain(|file| paths.iter().any(|path| Path::new(path).file_name() == file.file_name()));
+        }
         for file in files.iter().filter(|file| file.is_file()) {
             ramdisk.images.extend(image(file)?);
         }
         stacked(&mut ramdisk.images);
     }
-    Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
+    let kernel = kernel(&directory.join("bzImage"))?;
+    generation.ensure_same()?;
+    Ok(BuildSummary { manifest, kernel, ramdisk })
 }
 
 /// Reads a store image. None if the file is no store image.

@@ -6,6 +6,7 @@ use firn::build::build;
 use firn::build::options::BuildOptions;
 use firn::build::system::closure::StoreSelection;
 use firn::host::progress::Progress;
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,9 @@ fn closure_info(paths: &[(&Path, &[&Path])]) -> TempDir {
     for (path, references) in paths {
         let dump = Command::new("nix-store").arg("--dump-db").arg(path).output().unwrap().stdout;
         let dump = String::from_utf8(dump).unwrap();
-        registration += &format!("{}{}\n", dump.strip_suffix("0\n").unwrap(), references.len());
-        references.iter().for_each(|path| registration += &format!("{}\n", path.display()));
-        list += &format!("{}\n", path.display());
+        writeln!(registration, "{}{}", dump.strip_suffix("0\n").unwrap(), references.len()).unwrap();
+        references.iter().for_each(|path| writeln!(registration, "{}", path.display()).unwrap());
+        writeln!(list, "{}", path.display()).unwrap();
     }
     fs::write(info.path().join("registration"), registration).unwrap();
     fs::write(info.path().join("store-paths"), list).unwrap();
@@ -179,5 +180,5 @@ fn c_1_a_system_without_its_kernel_is_not_copied_by_nix() {
     symlink(&system, roots.join("booted")).unwrap();
     let (collected, said) = nix_store(&["--gc"], b"");
     assert!(collected && root(&system).join("init").exists(), "{said}");
-    drop(Command::new("chmod").args(["-R", "u+w"]).arg(booted.path()).status().unwrap());
+    assert!(Command::new("chmod").args(["-R", "u+w"]).arg(booted.path()).status().unwrap().success());
 }

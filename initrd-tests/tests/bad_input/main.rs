@@ -3,11 +3,15 @@
 //! The systems are store paths of a real Nix, each with one fault.
 
 mod attempt;
+mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;
 mod left_out;
 mod output;
 mod programs;
 mod right;
+#[path = "../shell/mod.rs"]
+mod shell;
 mod store;
 mod toplevel;
+mod trees;

@@ -59,7 +59,8 @@ fn store_paths_that_are_not_what_nix_says() {
         &BuildOptions { selection, ..options(&system, out.path()) },
         &[&format!("{gone} is not in the store of this machine"), "nix-store --verify --check-contents --repair"],
     );
-    assert!(Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap().status.success());
+    let deleted = Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap();
+    assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
 
     // An ordinary user who packs a file that only root may read.
     let fake = Fake::new();

@@ -1,9 +1,10 @@
 //! `firn ls`: the files of a ramdisk.
 
-use crate::text::{self, printable};
+use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::{Member, MemberKind};
+use firn::formats::printable::{printable, printable_json};
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ impl Ls {
         let ramdisk = Ramdisk::open(&self.file)?;
         text::print(|out| {
             ramdisk.walk(&mut |member, _| {
-                let line = if self.json { serde_json::to_string(member)? } else { line(member) };
+                let line = if self.json { printable_json(&serde_json::to_string(member)?) } else { line(member) };
                 Ok(writeln!(out, "{line}")?)
             })?;
             Ok(())

@@ -1,4 +1,5 @@
 //! The output directory, and the manifest in it.
 
 pub mod directory;
+pub mod earlier;
 pub mod manifest;

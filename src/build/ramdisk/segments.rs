@@ -53,6 +53,12 @@ impl SegmentOptions {
         self.compressor.unwrap_or(if fast { Compressor::None } else { Compressor::Zstd })
     }
 
+    /// Whether there are ready-made segments, which may have keys in them.
+    #[must_use]
+    pub fn has_ready_made(&self) -> bool {
+        !self.before.is_empty() || !self.after.is_empty()
+    }
+
     /// The level of the compressor.
     ///
     /// # Errors
@@ -126,6 +132,16 @@ pub fn warn_if_large(ramdisk: Option<&FileEntry>, progress: Progress) {
             "The ramdisk has {bytes} bytes. Some firmware and boot loaders fail with files of more than 1 GiB: if yours does, try \
              firn ipxe --split, or pack fewer store paths"
         ));
+    }
+}
+
+/// Says that not everybody may read the ramdisk.
+pub fn tell_if_private(private: bool, progress: Progress) {
+    if private {
+        progress.say(
+            "The ramdisk has segments of --prepend or --append, which may hold keys: only its owner may read it (mode 0600), except in \
+             the Nix store, which everybody may read",
+        );
     }
 }
 

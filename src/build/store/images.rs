@@ -1,6 +1,6 @@
 //! The store image: a file system whose root is the store, with the registration of its store paths.
 
-use crate::build::output::directory::{Directory, describe, link_or_copy};
+use crate::build::output::directory::{Directory, clone_or_copy, describe};
 use crate::build::store::divide::{divide, numbered};
 use crate::build::store::erofs;
 use crate::build::store::layers::{Cached, Layer, LayerCache};
@@ -97,7 +97,7 @@ impl StorePacker<'_> {
             }
             return Ok(());
         };
-        link_or_copy(&file, &self.out.join(&name))
+        clone_or_copy(&file, &self.out.join(&name))
             .with_context(|| format!("taking {} from the cache", file.display()))?;
         self.images.push(FileEntry { name, ..entry });
         Ok(())

@@ -2,13 +2,15 @@
 //! paths are packed as layers, which lie in a cache directory under a name that follows from their content, and only the rest
 //! is packed again.
 
-use crate::build::output::directory::{describe, link_or_copy};
+use crate::build::output::directory::{clone_or_copy, describe};
 use crate::build::store::divide::divide;
 use crate::build::store::packing::Packing;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest::sha256;
 use crate::formats::registration::Registered;
+use crate::host::directory_lock::DirectoryLock;
 use crate::host::progress::Progress;
+use crate::host::staging::{Claim, Staging};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -157,9 +159,9 @@ impl LayerCache {
         let description = Description { paths: layer.identities(), bytes: entry.bytes, sha256: entry.sha256.clone() };
         let keep = || -> Result<()> {
             fs::create_dir_all(&self.directory)?;
-            let staging = tempfile::Builder::new().prefix(".firn-").tempdir_in(&self.directory)?;
+            let staging = Staging::create(&DirectoryLock::take(&self.directory)?, Claim::Nothing)?;
             let (file, text) = (staging.path().join("image"), staging.path().join("text"));
-            link_or_copy(image, &file)?;
+            clone_or_copy(image, &file)?;
             fs::write(&text, serde_json::to_vec(&description)?)?;
             // The description last: without it the cache has no such layer.
             fs::rename(file, self.directory.join(format!("{}{suffix}", layer.key)))?;

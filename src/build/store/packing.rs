@@ -112,14 +112,13 @@ impl Packing {
         self.compression.clone().unwrap_or_else(|| StoreCompression(of_profile.into()))
     }
 
-    /// The block size that is set, or that of the profile, bytes. A squashfs with smaller blocks is larger and is read faster
-    /// (docs/performance.md, "The defaults").
+    /// The block size that is set, or that of the format, bytes. A squashfs with smaller blocks is larger and is read faster
+    /// (docs/performance.md, "The defaults"). nixpkgs has 1 MiB (`lib/make-squashfs.nix`).
     #[must_use]
     pub fn block_size(&self) -> u32 {
-        self.block_size.unwrap_or(match (self.format, self.profile) {
-            (Format::Squashfs, Profile::Dev) => 1 << 17,
-            (Format::Squashfs, Profile::Release) => 1 << 20,
-            (Format::Erofs, _) => 1 << 16,
+        self.block_size.unwrap_or(match self.format {
+            Format::Squashfs => 1 << 17,
+            Format::Erofs => 1 << 16,
         })
     }
 }

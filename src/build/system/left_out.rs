@@ -25,7 +25,7 @@ struct Pointer {
 /// # Errors
 ///
 /// A needed path that is left out; the error names the link to it and both ways out.
-pub fn check(
+pub(super) fn check(
     system: &NixosSystem,
     closure: &[Registered],
     excluded: &HashSet<String>,
@@ -131,7 +131,7 @@ fn link(path: &Path, deep: bool, excluded: &HashSet<String>, seen: &mut HashSet<
 }
 
 /// The first symlink or file in a store path that has the name of another one in it.
-pub fn pointer_in(path: &Path, to: &str) -> Option<PathBuf> {
+pub(super) fn pointer_in(path: &Path, to: &str) -> Option<PathBuf> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let names = |bytes: &[u8]| bytes.windows(to.len()).any(|window| window == to.as_bytes());
     if metadata.is_symlink() {

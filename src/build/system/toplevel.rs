@@ -2,10 +2,11 @@
 
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config};
-use crate::contract::parameters::{RAMFS, RETAIN};
+use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
-use crate::contract::release::at_least;
+use crate::contract::release::{LEAST, at_least};
 use crate::formats::kernel_image;
+use crate::formats::kernel_line::KernelLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
@@ -47,18 +48,24 @@ pub struct NixosSystem {
 }
 
 impl NixosSystem {
-    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
-    #[must_use]
-    pub fn cmdline(&self, retain: bool) -> String {
-        let mut parameters = vec![format!("init={}", self.init)];
-        parameters.extend(self.kernel_params.iter().cloned());
-        if !self.kernel_params.iter().any(|parameter| parameter.starts_with("rootfstype=")) {
-            parameters.push(RAMFS.into());
-        }
-        if retain && !self.kernel_params.iter().any(|parameter| parameter == RETAIN) {
-            parameters.push(RETAIN.into());
-        }
-        parameters.join(" ")
+    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory. The words that stage 1 needs come
+    /// first: a boot loader may add others, and the kernel cuts off the end of a long line.
+    ///
+    /// # Errors
+    ///
+    /// A kernel parameter that cannot be written into a command line.
+    pub fn cmdline(&self, retain: bool) -> Result<KernelLine> {
+        let mut line = KernelLine::of_words(&self.kernel_params).with_context(|| {
+            format!("boot.kernelParams of {} do not fit into a command line", self.toplevel.display())
+        })?;
+        line.put_first(|word| word == RETAIN || word.starts_with("rootfstype=") || word.starts_with(PREFIX));
+        let given = |name: &str| line.for_kernel().iter().any(|word| word.split('=').next() == Some(name));
+        let mut first = vec![format!("init={}", self.init)];
+        first.extend((!given("rootfstype")).then(|| RAMFS.into()));
+        first.extend((retain && !given(RETAIN)).then(|| RETAIN.into()));
+        let mut whole = KernelLine::of_words(&first)?;
+        whole.append(line);
+        Ok(whole)
     }
 }
 
@@ -85,6 +92,14 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
          a newer kernel, or with system.etc.overlay.enable = false",
         toplevel.display()
+    );
+    ensure!(
+        at_least(&kernel_release, LEAST) != Some(false),
+        "{} has the kernel {kernel_release}, and stage 1 of firn needs Linux {}.{} or newer; build it with a newer kernel \
+         (boot.kernelPackages)",
+        toplevel.display(),
+        LEAST.0,
+        LEAST.1
     );
     ensure!(
         spec.init == toplevel.join("init"),
@@ -167,11 +182,11 @@ pub fn in_store(path: &Path) -> Result<PathBuf> {
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
-    let document: BootJson = match fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json).with_context(|| {
+    let (document, from_files): (BootJson, bool) = match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map(|document| (document, false)).with_context(|| {
             format!("{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer", path.display())
         })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).with_context(|| {
+        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).map(|document| (document, true)).with_context(|| {
             format!(
                 "{} has neither a boot.json nor the files of an older NixOS system: give the path that nixos-rebuild build \
                  makes",
@@ -181,7 +196,19 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     match document.generation {
-        Generation::V1(generation) => Ok(generation.bootspec),
+        Generation::V1(generation) => {
+            let mut spec = generation.bootspec;
+            if from_files {
+                // The file kernel-params is a command line, and was split at each space, also between quotes.
+                let mut quoted = false;
+                let ends = |character| {
+                    quoted ^= character == '"';
+                    !quoted && character == ' '
+                };
+                spec.kernel_params = spec.kernel_params.join(" ").trim_end().split(ends).map(Into::into).collect();
+            }
+            Ok(spec)
+        }
         _ => bail!(
             "the bootspec {} has another version than 1, and this version of firn cannot read it; use a newer firn",
             path.display()
@@ -259,14 +286,45 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        assert_eq!(
-            system(&["quiet", "panic=1"]).cmdline(false),
-            "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs"
-        );
-        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(false), "init=/nix/store/x/init rootfstype=tmpfs");
-        for params in [&[][..], &["retain_initrd"]] {
-            assert_eq!(system(params).cmdline(true).matches(" retain_initrd").count(), 1);
+        let cmdline = |params: &[&str], retain| system(params).cmdline(retain).unwrap().to_string();
+        assert_eq!(cmdline(&["quiet", "panic=1"], false), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
+        assert_eq!(cmdline(&["rootfstype=tmpfs"], false), "init=/nix/store/x/init rootfstype=tmpfs");
+        for params in [&[][..], &["retain_initrd"], &["retain_initrds=1", "rootfstypes"]] {
+            let cmdline = format!("{} ", cmdline(params, true));
+            assert_eq!(cmdline.matches(" retain_initrd ").count(), 1, "{cmdline}");
+            assert_eq!(cmdline.matches(" rootfstype=ramfs ").count(), 1, "{cmdline}");
         }
+    }
+
+    #[test]
+    fn c_4_the_words_for_stage_1_come_first() {
+        let params = [
+            "quiet",
+            "firn.root.size=4g",
+            "a=b c",
+            "rootfstype=ramfs",
+            "retain_initrd",
+            "init=/bin/sh",
+            "firn.log=debug",
+        ];
+        assert_eq!(
+            system(&params).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init firn.root.size=4g rootfstype=ramfs retain_initrd firn.log=debug quiet a=\"b c\" init=/bin/sh"
+        );
+    }
+
+    #[test]
+    fn c_5_words_for_init_come_last() {
+        assert_eq!(
+            system(&["quiet", "--", "single", "retain_initrd"]).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init rootfstype=ramfs retain_initrd quiet -- single retain_initrd"
+        );
+        let error = format!("{:#}", system(&["quiet", "a=b\nc"]).cmdline(true).unwrap_err());
+        assert!(
+            error.contains("boot.kernelParams of /nix/store/x do not fit")
+                && error.contains("a=b\\nc has a control character"),
+            "{error}"
+        );
     }
 
     #[test]
