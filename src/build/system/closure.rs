@@ -46,7 +46,7 @@ impl StoreSelection {
     pub fn collect(&self, system: &NixosSystem, progress: Progress) -> Result<Selected> {
         let mut roots = vec![system.toplevel.clone()];
         for path in &self.added {
-            roots.push(named(path)?);
+            roots.push(named(path, "--store-content")?);
         }
         let (closure, unreferenced) = if let Some(directory) = &self.closure_info {
             from_closure_info(directory, &roots)?
@@ -57,11 +57,13 @@ impl StoreSelection {
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
-            excluded.insert(text(&named(path)?)?.to_owned());
+            excluded.insert(text(&named(path, "--exclude")?)?.to_owned());
         }
         let mut of_kernel = HashSet::new();
         if self.without_kernel {
-            of_kernel.insert(store_path(&system.kernel)?);
+            let kernel =
+                store_path(&system.kernel).context("the kernel cannot be left out; leave out --without-kernel")?;
+            of_kernel.insert(kernel);
             // Old systems have no ramdisk, and that of others is no store path.
             of_kernel
                 .extend(system.toplevel.join("initrd").canonicalize().ok().and_then(|path| store_path(&path).ok()));
@@ -181,7 +183,8 @@ fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
 }
 
 /// Follows symlinks until the path is in the store, as Nix does: a store path that is itself a symlink stays this path.
-fn named(path: &Path) -> Result<PathBuf> {
+/// `option` is the one that names the path.
+fn named(path: &Path, option: &str) -> Result<PathBuf> {
     let mut named = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
     // The kernel follows as many (MAXSYMLINKS, include/linux/namei.h).
     for _ in 0..40 {
@@ -191,7 +194,7 @@ fn named(path: &Path) -> Result<PathBuf> {
         let Ok(target) = fs::read_link(&named) else { break };
         named = named.parent().unwrap_or(&named).join(target);
     }
-    in_store(path)
+    in_store(path, &format!("a store path with {option}"))
 }
 
 /// The store path that contains `path`.

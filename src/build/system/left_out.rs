@@ -83,8 +83,8 @@ fn needed(toplevel: &Path, references: &HashMap<&str, &Vec<String>>, excluded: &
         }
         if is(entry, &["init", "prepare-root", "activate", "systemd"]) {
             starts.extend(entry.canonicalize().ok().and_then(|path| store_path(&path)));
-            let interpreter = fs::read(entry).ok().and_then(|bytes| crate::contract::kind::Kind::interpreter(&bytes));
-            if let Some(path) = interpreter.and_then(|interpreter| store_path(Path::new(&interpreter))) {
+            // The scripts of the toplevel name the interpreter, and the programs and files that they use.
+            for path in named_in(&fs::read(entry).unwrap_or_default()) {
                 if excluded.contains(&path) {
                     return Some(Pointer { from: entry.clone(), to: path });
                 }
@@ -107,6 +107,14 @@ fn needed(toplevel: &Path, references: &HashMap<&str, &Vec<String>>, excluded: &
         }
     }
     None
+}
+
+/// The store paths that a script names.
+fn named_in(script: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(script);
+    let of_name = |character: char| character.is_ascii_alphanumeric() || "+-._?=".contains(character);
+    let names = text.split("/nix/store/").skip(1).map(|rest| rest.split(|character| !of_name(character)).next());
+    names.flatten().filter(|name| !name.is_empty()).map(|name| format!("{STORE}/{name}")).collect()
 }
 
 /// Follows a link, and with `deep` all links below it, until one leads to a left-out path.
