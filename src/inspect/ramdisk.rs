@@ -58,7 +58,9 @@ impl Ramdisk {
             (initrd, kexec) if !initrd.exists() && kexec.exists() => kexec,
             (initrd, _) => initrd,
         };
-        let file = File::open(&path).with_context(|| format!("opening the ramdisk {}", path.display()))?;
+        let file = File::open(&path).with_context(|| {
+            format!("opening the ramdisk {}; give a ramdisk or the directory of a build", path.display())
+        })?;
         let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
         ensure!(metadata.is_file(), "{} is no regular file; copy the ramdisk into a file", path.display());
         Ok(Self { path, bytes: metadata.len(), file })

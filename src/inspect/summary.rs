@@ -91,7 +91,8 @@ impl Summary {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
-        let start = start(path, KERNEL_START).with_context(|| format!("reading {}", path.display()))?;
+        let start = start(path, KERNEL_START)
+            .with_context(|| format!("reading {}; give a file or directory that firn made", path.display()))?;
         match magic::recognize(&start) {
             Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
             Some(FileKind::EfiProgram) => bail!(

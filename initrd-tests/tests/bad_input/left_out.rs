@@ -51,10 +51,13 @@ fn c_1_a_path_that_the_system_needs_is_not_left_out() {
     // The toplevel, the interpreter, and the loader that the interpreter refers to.
     let loader = other("lib/ld.so", "loader of c_1");
     let shell = other("bin/bash", &format!("shell of c_1: {}", loader.display()));
+    // And the programs that init uses.
+    let tools = other("bin/mount", "tools of c_1");
     let fake = Fake::new();
-    fake.file("init", &format!("#!{}/bin/bash\n", shell.display()));
+    fake.file("init", &format!("#!{}/bin/bash\nPATH={}/bin:/x\n", shell.display(), tools.display()));
     let system = fake.in_store();
-    let info = closure_info(&[(&system, &[&shell]), (&shell, &[&loader]), (&loader, &[])]);
+    let info = closure_info(&[(&system, &[&shell, &tools]), (&shell, &[&loader]), (&loader, &[]), (&tools, &[])]);
+    check(&system, &info, exclude(&tools), &[&text(&tools), &format!("{}/init points to it", system.display())]);
     check(&system, &info, exclude(&system), &["it is the system itself", "leave out --exclude", "or build"]);
     check(&system, &info, exclude(&shell), &[&text(&shell), &format!("{}/init points to it", system.display())]);
     let link = format!("{}/bin/bash points to it", shell.display());
@@ -178,6 +181,8 @@ fn c_1_a_system_without_its_kernel_is_not_copied_by_nix() {
     let roots = booted.path().join("nix/var/nix/gcroots");
     fs::create_dir_all(&roots).unwrap();
     symlink(&system, roots.join("booted")).unwrap();
+    let (clean, said) = nix_store(&["--verify"], b"");
+    assert!(clean, "{said}");
     let (collected, said) = nix_store(&["--gc"], b"");
     assert!(collected && root(&system).join("init").exists(), "{said}");
     assert!(Command::new("chmod").args(["-R", "u+w"]).arg(booted.path()).status().unwrap().success());

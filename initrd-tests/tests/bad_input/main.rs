@@ -10,6 +10,7 @@ mod left_out;
 mod output;
 mod programs;
 mod right;
+mod sentences;
 #[path = "../shell/mod.rs"]
 mod shell;
 mod store;
