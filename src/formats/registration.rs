@@ -3,6 +3,7 @@
 //!
 //! Per path it has the lines path, hash, size, deriver (may be empty), number of references, and then the references.
 
+use crate::formats::digest::sha256;
 use anyhow::{Context, Result, ensure};
 
 /// A store path with its registration.
@@ -82,6 +83,20 @@ pub fn write(paths: &[Registered]) -> String {
             .chain(path.references.iter().cloned())
     });
     lines.map(|line| line + "\n").collect()
+}
+
+/// The hash for a path whose references are not all registered, made from its own: wrong on purpose, so that Nix does not copy the path as
+/// a whole one (`nix copy`, `nix-store --export` and an import compare the hash; builds, roots and the garbage collector do not).
+/// Nix prints it as `sha256:1zzzz…`. It is not all zeros, which Nix takes for a hash to be filled in (`verifyStore` in its
+/// `libstore/local-store.cc`).
+///
+/// # Errors
+///
+/// Those of [`sha256`].
+pub fn cut(nar_hash: &str) -> Result<String> {
+    let (_, digits) = sha256(nar_hash.as_bytes())?;
+    let digits: String = digits.chars().take(40).collect();
+    Ok(format!("sha256:{digits}{}", "f".repeat(24)))
 }
 
 /// Whether this is the hash of a NAR as `nix-store --load-db` reads it: SHA-256 in 52 of Nix' letters or in 64 hexadecimal

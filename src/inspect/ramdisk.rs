@@ -35,7 +35,7 @@ impl Ramdisk {
             (initrd, kexec) if !initrd.exists() && kexec.exists() => kexec,
             (initrd, _) => initrd,
         };
-        let file = file::open(&path)?;
+        let file = file::open(&path, "a ramdisk or the directory of a build")?;
         let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
         Ok(Self { path, bytes: metadata.len(), file })
     }

@@ -264,7 +264,7 @@ fn image(path: &Path) -> Result<Option<StoreImage>> {
 
 fn start(path: &Path, bytes: u64) -> Result<Vec<u8>> {
     let mut start = Vec::new();
-    file::open(path)?.take(bytes).read_to_end(&mut start)?;
+    file::open(path, "a file or directory that firn made")?.take(bytes).read_to_end(&mut start)?;
     Ok(start)
 }
 

@@ -107,7 +107,7 @@ fn without_manifest(directory: &Path, progress: Progress) -> Result<Vec<Finding>
     let Ramdisk { path, bytes: length, .. } = Ramdisk::open(directory)?;
     let step = progress.step("Comparing the store image", length);
     let mut file = InOrder {
-        file: file::open(&path).context("opening the ramdisk")?,
+        file: file::open(&path, "a whole build")?,
         length,
         position: 0,
         digest: digest::Writer::new(io::sink()),

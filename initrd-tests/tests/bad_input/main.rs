@@ -6,9 +6,11 @@ mod attempt;
 mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod left_out;
 mod output;
 mod programs;
 mod right;
+mod sentences;
 #[path = "../shell/mod.rs"]
 mod shell;
 mod store;

@@ -60,8 +60,8 @@ fn store_paths_that_are_not_what_nix_says() {
         &BuildOptions { selection, ..options(&system, out.path()) },
         &[&format!("{gone} is not in the store of this machine"), "nix-store --verify --check-contents --repair"],
     );
-    let output = Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let deleted = Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap();
+    assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
 
     // An ordinary user who packs a file that only root may read.
     let fake = Fake::new();

@@ -131,7 +131,9 @@ impl Directory {
 
     fn with_claim(path: &Path, claim: Claim) -> Result<Self> {
         if !path.is_dir() {
-            fs::create_dir_all(path).with_context(|| format!("making the output directory {}", path.display()))?;
+            fs::create_dir_all(path).with_context(|| {
+                format!("making the output directory {}; give another directory with --out", path.display())
+            })?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             flush(parent)?;
         }

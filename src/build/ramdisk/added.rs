@@ -53,7 +53,7 @@ impl AddedSegments {
     ///
     /// A file that cannot be read or is no regular file; a segment that the kernel does not take, or of which it leaves out a part.
     pub fn add(&mut self, path: &Path, progress: Progress) -> Result<AddedSegment> {
-        let mut file = file::open(path)?;
+        let mut file = file::open(path, "a ramdisk")?;
         let (bytes, sha256) = digest::sha256(&file)?;
         file.rewind()?;
         let before = self.contents.segments.len();

@@ -49,11 +49,14 @@ pub fn collect(
         ensure!(
             forced.is_empty() && available.is_empty(),
             "the system has no kernel modules, only those that are built into its kernel: leave out --module and \
-             --available-module"
+             --available-module, or give --allow-missing-modules"
         );
         return Ok(Modules::default());
     };
-    let texts = read_texts(directory)?;
+    let mut texts = read_texts(directory)?;
+    if allow_missing {
+        keep_present(directory, &mut texts);
+    }
     let modinfo = read(&directory.join(MODINFO), true)?;
     let index = Index::parse(&texts);
     let users: Vec<_> = forced.iter().chain(available).map(String::as_str).collect();
@@ -78,12 +81,10 @@ pub fn collect(
     if allow_missing {
         warn_missing(&missing, &user_forced, progress);
     } else if let Some(name) = missing.first() {
-        let module = module_name(name);
-        let nearest =
-            index.names().min_by_key(|other| (strsim::levenshtein(other, &module), *other)).unwrap_or_default();
+        let similar = similar(&index, name).map(|other| format!("did you mean {other}? Or ")).unwrap_or_default();
         bail!(
-            "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (searched {}); did you mean \
-             {nearest}?",
+            "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (searched {}); {similar}build without \
+             it with --allow-missing-modules (NixOS: boot.initrd.allowMissingModules)",
             system.kernel_release,
             directory.display()
         );
@@ -98,7 +99,12 @@ pub fn collect(
     let mut files = Vec::new();
     for file in &all.files {
         let source = directory.join(file);
-        let contents = decompressed(&source).with_context(|| format!("reading the module {}", source.display()))?;
+        let contents = decompressed(&source).with_context(|| {
+            format!(
+                "reading the module {}, which modules.dep lists; run depmod, or build the kernel again",
+                source.display()
+            )
+        })?;
         files.push(RamdiskFile { path: raw(file), contents });
     }
     // Stage 1 searches for devices if the ramdisk has an index.
@@ -111,6 +117,13 @@ pub fn collect(
         }
     }
     Ok(Modules { load: load.files.into_iter().map(raw).collect(), files })
+}
+
+/// The module whose name differs from `name` by a slip of the keyboard: by one character in three at most.
+fn similar<'a>(index: &'a Index<'_>, name: &str) -> Option<&'a str> {
+    let name = module_name(name);
+    let distances = index.names().map(|other| (strsim::osa_distance(other, &name), other));
+    distances.min().filter(|(distance, _)| distance * 3 <= name.chars().count()).map(|(_, other)| other)
 }
 
 /// Names each module that the ramdisk does not get. Those that every boot was to load are `forced`.
@@ -145,7 +158,7 @@ fn built_in_note(index: &Index<'_>, names: &[&str]) -> Option<String> {
 
 /// Whether a directory is that of a kernel which can load modules. Some packages put the kernel itself into one that has nothing else.
 fn is_of_modules(directory: &Path) -> bool {
-    ["modules.dep", "modules.builtin"].iter().any(|name| directory.join(name).exists()) || has_files(directory)
+    ["modules.dep", "modules.builtin", MODINFO].iter().any(|name| directory.join(name).exists()) || has_files(directory)
 }
 
 /// Whether there are modules in a directory or below it. The links `build` and `source` lead to the kernel's source.
@@ -159,27 +172,57 @@ fn has_files(directory: &Path) -> bool {
 }
 
 /// Reads the files that depmod writes. Not every version of it writes the aliases and soft dependencies. A kernel with everything
-/// built in has `modules.builtin`, and depmod may never have run for it.
+/// built in has `modules.builtin` or `modules.builtin.modinfo`, and depmod may never have run for it.
 fn read_texts(directory: &Path) -> Result<Texts> {
-    Texts::read(|name| {
+    let texts = Texts::read(|name| -> Result<String> {
         let path = directory.join(name);
+        let modinfo = directory.join(MODINFO);
+        if name == "modules.builtin" && !path.exists() && modinfo.exists() {
+            return Ok(module_alias::built_in(&read(&modinfo, false)?));
+        }
         let optional = match name {
             "modules.alias" | "modules.softdep" => true,
             "modules.dep" => !path.exists() && !has_files(directory),
             _ => false,
         };
         let contents = read(&path, optional)?;
-        String::from_utf8(contents).with_context(|| format!("reading {}", path.display()))
-    })
+        String::from_utf8(contents).with_context(|| format!("reading {}; run depmod again", path.display()))
+    })?;
+    // The files get these paths in the ramdisk.
+    if let Some(file) = texts.dep.split([':', ' ', '\n']).find(|file| file.split('/').any(|part| part == "..")) {
+        bail!(
+            "{}/modules.dep has the path {file:?}, and .. leads out of the directory of the modules: run depmod again",
+            directory.display()
+        );
+    }
+    Ok(texts)
+}
+
+/// Keeps the lines of `modules.dep` whose files are all there.
+fn keep_present(directory: &Path, texts: &mut Texts) {
+    let files = |line: &str| line.replacen(':', " ", 1).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let present: HashSet<_> = texts
+        .dep
+        .lines()
+        .filter_map(|line| files(line).into_iter().next())
+        .filter(|file| directory.join(file).exists())
+        .collect();
+    let kept = texts.dep.lines().filter(|line| files(line).iter().all(|file| present.contains(file)));
+    texts.dep = kept.flat_map(|line| [line, "\n"]).collect();
 }
 
 /// Reads a file about the kernel's modules. A missing file that is `optional` counts as empty.
 fn read(path: &Path, optional: bool) -> Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && optional => Ok(Vec::new()),
-        other => {
-            other.with_context(|| format!("reading {}, which depmod writes when the kernel is built", path.display()))
-        }
+        other => other.with_context(|| {
+            let next = if path.ends_with("modules.dep") {
+                "which depmod writes; run depmod for this kernel, or build it again"
+            } else {
+                "which comes from the build of the kernel; install it with make modules_install"
+            };
+            format!("reading {}, {next}", path.display())
+        }),
     }
 }
 

@@ -80,7 +80,7 @@ impl Format {
     pub fn of(image: &Path) -> Result<Self> {
         let mut start = Vec::new();
         let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
-        read.with_context(|| format!("reading the store image {}", image.display()))?;
+        read.with_context(|| format!("reading the store image {}; give an output of firn image", image.display()))?;
         match magic::recognize(&start) {
             Some(FileKind::Squashfs) => Ok(Self::Squashfs),
             Some(FileKind::Erofs) => Ok(Self::Erofs),

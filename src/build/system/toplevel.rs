@@ -15,7 +15,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-const STORE: &str = "/nix/store";
+/// The Nix store.
+pub const STORE: &str = "/nix/store";
 
 /// A NixOS system.
 #[derive(Debug)]
@@ -74,12 +75,12 @@ impl NixosSystem {
 ///
 /// A path that is no toplevel in the store, or a system that firn cannot boot from memory.
 pub fn read(path: &Path) -> Result<NixosSystem> {
-    let toplevel = in_store(path)?;
+    let toplevel = in_store(path, "the toplevel of a NixOS system")?;
     let Start { kind, interpreter } = start(&toplevel)?;
     let spec = bootspec(&toplevel)?;
-    let image = fs::read(&spec.kernel).with_context(|| {
+    let image = read_or(&spec.kernel, || {
         format!(
-            "{} has no kernel: reading {}; build it with boot.kernel.enable = true",
+            "{} has no kernel: {} is missing; build it with boot.kernel.enable = true",
             toplevel.display(),
             spec.kernel.display()
         )
@@ -122,9 +123,19 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
     })
 }
 
+/// Reads a file of a system. `missing` is the error if there is no such file.
+fn read_or(path: &Path, missing: impl FnOnce() -> String) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(missing()),
+        other => other.with_context(|| {
+            format!("reading {}; run firn as a user who may read it, or build the system again", path.display())
+        }),
+    }
+}
+
 /// The work that the system expects from stage 1, and the interpreter of its init.
 fn start(toplevel: &Path) -> Result<Start> {
-    let init = fs::read(toplevel.join("init")).with_context(|| {
+    let init = read_or(&toplevel.join("init"), || {
         format!(
             "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
              config.system.build.toplevel makes",
@@ -150,48 +161,76 @@ fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
     Ok(config.is_some_and(|config| config.etc_overlay.is_some()))
 }
 
-/// Follows symlinks to a path directly below the store.
+/// Follows symlinks to a path directly below the store. `wanted` describes this path in errors, such as `the toplevel of a NixOS system`.
 ///
 /// # Errors
 ///
 /// A path that does not exist, is not in the store, or lies inside of a store path.
-pub fn in_store(path: &Path) -> Result<PathBuf> {
-    let real = path
-        .canonicalize()
-        .with_context(|| format!("cannot find {}; give the toplevel of a NixOS system", path.display()))?;
+pub fn in_store(path: &Path, wanted: &str) -> Result<PathBuf> {
+    let real = path.canonicalize().with_context(|| match fs::read_link(path) {
+        Ok(target) => format!("{} leads to {}, which cannot be found; give {wanted}", path.display(), target.display()),
+        Err(_) => format!("cannot find {}; give {wanted}", path.display()),
+    })?;
     let Ok(inside) = real.strip_prefix(STORE) else {
-        bail!(
-            "{} is not in the Nix store {STORE}; build the system with Nix, and give the path that Nix prints",
-            real.display()
-        );
+        bail!("{} is not in the Nix store {STORE}; give {wanted}, as Nix prints it after a build", real.display());
     };
     let mut components = inside.components();
     match (components.next(), components.next()) {
         (Some(name), None) => Ok(Path::new(STORE).join(name)),
         (Some(name), Some(_)) => {
-            bail!(
-                "{} lies inside a store path; give the toplevel {STORE}/{}",
-                real.display(),
-                Path::new(&name).display()
-            )
+            let name = Path::new(&name).display();
+            bail!("{} lies inside a store path; give {wanted}, such as {STORE}/{name}", real.display())
         }
-        (None, _) => bail!("{} is the whole store; give the toplevel of one system in it", real.display()),
+        (None, _) => bail!("{} is the whole store; give {wanted}, a path in it", real.display()),
     }
+}
+
+/// Makes sure that a system without a bootspec has the files that are read instead. That of a container has neither a bootspec nor a kernel
+/// (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+fn ensure_files(toplevel: &Path) -> Result<()> {
+    let kernel = toplevel.join("kernel");
+    match fs::read_link(&kernel) {
+        Ok(target) if !kernel.exists() => bail!(
+            "{} leads to {}, which is missing; repair the store with nix-store --verify --check-contents --repair",
+            kernel.display(),
+            target.display()
+        ),
+        Err(_) if !kernel.exists() => bail!(
+            "{} has no kernel: it is the system of a container, which boots with the kernel of its host; build it with \
+             boot.isContainer = false and boot.kernel.enable = true",
+            toplevel.display()
+        ),
+        _ => {}
+    }
+    for name in ["nixos-version", "system", "kernel-params"] {
+        ensure!(
+            toplevel.join(name).exists(),
+            "{} has neither a boot.json nor the file {name} of an older NixOS system; give the path that nixos-rebuild build makes",
+            toplevel.display()
+        );
+    }
+    Ok(())
 }
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
     let (document, from_files): (BootJson, bool) = match fs::read(&path) {
         Ok(json) => serde_json::from_slice(&json).map(|document| (document, false)).with_context(|| {
-            format!("{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer", path.display())
-        })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).map(|document| (document, true)).with_context(|| {
             format!(
-                "{} has neither a boot.json nor the files of an older NixOS system: give the path that nixos-rebuild build \
-                 makes",
-                toplevel.display()
+                "{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer",
+                path.display()
             )
         })?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            ensure_files(toplevel)?;
+            let document = BootJson::synthesize_latest(toplevel).with_context(|| {
+                format!(
+                    "{} has no boot.json, and its other files cannot be read; build the system again",
+                    toplevel.display()
+                )
+            })?;
+            (document, true)
+        }
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     match document.generation {

@@ -90,7 +90,7 @@ fn modules_of_the_user() {
     let error = collect(&system, Format::Squashfs, &names(&["virtio-blx"]), &[], false, Progress::Quiet)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("no module virtio-blx,") && error.ends_with("did you mean virtio_blk?"), "{error}");
+    assert!(error.contains("no module virtio-blx,") && error.contains("did you mean virtio_blk? Or"), "{error}");
     let error = collect(
         &NixosSystem { modules: None, ..system },
         Format::Squashfs,
@@ -220,4 +220,62 @@ fn c_13_missing_modules_are_left_out_on_request_and_those_of_stage_1_are_not() {
     assert!(error.contains("has no erofs"), "{error}");
     let without = NixosSystem { modules: None, ..system };
     assert!(collect(&without, Format::Squashfs, &forced, &available, true, Progress::Quiet).unwrap().load.is_empty());
+}
+
+#[test]
+fn c_13_the_error_about_a_missing_module_names_the_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = with_files(directory.path());
+    let error = |name: &str| {
+        let names = [name.to_owned()];
+        collect(&system, Format::Squashfs, &[], &names, false, Progress::Quiet).unwrap_err().to_string()
+    };
+    for (name, expected) in [("virtio-blx", Some("virtio_blk")), ("sun4i-drm", None), ("zfs", None)] {
+        let error = error(name);
+        assert!(error.contains("--allow-missing-modules") && error.contains(name), "{error}");
+        assert_eq!(error.contains("did you mean"), expected.is_some(), "c_12: {error}");
+        assert!(error.contains(expected.unwrap_or_default()), "{error}");
+    }
+}
+
+#[test]
+fn c_13_files_of_a_kernel_that_are_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let system = with_files(path);
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let collect =
+        |available: &[&str], allow| collect(&system, Format::Squashfs, &[], &names(available), allow, Progress::Quiet);
+    let fails = |available: &[&str], allow, words: &[&str]| {
+        let error = format!("{:#}", collect(available, allow).unwrap_err());
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+
+    // A module without its file, and one that needs it.
+    fs::remove_file(path.join("virtio.ko")).unwrap();
+    for name in ["virtio", "virtio_blk"] {
+        fails(&[name], false, &["virtio.ko, which modules.dep lists; run depmod"]);
+        let made = collect(&[name], true).unwrap();
+        assert!(made.files.iter().all(|file| !file.path.contains("virtio")));
+    }
+    fs::remove_file(path.join("overlay.ko")).unwrap();
+    fails(&[], true, &["has no overlay"]);
+    fs::write(path.join("overlay.ko"), "overlay").unwrap();
+
+    // The names of built-in modules are in another file, too.
+    fs::remove_file(path.join("modules.builtin")).unwrap();
+    fails(&[], false, &["modules.builtin, which comes from the build of the kernel; install it with"]);
+    fs::write(path.join(MODINFO), b"loop.license=GPL\0loop.file=drivers/block/loop\0nvme_core.license=GPL\0").unwrap();
+    let made = packed(collect(&["nvme-core", "squashfs"], false).unwrap());
+    assert!(made.contains(&("/lib/modules/6.9/modules.builtin".into(), "loop.ko\nnvme_core.ko\n".into())), "{made:?}");
+
+    let dep = fs::read_to_string(path.join("modules.dep")).unwrap();
+    for bad in ["../x.ko:", "kernel/../../x.ko:", "/a/../x.ko:", "x.ko: ../y.ko"] {
+        fs::write(path.join("modules.dep"), format!("{dep}{bad}\n")).unwrap();
+        fails(&[], false, &["modules.dep has the path", "run depmod again"]);
+    }
+    fs::write(path.join("modules.dep"), format!("{dep}a..b.ko:\n")).unwrap();
+    collect(&[], false).unwrap();
+    fs::remove_file(path.join("modules.dep")).unwrap();
+    fails(&[], false, &["modules.dep, which depmod writes; run depmod"]);
 }
