@@ -52,6 +52,8 @@ if ip -V > /dev/null 2>&1; then
     ip -6 --json route > "$root/root/network/routes-v6.json"
 fi
 
+# The keys of this host go into it.
+chmod 600 "$here/initrd"
 (cd "$work" && find . | cpio -o -H newc) >> "$here/initrd"
 "$here/kexec-boot" --load-only ${flags:+--kexec-flags "$flags"}
 

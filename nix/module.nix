@@ -6,6 +6,7 @@
   imports = [
     ./module/options.nix
     ./module/boot.nix
+    ./module/kernel.nix
     ./module/running-system.nix
     ./module/refusals.nix
     ./module/outputs.nix

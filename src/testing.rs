@@ -15,6 +15,7 @@ pub fn in_namespaces(module: &str, test: &str, body: impl FnOnce()) {
         return body();
     }
     let (_, module) = module.split_once("::").unwrap();
+    let temporary = tempfile::tempdir().unwrap();
     let mut unshare = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
         unshare.args(["--user", "--map-root-user"]);
@@ -24,6 +25,8 @@ pub fn in_namespaces(module: &str, test: &str, body: impl FnOnce()) {
         .arg(std::env::current_exe().unwrap())
         .args([&format!("{module}::{test}"), "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
+        // Deleted here: a test that changes its root cannot delete the directories that it made before.
+        .env("TMPDIR", temporary.path())
         .output()
         .expect("unshare(1) of util-linux");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

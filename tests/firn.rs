@@ -51,6 +51,7 @@ fn a_store_image_of_3_gib_is_not_held_in_memory() {
              "images": [{{"place": {{"unpacked": "/nix-store.squashfs"}}, "bytes": {image}, "sha256": "00"}}]}}"#
     );
     let mut initrd = File::create(directory.path().join("initrd")).unwrap();
+    initrd.write_all(&header("firn", 0o040_755, 0)).unwrap();
     initrd.write_all(&header("firn/plan.json", 0o100_444, plan.len() as u64)).unwrap();
     initrd.write_all(plan.as_bytes()).unwrap();
     initrd.write_all(&vec![0; plan.len().next_multiple_of(4) - plan.len()]).unwrap();
@@ -115,8 +116,7 @@ fn whoever_is_not_root_unpacks_what_is_no_device() {
     assert_eq!(
         output,
         "firn: left out null: only root can make device nodes\n\
-         firn: left out socket: files of this type are not unpacked\n\
-         file 755\n"
+         file 755\nsocket 755\n"
     );
 }
 
@@ -142,14 +142,14 @@ fn what_cannot_be_looked_at() {
          mksquashfs tree image -quiet -no-progress",
     );
     for (command, words) in [
-        ("inspect nothing", &["reading nothing", "No such file"][..]),
+        ("inspect nothing", &["opening nothing", "No such file"][..]),
         ("inspect empty", &["empty/manifest.json", "give a directory made by `firn build`"]),
         ("inspect full", &["full/manifest.json is damaged or is not a manifest", "build the system again"]),
         ("inspect text", &["text: at offset 0", "is this file a ramdisk?"]),
-        ("ls nothing", &["opening the ramdisk nothing", "No such file"]),
-        ("ls empty", &["opening the ramdisk empty/initrd"]),
-        ("ls /dev/null", &["/dev/null is no regular file", "copy the ramdisk into a file"]),
-        ("ls cut", &["cut: in the segment at offset 0", "member 0", "ends within its header"]),
+        ("ls nothing", &["opening nothing", "No such file"]),
+        ("ls empty", &["opening empty/initrd"]),
+        ("ls /dev/null", &["/dev/null is no regular file", "copy its contents into a file"]),
+        ("ls cut", &["cut: at offset 0, the kernel stops unpacking the ramdisk", "ends within a header"]),
         ("cat initrd nothing", &["there is no nothing in initrd", "firn ls shows"]),
         ("unpack initrd full", &["full is not empty", "give a new directory"]),
         ("unpack initrd text", &["making the directory text"]),
@@ -166,6 +166,92 @@ fn what_cannot_be_looked_at() {
     ] {
         refused(directory.path(), &format!("$firn {command}"), words);
     }
+}
+
+/// Each tool goes on after a segment that firn cannot unpack and after members that the kernel drops, and names them.
+#[test]
+fn c_7_one_segment_hides_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(
+        directory.path(),
+        "mkdir a b c d; for name in a b c d; do echo $name > $name/file; done
+         pack() { printf '%s\\n' \"$@\" | cpio --create --format=newc --quiet; }
+         { pack a a/file; pack b b/file | bzip2; } > initrd; truncate --size %4 initrd
+         { pack c/file c; pack d d/file | xz --format=lzma; } >> initrd",
+    );
+    let both = |command: &str| printed(directory.path(), &format!("$firn {command} 2>&1"));
+    let warned = |output: &str| {
+        assert!(output.contains("it is compressed with bzip2, which firn does not unpack"), "{output}");
+        assert!(output.contains("where the next segment seems to begin"), "{output}");
+    };
+    let listed = both("ls initrd");
+    warned(&listed);
+    for name in [" a/file", " c\n", " c/file", " d/file"] {
+        assert!(listed.contains(name), "{name}: {listed}");
+    }
+    warned(&both("inspect initrd"));
+    assert!(both("cat initrd d/file").contains("d\n"));
+    warned(&both("unpack initrd out"));
+    assert_eq!(printed(directory.path(), "cat out/a/file out/d/file"), "a\nd\n");
+
+    // In the order of find -depth, without an unknown segment before.
+    let depth =
+        printed(directory.path(), "find a -depth | cpio --create --format=newc --quiet > depth; $firn ls depth 2>&1");
+    assert!(
+        depth.contains("firn: depth: at offset 0: the kernel makes no a/file: its directory /a does not exist"),
+        "{depth}"
+    );
+    assert!(!depth.contains(" a/file\n"), "{depth}");
+}
+
+#[test]
+fn c_7_where_the_kernel_stops_every_tool_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(
+        directory.path(),
+        "echo 1 > first; echo 2 > second; pack() { echo $1 | cpio --create --format=newc --quiet; }
+         { pack first; pack second | xz; } > initrd",
+    );
+    for command in [
+        "ls initrd > /dev/null",
+        "inspect initrd > /dev/null",
+        "unpack initrd out",
+        "diff initrd initrd",
+        "cat initrd first",
+    ] {
+        refused(directory.path(), &format!("$firn {command}"), &["initrd: at offset 512, the kernel stops", "CRC64"]);
+    }
+    assert_eq!(printed(directory.path(), "ls out; $firn cat initrd first 2> /dev/null || true"), "first\n1\n");
+}
+
+#[test]
+fn c_7_no_tool_waits_for_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(directory.path(), "mkfifo pipe; mkdir build; mkfifo build/initrd");
+    for command in
+        ["ls pipe", "inspect pipe", "cat pipe x", "unpack pipe out", "diff pipe pipe", "ls build", "ls /dev/zero"]
+    {
+        refused(
+            directory.path(),
+            &format!("timeout 10 $firn {command}"),
+            &["is no regular file", "copy its contents into a file"],
+        );
+    }
+    for command in ["ls", "inspect"] {
+        let command = format!("sleep 20 | timeout 10 $firn {command} /dev/stdin & wait $!");
+        refused(directory.path(), &command, &["/dev/stdin is no regular file"]);
+    }
+}
+
+#[test]
+fn c_7_names_in_warnings_do_not_change_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "no/\x1b[2Jx\ny";
+    fs::write(directory.path().join("initrd"), [header("a", 0o100_644, 0), header(name, 0o100_644, 0)].concat())
+        .unwrap();
+    let printed = printed(directory.path(), "$firn ls initrd 2>&1; $firn inspect initrd 2>&1; $firn ls --json initrd");
+    assert!(printed.contains("makes no no/\\u{1b}[2Jx\\ny"), "{printed}");
+    assert!(!printed.contains('\x1b'), "{printed}");
 }
 
 #[test]

@@ -49,9 +49,12 @@ let
       isOverride = value: value._type or "" == "override";
       priority = { value, ... }: if isOverride value then value.priority else 100;
       best = foldl' (least: one: if priority one < least then priority one else least) 9999 definitions;
-      plain = one: if isOverride one.value then one // { value = one.value.content; } else one;
+      isOrder = value: value._type or "" == "order";
+      order = { value, ... }: if isOrder value then value.priority else 1000;
+      plain = is: one: if is one.value then one // { value = one.value.content; } else one;
+      found = map (plain isOverride) (filter (one: priority one == best) definitions);
     in
-    map plain (filter (one: priority one == best) definitions);
+    map (plain isOrder) (builtins.sort (one: other: order one < order other) found);
 
   # The values in a definition after mkIf and mkMerge are resolved: a list of zero, one or more.
   expand =
@@ -235,6 +238,11 @@ let
       types
       ;
     mkDefault = mkOverride 1000;
+    mkBefore = content: {
+      _type = "order";
+      priority = 500;
+      inherit content;
+    };
     mkForce = mkOverride 50;
     mkImageMediaOverride = mkOverride 60;
     mkIf = condition: content: {

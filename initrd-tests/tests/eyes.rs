@@ -234,13 +234,13 @@ fn damage() {
     );
     has(
         &faults(flip(4)), // in the header of the zstd frame
-        &["initrd: its SHA-256 is ", "in the segment at offset 0 (compression: zstd)"],
+        &["initrd: its SHA-256 is ", "unpacked segment at offset 0, the kernel stops unpacking the ramdisk"],
     );
     has(
         &faults(|copy| {
             OpenOptions::new().write(true).open(copy.join("initrd")).unwrap().set_len(large.packed).unwrap();
         }),
-        &["initrd: it has ", "the archive ends within its contents"],
+        &["initrd: it has ", "the archive ends within the contents of a member"],
     );
     has(
         &faults(|copy| fs::remove_file(copy.join("netboot.ipxe")).unwrap()),
@@ -269,13 +269,13 @@ fn directories_for_ipxe_and_kexec_can_be_inspected() {
     kexec::tree(&built, &kexec_tree, Progress::Quiet).unwrap();
     for tree in [&split, &kexec_tree] {
         let found = inspect(tree);
-        assert!(found.manifest.is_none());
+        assert_eq!(found.manifest.unwrap().cmdline, demo().manifest.cmdline);
         assert_eq!(found.ramdisk.images[0].store_paths.len(), demo().manifest.store_paths);
         let bytes = demo().manifest.store_bytes;
         let expected = Difference { store_bytes: (bytes, bytes), ..Difference::default() };
         assert_eq!(difference::between(&demo().directory, tree).unwrap(), expected);
         let findings = verify::verify(tree, Progress::Quiet).unwrap();
-        assert!(findings.len() == 3 && findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
+        assert!(findings.len() > 4 && findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
     }
     let alone = split.join("initrd");
     let Summary::Ramdisk(ramdisk) = Summary::of(&alone).unwrap() else { panic!() };
@@ -288,7 +288,9 @@ fn directories_for_ipxe_and_kexec_can_be_inspected() {
     fs::remove_file(&image).unwrap();
     fs::write(&image, "another").unwrap();
     let findings = verify::verify(&split, Progress::Quiet).unwrap();
-    assert!(findings[0].fault.as_ref().unwrap().contains("no file next to the ramdisk is the image"), "{findings:?}");
+    let faults: Vec<_> =
+        findings.iter().filter(|finding| finding.fault.is_some()).map(|finding| &finding.what).collect();
+    assert_eq!(faults, ["nix-store.squashfs"]);
 }
 
 #[test]

@@ -50,6 +50,21 @@ fn b_5_the_module_refuses_to_optimise_the_store_and_names_what_nix_keeps() {
 }
 
 #[test]
+fn c_4_the_module_measures_the_command_line_and_knows_the_oldest_kernel() {
+    let checks = evaluate("(import ./initrd-tests/nix/checks.nix { }).names");
+    for name in [
+        "a kernel that is too old",
+        "a kernel that is too old for an overlay for /etc",
+        "a command line that the kernel would cut",
+        "a parameter that the kernel would cut",
+        "the command line",
+    ] {
+        assert!(checks.as_array().unwrap().contains(&name.into()), "no check {name}: {checks:#}");
+    }
+    the_module_makes_of_configurations_what_it_should();
+}
+
+#[test]
 fn the_flake_has_what_it_should() {
     // With a substitute for nixpkgs that only shows the arguments of the package.
     let flake = evaluate(

@@ -2,9 +2,11 @@
 //! needs little memory, and a failure leaves no files behind.
 
 mod fake;
+mod shell;
 
 use fake::Fake;
 use serde_json::Value;
+use shell::{bash, succeeds};
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,23 +21,6 @@ const MEMORY: u64 = 64 << 10;
 
 /// The size of a far larger image, bytes.
 const LARGE: u64 = 3 << 30;
-
-/// A shell in a directory, with `firn` as the program to test and `$system` as a system.
-fn bash(directory: &Path, system: &Path, script: &str) -> Command {
-    // Cargo builds it for the tests of its package, next to the directory of this test.
-    let firn = env::current_exe().unwrap().parent().unwrap().with_file_name("firn");
-    let mut bash = Command::new("bash");
-    bash.args(["-euc", &format!("firn() {{ {} \"$@\"; }}\n{script}", firn.display())]).current_dir(directory);
-    bash.env("system", system).env("program", firn);
-    assert!(env::var_os("FIRN_INIT").is_some(), "start the tests with ./initrd-tests/run");
-    bash
-}
-
-fn succeeds(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
@@ -125,8 +110,8 @@ fn programs_can_follow_it() {
     for (command, files) in [
         ("image $system --out image".into(), 1),
         (format!("ramdisk $system --image image --out ramdisk {ramdisk}"), 1),
-        ("ipxe build --out ipxe".into(), 3),
-        ("kexec build --out kexec".into(), 3),
+        ("ipxe build --out ipxe".into(), 4),
+        ("kexec build --out kexec".into(), 4),
         ("tarball build --out .".into(), 1),
         ("uki build --out nixos.efi".into(), 1),
     ] {
@@ -190,11 +175,11 @@ fn a_build_of_a_ready_image_is_no_other() {
     // Enough data for two images.
     let script = "
         head --bytes 900K /dev/urandom > large
-        words=\"$system --quiet --max-image 1M --store-content $(nix-store --add large)\"
+        words=\"$system --quiet --max-image 1M --block-size 1M --store-content $(nix-store --add large)\"
         firn build $words --out packed --firn-init $FIRN_INIT
         mkdir images
         firn image $words --out images
-        firn build ${words/--max-image 1M/} --image images/nix-store.squashfs --image images/nix-store-2.squashfs \\
+        firn build ${words/--max-image 1M --block-size 1M/} --image images/nix-store.squashfs --image images/nix-store-2.squashfs \\
             --out ready --firn-init $FIRN_INIT
         diff --recursive packed ready";
     succeeds(bash(work.path(), system(), script));
@@ -216,7 +201,8 @@ fn large_build() -> &'static Path {
             firn build $system --out . --firn-init $FIRN_INIT --quiet
             mv large nix-store.squashfs
             firn ramdisk $system --image nix-store.squashfs --split --out split --firn-init $FIRN_INIT --quiet
-            $measured $program ramdisk $system --image nix-store.squashfs --out . --firn-init $FIRN_INIT --json 2> /dev/null";
+            $measured $program ramdisk $system --image nix-store.squashfs --out new --firn-init $FIRN_INIT --json 2> /dev/null
+            mv new initrd";
         let output = little_memory(build.path(), make);
         let ramdisk: Value = serde_json::from_slice(&output.stdout).unwrap();
         let path = build.path().join("manifest.json");
@@ -226,6 +212,7 @@ fn large_build() -> &'static Path {
         let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
         (files[0]["bytes"], files[0]["sha256"]) = (LARGE.into(), plan["images"][0]["sha256"].clone());
         files[1] = ramdisk["files"][0].clone();
+        files[1]["name"] = "initrd".into();
         manifest["before_images"] = fs::metadata(build.path().join("split")).unwrap().len().into();
         fs::write(path, manifest.to_string()).unwrap();
         build
@@ -253,8 +240,9 @@ fn little_memory(directory: &Path, script: &str) -> Output {
 fn large_images_take_little_memory() {
     let build = large_build();
     let make = "
-        for way in ipxe kexec; do $measured $program $way . --out $way --quiet; done
+        for way in ipxe kexec; do $measured $program $way . --out $way --quiet; rm -r $way; done
         $measured $program ipxe . --split --out split-tree --quiet
+        rm -r split-tree
         $measured $program tarball . --out tarball --quiet
         $measured $program uki . --out uki --quiet
         rm tarball uki
@@ -288,7 +276,7 @@ fn whatever_is_interrupted_leaves_nothing_behind() {
         while files(out.path()).len() < 2 {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let signal = ["-INT", "-TERM"][number % 2];
+        let signal = ["-INT", "-TERM", "-HUP"][number % 3];
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{command}");

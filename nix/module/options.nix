@@ -25,7 +25,8 @@ in
       default = "zstd -Xcompression-level 19";
       example = "zstd -Xcompression-level 6";
       description = ''
-        Compression of a squashfs: a compressor and its options, written as mksquashfs expects them after `-comp`.
+        Compression of a squashfs: a compressor and its options, written as mksquashfs expects them after `-comp`. Further
+        options of mksquashfs may follow, such as `-b 1M`.
       '';
     };
 
@@ -78,7 +79,8 @@ in
         default = null;
         example = "256K";
         description = ''
-          How much of the store is compressed at a time, from 4K to 1M. The default is 1M for squashfs and 64K for erofs.
+          How much of the store is compressed at a time, from 4K to 1M. The default is 128K for squashfs and 64K for erofs.
+          nixpkgs packs a squashfs with 1M: the image is 8 % smaller, and a start reads it with nearly three times the work.
         '';
       };
 

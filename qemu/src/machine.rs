@@ -77,6 +77,9 @@ impl Machine {
             #[serde(default)]
             system: Option<String>,
             cmdline: String,
+            /// The subcommand that made the directory from a build: its ramdisk may lack the store image.
+            #[serde(default)]
+            tree: String,
         }
 
         let path = directory.join("manifest.json");
@@ -84,6 +87,12 @@ impl Machine {
             .with_context(|| format!("reading {}; give a directory made by `firn build`", path.display()))?;
         let manifest: Manifest = serde_json::from_slice(&json)
             .with_context(|| format!("{} is damaged or no manifest; build the system again", path.display()))?;
+        ensure!(
+            manifest.tree.is_empty(),
+            "{} was made by `firn {}` from a build; give the directory of the build",
+            directory.display(),
+            manifest.tree
+        );
         let system = manifest.system.as_deref().unwrap_or("x86_64-linux");
         ensure!(
             system == "x86_64-linux",
@@ -130,6 +139,8 @@ mod tests {
         assert!(error.contains("is damaged or no manifest; build the system again"), "{error}");
         let error = built(r#"{"system": "aarch64-linux", "cmdline": ""}"#).unwrap_err().to_string();
         assert!(error.contains("is a build for aarch64-linux, and only builds for x86_64-linux"), "{error}");
+        let error = built(r#"{"tree": "kexec", "cmdline": ""}"#).unwrap_err().to_string();
+        assert!(error.ends_with("was made by `firn kexec` from a build; give the directory of the build"), "{error}");
         let ours = r#"{"firn": "1", "system": "x86_64-linux", "cmdline": "init=/nix/store/x/init"}"#;
         let error = built(ours).unwrap_err().to_string();
         assert!(error.contains("initrd"), "{error}");

@@ -1,6 +1,7 @@
 //! What a build reads and checks before it writes anything: programs, kernel modules, the closure; and the plan for stage 1.
 
 use crate::build::options::BuildOptions;
+use crate::build::output::manifest;
 use crate::build::ramdisk::database;
 use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::ramdisk::modules::{self, Modules};
@@ -35,9 +36,10 @@ impl Inputs {
     ///
     /// # Errors
     ///
-    /// A missing or unsuitable program, kernel module, store path or compression level, and a kernel that cannot keep the
+    /// A text of the system that no manifest can have; a missing or unsuitable program, kernel module, store path or compression level, and a kernel that cannot keep the
     /// ramdisk.
     pub fn collect(system: &NixosSystem, format: Format, options: &BuildOptions, progress: Progress) -> Result<Self> {
+        manifest::ensure_describable(system)?;
         let shell =
             options.rescue_shell.as_ref().map(|path| program::rescue_shell(path, &system.platform)).transpose()?;
         let firn_init = program::firn_init(&options.firn_init, &system.platform)?;
@@ -48,7 +50,14 @@ impl Inputs {
             closure,
             roots,
             executables: Executables { firn_init, rescue_shell: shell },
-            modules: modules::collect(system, format, &options.modules, &options.available_modules, progress)?,
+            modules: modules::collect(
+                system,
+                format,
+                &options.modules,
+                &options.available_modules,
+                options.allow_missing_modules,
+                progress,
+            )?,
             retain: options.placement.retains(&system.kernel_release)?,
         })
     }

@@ -13,9 +13,10 @@ use crate::build::options::BuildOptions;
 use crate::build::output::directory::{self, Directory};
 use crate::build::output::manifest;
 use crate::build::ramdisk::segments;
-use crate::build::store::{images, ready};
+use crate::build::store::{divide, images, ready};
 use crate::build::system::toplevel;
 use crate::build::ways::ipxe;
+use crate::build::ways::limits::{self, Loader};
 use crate::contract::manifest::FileEntry;
 use crate::contract::manifest::Manifest;
 use crate::host::progress::Progress;
@@ -34,6 +35,9 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     directory::ensure_outside(&options.out, &system.toplevel)?;
     let format = if options.images.is_empty() { options.packing.format } else { ready::format(&options.images)? };
     let inputs = Inputs::collect(&system, format, options, progress)?;
+    let cmdline = system.cmdline(inputs.retain)?;
+    limits::ensure_bootable(&cmdline, &system.kernel, Loader::Any)?;
+    let script = ipxe::script(&cmdline, &[], "")?;
 
     let mut output = Directory::create(&options.out)?;
     for name in [format.file_name(), "initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
@@ -59,18 +63,18 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     };
 
     let plan = inputs.plan(&system, options, entries, database.is_some())?;
-    let Inputs { executables, modules, closure, retain, .. } = inputs;
+    let Inputs { executables, modules, closure, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
-    let before_images = output.write("initrd", |out| {
+    let private = options.segments.has_ready_made();
+    let before_images = output.write_with("initrd", private, |out| {
         segments::write(out, &executables, files, &plan, &options.segments, &images, progress)
     })?;
     segments::warn_if_large(output.entries().last(), progress);
+    segments::tell_if_private(private, progress);
     output.copy("bzImage", &system.kernel, progress)?;
-    let cmdline = system.cmdline(retain);
-    let script = ipxe::script(&cmdline, &[], "");
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
 
-    let manifest = manifest::describe(&system, cmdline, &plan, before_images, &closure, output.entries());
+    let manifest = manifest::describe(&system, &cmdline, &plan, before_images, &closure, output.entries())?;
     output.write("manifest.json", |out| Ok(out.write_all(manifest.to_json()?.as_bytes())?))?;
     output.publish()?;
     Ok(manifest)
@@ -87,8 +91,18 @@ pub fn store_image(options: &BuildOptions, progress: Progress) -> Result<Vec<Fil
     directory::ensure_outside(&options.out, &system.toplevel)?;
     let closure = options.selection.collect(&system, progress)?.closure;
     let (mut output, name) = Directory::of_file(&options.out, options.packing.format.file_name())?;
-    images::pack(&closure, &mut output, &name, &options.packing, options.layers.as_ref(), progress)?;
-    output.publish()
+    output.ensure_no_input(&name, options.inputs())?;
+    let images = images::pack(&closure, &mut output, &name, &options.packing, options.layers.as_ref(), progress)?;
+    let more = divide::numbered(&name, images.len());
+    let more = if options.out.is_dir() { options.out.join(more) } else { options.out.with_file_name(more) };
+    let files = output.publish()?;
+    if more.exists() {
+        progress.say(&format!(
+            "{} is none of these images: if it is from an earlier run, delete it, since it does not belong to this store",
+            more.display()
+        ));
+    }
+    Ok(files)
 }
 
 /// Makes only the ramdisk, as the file `options.out`, for store images from an earlier run, the lowest layer first. With
@@ -109,7 +123,11 @@ pub fn ramdisk(options: &BuildOptions, images: &[PathBuf], split: bool, progress
     let Inputs { executables, modules, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let images = if split { &[] } else { images };
-    output.write(&name, |out| segments::write(out, &executables, files, &plan, &options.segments, images, progress))?;
+    let private = options.segments.has_ready_made();
+    output.write_with(&name, private, |out| {
+        segments::write(out, &executables, files, &plan, &options.segments, images, progress)
+    })?;
     segments::warn_if_large(output.entries().last(), progress);
+    segments::tell_if_private(private, progress);
     output.publish()
 }

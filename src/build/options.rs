@@ -23,6 +23,8 @@ pub struct BuildOptions {
     pub modules: Vec<String>,
     /// Kernel modules that stage 1 loads when a device asks for them.
     pub available_modules: Vec<String>,
+    /// Whether a module that the kernel does not have is only a warning, unless stage 1 itself needs it.
+    pub allow_missing_modules: bool,
     /// A static busybox for the menu of a failed boot.
     pub rescue_shell: Option<PathBuf>,
     /// The segments of the ramdisk, except the one with the store images.
@@ -53,6 +55,7 @@ impl BuildOptions {
             selection: StoreSelection::default(),
             modules: Vec::new(),
             available_modules: Vec::new(),
+            allow_missing_modules: false,
             rescue_shell: None,
             segments: SegmentOptions::default(),
             database: DatabaseMode::default(),

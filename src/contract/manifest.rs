@@ -1,8 +1,11 @@
 //! The manifest of a build: `manifest.json`. `firn build` writes it; the other subcommands and other programs read it.
 
+use crate::contract::file_name::{FileName, MemberPath, ensure_printable};
 use crate::contract::kind::Kind;
-use anyhow::{Context, Result};
+use crate::formats::printable::printable_line;
+use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs;
 use std::path::Path;
@@ -11,7 +14,8 @@ use std::path::Path;
 pub const FILE: &str = "manifest.json";
 
 /// The contents of `manifest.json`. Another version of firn may have written it. A missing field is read as empty, and so is an
-/// unreadable field that only `firn build` needs.
+/// unreadable field that only `firn build` needs. Anybody else may have written it, too: [`Manifest::read`] lets in no name that leads
+/// out of the directory, and no text that breaks a line of a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
@@ -42,29 +46,33 @@ pub struct Manifest {
     #[serde(deserialize_with = "or_empty")]
     pub store_bytes: u64,
     /// The store images, the lowest layer first.
-    #[serde(deserialize_with = "or_empty")]
+    #[serde(deserialize_with = "image_files")]
     pub images: Vec<ImageFile>,
     /// The size of the part of `initrd` before the store images, bytes. This part is a complete ramdisk without store images.
     #[serde(deserialize_with = "or_empty")]
     pub before_images: u64,
+    /// The subcommand that made the directory from a build, `ipxe` or `kexec`; empty for a build. Such a directory is no input of the
+    /// other subcommands: its ramdisk may lack the store image.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tree: String,
     /// All other files of the directory.
-    pub files: Vec<FileEntry>,
+    pub files: Vec<FileEntry<FileName>>,
 }
 
 /// A store image of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {
     /// Its name in the directory.
-    pub file: String,
+    pub file: FileName,
     /// Its path in the ramdisk, where stage 1 looks for it.
-    pub path: String,
+    pub path: MemberPath,
 }
 
-/// A file of a build, or another file that firn made.
+/// A file of a build, with a [`FileName`] in a manifest; or another file that firn made, with any name that the user gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
+pub struct FileEntry<Name = String> {
     /// Its name in the directory.
-    pub name: String,
+    pub name: Name,
     /// Its size, bytes.
     pub bytes: u64,
     /// Its SHA-256, hexadecimal.
@@ -90,9 +98,57 @@ impl Manifest {
         let path = directory.join(FILE);
         let json = fs::read(&path)
             .with_context(|| format!("reading {}; give a directory made by `firn build`", path.display()))?;
-        serde_json::from_slice(&json)
+        let parsed = serde_json::from_slice(&json).map_err(|error| anyhow!(printable_line(&error.to_string())));
+        parsed
+            .and_then(|manifest: Self| manifest.check().map(|()| manifest))
             .with_context(|| format!("{} is damaged or is not a manifest; build the system again", path.display()))
     }
+
+    /// Checks the texts that are no [`FileName`] by their type.
+    ///
+    /// # Errors
+    ///
+    /// A platform or a kernel release that cannot be a part of a path, or a control character anywhere.
+    pub fn check(&self) -> Result<()> {
+        for (text, field) in [(&self.system, "system"), (&self.kernel_release, "kernel_release")] {
+            if !text.is_empty() {
+                FileName::new(text).with_context(|| format!("the field {field}"))?;
+            }
+        }
+        ensure_printable(self)
+    }
+}
+
+impl FileEntry {
+    /// The same file in a manifest.
+    ///
+    /// # Errors
+    ///
+    /// A name that a manifest cannot have.
+    pub fn checked(&self) -> Result<FileEntry<FileName>> {
+        Ok(FileEntry { name: FileName::new(&self.name)?, bytes: self.bytes, sha256: self.sha256.clone() })
+    }
+}
+
+impl FileEntry<FileName> {
+    /// The same file under another name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> FileEntry {
+        FileEntry { name: name.into(), bytes: self.bytes, sha256: self.sha256.clone() }
+    }
+}
+
+/// The store images, or none if this firn does not know the form of the list. A name in a known form has to be right.
+fn image_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageFile>, D::Error> {
+    #[derive(Default, Deserialize)]
+    struct Unchecked {
+        file: String,
+        path: String,
+    }
+    let images: Vec<Unchecked> = or_empty(deserializer)?;
+    let checked =
+        |Unchecked { file, path }| Ok(ImageFile { file: FileName::new(&file)?, path: MemberPath::new(&path)? });
+    images.into_iter().map(checked).collect::<Result<_>>().map_err(D::Error::custom)
 }
 
 /// The value of a field, or the default if this firn does not know its form.
@@ -117,13 +173,44 @@ mod tests {
         assert_eq!(read(newer).unwrap(), Manifest { label: "x".into(), ..Manifest::default() });
         let ours = Manifest {
             hand_over: Some(Kind::NixosInit),
-            images: vec![ImageFile { file: "a".into(), path: "/a".into() }],
+            images: vec![ImageFile { file: FileName::new("a").unwrap(), path: MemberPath::new("/a").unwrap() }],
             ..Manifest::default()
         };
         assert_eq!(read(&ours.to_json().unwrap()).unwrap(), ours);
         for bad in ["{", "[1]", r#"{"files": [{"name": "a"}]}"#] {
             let error = read(bad).unwrap_err().to_string();
             assert!(error.contains("is damaged or is not a manifest; build the system again"), "{error}");
+        }
+    }
+
+    #[test]
+    fn c_3_a_manifest_with_a_bad_name_is_refused_and_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        for (json, expected) in [
+            (
+                r#"{"files": [{"name": "../../evil", "bytes": 1, "sha256": ""}]}"#,
+                r#""../../evil" is not the name of a file"#,
+            ),
+            (r#"{"files": [{"name": "/etc/evil", "bytes": 1, "sha256": ""}]}"#, r#""/etc/evil" is not the name"#),
+            (r#"{"files": [{"name": "a\nboot", "bytes": 1, "sha256": ""}]}"#, r#""a\nboot" is not the name"#),
+            (r#"{"files": [{"name": "a", "bytes": 1, "sha256": "\u001b"}]}"#, r#""\u{1b}" has a control character"#),
+            (r#"{"images": [{"file": "..", "path": "/a"}]}"#, r#"".." is not the name of a file"#),
+            (r#"{"images": [{"file": "a", "path": "/a mode=755\nboot"}]}"#, r#""/a mode=755\nboot" is not the path"#),
+            (r#"{"images": [{"file": "a", "path": "/../a"}]}"#, r#""/../a" is not the path"#),
+            (r#"{"kernel_release": "../../tmp"}"#, r#"the field kernel_release: "../../tmp" is not the name"#),
+            (r#"{"system": "x/../../evil"}"#, r#"the field system: "x/../../evil" is not the name"#),
+            (r#"{"label": "NixOS\nboot"}"#, r#"the text "NixOS\nboot" has a control character"#),
+            (r#"{"cmdline": "quiet\nshell"}"#, r#"the text "quiet\nshell" has"#),
+            (r#"{"cmdline": "a\u007fb"}"#, r#"the text "a\u{7f}b" has"#),
+            (r#"{"toplevel": "/nix/store/\u202ex"}"#, r#"the text "/nix/store/\u{202e}x" has"#),
+            (r#"{"init": "\u009b2J", "modules": []}"#, r#"the text "\u{9b}2J" has"#),
+            (r#"{"modules": ["/lib/a", "\u0000"]}"#, r#"the text "\0" has"#),
+            (r#"{"firn": "\u2066"}"#, "has a control character"),
+        ] {
+            fs::write(directory.path().join(FILE), json).unwrap();
+            let error = format!("{:#}", Manifest::read(directory.path()).unwrap_err());
+            let named = error.contains(expected) && error.contains("manifest.json is damaged or is not a manifest");
+            assert!(named && !error.contains(char::is_control), "{json}: {error}");
         }
     }
 }

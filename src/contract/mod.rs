@@ -5,6 +5,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+#[cfg(feature = "builder")]
+pub mod file_name;
 pub mod kind;
 #[cfg(feature = "builder")]
 pub mod manifest;

@@ -8,6 +8,10 @@ pub const RAMFS: &str = "rootfstype=ramfs";
 /// file [`INITRD`](super::place::INITRD).
 pub const RETAIN: &str = "retain_initrd";
 
+/// The maximum length of the command line, bytes: `COMMAND_LINE_SIZE` without the final NUL, of x86 and arm64 (asm/setup.h). The kernel
+/// cuts off the rest without a message.
+pub const LONGEST_LINE: usize = 2047;
+
 /// The prefix of the names of firn's own parameters.
 pub const PREFIX: &str = "firn.";
 

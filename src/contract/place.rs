@@ -3,6 +3,8 @@
 use crate::formats::newc::{HEADER, PAGE, TRAILER};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+#[cfg(feature = "builder")]
+use std::path::{Component, Path};
 
 /// The place of a store image, where stage 1 looks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,22 @@ pub enum Place {
 /// The directory of the ramdisk for retained store images. No ramdisk has an entry for the directory itself, so the kernel skips the
 /// files in it (`do_name`, init/initramfs.c). Stage 1 mounts them from the memory where the boot loader puts the ramdisk.
 pub const RETAINED: &str = "/firn-retained";
+
+/// The directories of the ramdisk in which the kernel searches before it unpacks the ramdisk: the microcode of processors
+/// (`arch/x86/kernel/cpu/microcode` of Linux 6.12), and tables of the firmware (`drivers/acpi/tables.c`). It searches only archives
+/// at the front that are not compressed, and these have mostly no member for the directory.
+#[cfg(feature = "builder")]
+pub const EARLY_DIRECTORIES: [&str; 2] = ["/kernel/x86/microcode", "/kernel/firmware/acpi"];
+
+/// Whether a member of this name is read where it is in the ramdisk: by stage 1, or early by the kernel. It does not matter then whether
+/// the kernel makes a file of it.
+#[cfg(feature = "builder")]
+#[must_use]
+pub fn is_read_in_place(name: &Path) -> bool {
+    let path = Path::new("/").join(name);
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    plain && [RETAINED].iter().chain(&EARLY_DIRECTORIES).any(|directory| path.starts_with(directory))
+}
 
 /// The file that shows the ramdisk as the boot loader puts it into memory. The kernel makes it with
 /// [`RETAIN`](super::parameters::RETAIN) on the command line (Linux 6.8, `do_populate_rootfs` in init/initramfs.c).

@@ -1,5 +1,8 @@
 //! Kernel releases, as `uname -r` prints them.
 
+/// The oldest kernel that firn supports (major, minor): stage 1 needs `openat2` (5.6), and `fsopen` and `move_mount` (5.2).
+pub const LEAST: (u32, u32) = (5, 6);
+
 /// Whether a release is at least this version (major, minor). `None` if the release does not begin with a version.
 #[must_use]
 pub fn at_least(release: &str, version: (u32, u32)) -> Option<bool> {

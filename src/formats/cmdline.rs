@@ -14,12 +14,7 @@ impl CommandLine {
         // /proc/cmdline ends with a newline. It is no part of a value whose quotes are not closed.
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut words = Vec::new();
-        let mut quoted = false;
-        let ends = |byte: &u8| {
-            quoted ^= *byte == b'"';
-            !quoted && is_space(*byte)
-        };
-        for word in line.split(ends).filter(|word| !word.is_empty()) {
+        for word in split(line) {
             match key_and_value(word) {
                 (key, None) if key == "--" => break,
                 (key, None) if key.is_empty() => {} // empty quotes
@@ -41,8 +36,19 @@ impl CommandLine {
     }
 }
 
+/// The words of a command line as they stand there, with their quotes.
+pub fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let ends = move |byte: &u8| {
+        quoted ^= *byte == b'"';
+        !quoted && is_space(*byte)
+    };
+    line.split(ends).filter(|word| !word.is_empty())
+}
+
 /// White space of the kernel (`lib/ctype.c`): the non-breaking space of Latin-1 is one, too.
-fn is_space(byte: u8) -> bool {
+#[must_use]
+pub fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0xa0)
 }
 
@@ -56,7 +62,8 @@ pub fn parameter(key: &str, value: Option<&str>) -> String {
 
 /// Cuts a parameter at its first `=` after the first character, and removes quotes as the kernel does: at the front of the parameter
 /// or of the value, and at the end. Others stay.
-fn key_and_value(word: &[u8]) -> (String, Option<String>) {
+#[must_use]
+pub fn key_and_value(word: &[u8]) -> (String, Option<String>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let whole = word.strip_prefix(b"\"");
     let word = whole.map_or(word, |inner| inner.strip_suffix(b"\"").unwrap_or(inner));

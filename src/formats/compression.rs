@@ -2,17 +2,13 @@
 //! this.
 
 use crate::formats::lz4;
-use crate::formats::magic::{self, FileKind};
 use anyhow::{Result, bail};
-use flate2::bufread::GzDecoder;
+use flate2::bufread::DeflateDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 use serde::Serialize;
 use std::fmt;
-use std::io::{BufRead, Read};
-
-/// As many of the first bytes of a segment as [`SegmentCompression::of`] needs.
-pub const LENGTH: usize = 6;
+use std::io::{self, BufRead, Read};
 
 /// The most memory for one segment of xz or lzma, bytes: `xz -9` needs 65 MiB, and damaged headers ask for 4 GiB.
 const XZ_MEMORY: u64 = 128 << 20;
@@ -33,18 +29,26 @@ pub enum SegmentCompression {
 }
 
 impl SegmentCompression {
-    /// The compression of a segment that begins with these bytes.
+    /// The compression of a segment that begins with these bytes, of which the kernel compares two (`decompress_method`).
     #[must_use]
-    pub fn of(start: &[u8]) -> Option<Self> {
-        match magic::recognize(start.get(..LENGTH).unwrap_or(start))? {
-            FileKind::Cpio => Some(Self::None),
-            FileKind::Gzip => Some(Self::Gzip),
-            FileKind::Bzip2 => Some(Self::Bzip2),
-            FileKind::Lzma => Some(Self::Lzma),
-            FileKind::Xz => Some(Self::Xz),
-            FileKind::Lzo => Some(Self::Lzo),
-            FileKind::Lz4 => Some(Self::Lz4),
-            FileKind::Zstd => Some(Self::Zstd),
+    pub fn as_the_kernel(start: &[u8]) -> Option<Self> {
+        Some(match start.get(..2)? {
+            b"\x1f\x8b" | b"\x1f\x9e" => Self::Gzip,
+            b"BZ" => Self::Bzip2,
+            b"\x5d\0" => Self::Lzma,
+            b"\xfd7" => Self::Xz,
+            b"\x89L" => Self::Lzo,
+            b"\x02\x21" => Self::Lz4,
+            b"\x28\xb5" => Self::Zstd,
+            _ => return None,
+        })
+    }
+
+    /// The reason why the kernel refuses a segment that begins with these bytes, though other programs unpack it.
+    #[must_use]
+    pub fn refusal(self, start: &[u8]) -> Option<String> {
+        match self {
+            Self::Xz => xz_refusal(start),
             _ => None,
         }
     }
@@ -57,15 +61,68 @@ impl SegmentCompression {
     pub fn unpack<'a>(self, input: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
-            Self::Gzip => Box::new(GzDecoder::new(input)),
+            Self::Gzip => Box::new(Gzip { input: Some(input), inflate: None }),
             Self::Lzma => Box::new(XzDecoder::new_stream(input, Stream::new_lzma_decoder(XZ_MEMORY)?)),
             Self::Xz => Box::new(XzDecoder::new_stream(input, Stream::new_stream_decoder(XZ_MEMORY, 0)?)),
             Self::Lz4 => Box::new(lz4::Decoder::new(input)),
             Self::Zstd => Box::new(zstd::Decoder::with_buffer(input)?.single_frame()),
-            Self::Bzip2 | Self::Lzo => {
-                bail!("it is compressed with {self}, which firn does not unpack; cut it out and unpack it with {self}")
-            }
+            Self::Bzip2 | Self::Lzo => bail!("it is compressed with {self}, which firn does not unpack"),
         })
+    }
+}
+
+/// The settings of xz that the kernel's decoder has (`lib/xz/xz_dec_stream.c`): no check or CRC32, and LZMA2 behind at most one filter
+/// for programs.
+fn xz_refusal(start: &[u8]) -> Option<String> {
+    let check = match start.get(7)? {
+        0 | 1 => None,
+        4 => Some("CRC64"),
+        10 => Some("SHA-256"),
+        _ => Some("of an unknown kind"),
+    };
+    let settings = match (check, start.get(14)?) {
+        (Some(check), _) => format!("its check is {check}, and the kernel knows CRC32"),
+        // The filters come behind the sizes, if these are there.
+        (None, 3) => "its first filter is delta".into(),
+        _ => return None,
+    };
+    Some(format!(
+        "\"Input was encoded with settings that are not supported by this XZ decoder\": {settings}; pack it with \
+         xz --check=crc32 --lzma2=dict=1MiB"
+    ))
+}
+
+/// gzip as the kernel reads it (`lib/decompress_inflate.c`): it skips a file name in the header and no other field, and compares neither
+/// the checksum nor the size.
+struct Gzip<R> {
+    input: Option<R>,
+    inflate: Option<DeflateDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Some(mut input) = self.input.take() {
+            let mut header = [0; 10];
+            input.read_exact(&mut header)?;
+            if !header.starts_with(b"\x1f\x8b\x08") {
+                return Err(io::Error::other("it is no gzip of a kind that the kernel knows"));
+            }
+            if header[3] & 8 != 0 {
+                input.skip_until(0)?;
+            }
+            self.inflate = Some(DeflateDecoder::new(input));
+        }
+        let Some(inflate) = &mut self.inflate else { return Ok(0) };
+        let bytes = inflate.read(out)?;
+        if bytes == 0 && !out.is_empty() {
+            let ended = self.inflate.take();
+            let mut rest = Vec::new();
+            ended.map(DeflateDecoder::into_inner).map(|input| input.take(8).read_to_end(&mut rest)).transpose()?;
+            if rest.len() < 8 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends too early"));
+            }
+        }
+        Ok(bytes)
     }
 }
 

@@ -31,7 +31,11 @@ impl<R: BufRead> Decoder<R> {
         loop {
             let mut size = Vec::new();
             self.input.by_ref().take(4).read_to_end(&mut size)?;
-            let Ok(size) = <[u8; 4]>::try_from(size) else { return Ok(false) };
+            let Ok(size) = <[u8; 4]>::try_from(size.as_slice()) else {
+                // The kernel takes up to three bytes for the start of the next segment, and skips zeros.
+                let junk = size.iter().any(|byte| *byte != 0);
+                return if junk { Err(io::Error::other("bytes that are no block follow it")) } else { Ok(false) };
+            };
             // Another frame
             if size == MAGIC {
                 continue;

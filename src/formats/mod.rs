@@ -16,6 +16,10 @@ pub mod disk;
 #[cfg(feature = "builder")]
 pub mod kernel_image;
 #[cfg(feature = "builder")]
+pub mod kernel_line;
+#[cfg(feature = "builder")]
+pub mod kernel_parameters;
+#[cfg(feature = "builder")]
 pub mod lz4;
 pub mod magic;
 pub mod module_alias;
@@ -23,6 +27,10 @@ pub mod modules;
 pub mod newc;
 #[cfg(feature = "builder")]
 pub mod pe;
+#[cfg(feature = "builder")]
+pub mod printable;
+#[cfg(feature = "builder")]
+pub mod ramdisk;
 pub mod registration;
 pub mod secrets;
 pub mod size;

@@ -72,6 +72,16 @@ pub fn is_built_in(modinfo: &[u8], name: &str) -> bool {
     builtin_aliases(modinfo).any(|(_, pattern)| fits(pattern, name))
 }
 
+/// The lines of `modules.builtin` that the contents of `modules.builtin.modinfo` tell: a file for each module in the kernel.
+#[cfg(feature = "builder")]
+#[must_use]
+pub fn built_in(modinfo: &[u8]) -> String {
+    let records = modinfo.split(|byte| *byte == 0).filter_map(|record| str::from_utf8(record).ok());
+    // By name, since older kernels have no field `file`.
+    let names: std::collections::BTreeSet<_> = records.filter_map(|record| Some(record.split_once('.')?.0)).collect();
+    names.into_iter().flat_map(|name| [name, ".ko\n"]).collect()
+}
+
 /// The records about aliases in the contents of `modules.builtin.modinfo`, in the same form.
 #[must_use]
 pub fn only_aliases(modinfo: &[u8]) -> Vec<u8> {

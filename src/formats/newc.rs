@@ -24,7 +24,7 @@ pub const TRAILER: &str = "TRAILER!!!";
 const TYPE: u32 = 0o170_000;
 
 /// The type of the file that a member is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemberKind {
     /// A regular file.
@@ -45,13 +45,20 @@ pub enum MemberKind {
     Unknown,
 }
 
-/// The identity of a file on the machine that packed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Inode {
-    /// The offset of its archive in the segment, bytes: the kernel forgets the identities at the end of an archive.
-    pub archive: u64,
-    /// The number of its inode, and the major and minor number of its device.
-    pub number: (u32, u32, u32),
+/// The file that the kernel makes of a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Fate {
+    /// Its path, absolute and without symbolic links; none if the kernel makes no file.
+    #[serde(serialize_with = "lossy_or_none")]
+    pub place: Option<PathBuf>,
+    /// The reason why the kernel makes no file.
+    pub dropped: Option<String>,
+    /// The path of an earlier file that the kernel removes before.
+    #[serde(skip)]
+    pub removes: Option<PathBuf>,
+    /// The path of a file that gets a second name, and this name.
+    #[serde(skip)]
+    pub link: Option<(PathBuf, PathBuf)>,
 }
 
 /// A member of an archive, without its contents.
@@ -76,9 +83,13 @@ pub struct Member {
     pub bytes: u64,
     /// For device nodes: major and minor number.
     pub device: (u32, u32),
-    /// Members of a segment with several links and the same identity are one file.
+    /// The number of its inode, and the major and minor number of its device, on the machine that packed it. Members with several
+    /// links and the same identity are one file.
     #[serde(skip)]
-    pub inode: Inode,
+    pub inode: (u32, u32, u32),
+    /// The sum of the bytes of the contents, in archives that have it.
+    #[serde(skip)]
+    pub checksum: Option<u32>,
     /// The number of its segment in the ramdisk, from 0.
     pub segment: usize,
     /// The offset of its contents in the file, bytes; none in a compressed segment.
@@ -86,6 +97,9 @@ pub struct Member {
     /// The target of a symbolic link.
     #[serde(serialize_with = "lossy_or_none")]
     pub target: Option<PathBuf>,
+    /// The file that the kernel makes of it, if this is known.
+    #[serde(flatten)]
+    pub fate: Fate,
 }
 
 impl Member {
@@ -95,30 +109,51 @@ impl Member {
     ///
     /// Bytes that are no header, or a name or target that is empty or longer than the kernel accepts.
     pub fn of_header(header: &[u8; HEADER]) -> Result<(Self, u32)> {
-        let (magic, numbers) = header.split_at(6);
+        let (magic, digits) = header.split_at(6);
         // The checksum that the second one has is not compared.
         ensure!(
             magic == NEWC || magic == NEWC_WITH_CHECKSUM,
             "expected a cpio header, found \"{}\"",
             magic.escape_ascii()
         );
-        let mut fields = [0; 13];
-        for (field, digits) in fields.iter_mut().zip(numbers.chunks(8)) {
-            *field = number(digits)?;
-        }
-        let [inode, mode, user, group, links, time, bytes, on_major, on_minor, major, minor, name, _checksum] = fields;
-        let kind = MemberKind::of(mode);
+        let (member, name) = Self::of_numbers(numbers(digits)?, None);
         ensure!(
             (1..=LONGEST_NAME).contains(&name),
             "the name has {name} bytes and the kernel accepts 1 to {LONGEST_NAME}"
         );
         ensure!(
-            kind != MemberKind::Symlink || bytes <= LONGEST_NAME,
-            "the target of a symbolic link has {bytes} bytes and the kernel accepts at most {LONGEST_NAME}"
+            member.kind != MemberKind::Symlink || member.bytes <= LONGEST_NAME.into(),
+            "the target of a symbolic link has {} bytes and the kernel accepts at most {LONGEST_NAME}",
+            member.bytes
         );
+        Ok((member, name))
+    }
+
+    /// Reads a header as the kernel does (`do_header`, `parse_header`). Returns none for other bytes, and the member without its name
+    /// and the length of the name with its NUL, bytes, which may be too long for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Fields that are no hexadecimal numbers: Linux 7.3 stops there, and 6.12 reads another number.
+    #[cfg(feature = "builder")]
+    #[must_use]
+    pub fn as_the_kernel(header: &[u8; HEADER]) -> Option<Result<(Self, u32)>> {
+        let (magic, digits) = header.split_at(6);
+        let with_checksum = magic == NEWC_WITH_CHECKSUM;
+        if magic != NEWC && !with_checksum {
+            return None;
+        }
+        Some(numbers(digits).map(|fields| {
+            let [.., checksum] = fields;
+            Self::of_numbers(fields, with_checksum.then_some(checksum))
+        }))
+    }
+
+    fn of_numbers(numbers: [u32; 13], checksum: Option<u32>) -> (Self, u32) {
+        let [inode, mode, user, group, links, time, bytes, on_major, on_minor, major, minor, name, _] = numbers;
         let member = Self {
             path: PathBuf::new(),
-            kind,
+            kind: MemberKind::of(mode),
             mode,
             user,
             group,
@@ -126,24 +161,21 @@ impl Member {
             time,
             bytes: bytes.into(),
             device: (major, minor),
-            inode: Inode { archive: 0, number: (inode, on_major, on_minor) },
+            inode: (inode, on_major, on_minor),
+            checksum,
             segment: 0,
             offset: None,
             target: None,
+            fate: Fate::default(),
         };
-        Ok((member, name))
+        (member, name)
     }
 
-    /// Whether `path` is the path of this member. A slash or `./` before either does not matter.
+    /// Whether `path` is the path of the file that the kernel makes of this member, or its name. A slash or `./` before either does
+    /// not matter.
     #[must_use]
     pub fn is_at(&self, path: &Path) -> bool {
-        without_root(&self.path) == without_root(path)
-    }
-
-    /// Whether the archive has this file under several names.
-    #[must_use]
-    pub fn is_linked(&self) -> bool {
-        self.kind != MemberKind::Directory && self.links > 1
+        without_root(self.fate.place.as_deref().unwrap_or(&self.path)) == without_root(path)
     }
 
     /// The mode as `ls -l` shows it.
@@ -209,6 +241,14 @@ pub fn padding(length: u64) -> u64 {
     length.wrapping_neg() % 4
 }
 
+fn numbers(digits: &[u8]) -> Result<[u32; 13]> {
+    let mut fields = [0; 13];
+    for (field, digits) in fields.iter_mut().zip(digits.chunks(8)) {
+        *field = number(digits)?;
+    }
+    Ok(fields)
+}
+
 fn number(digits: &[u8]) -> Result<u32> {
     // `from_str_radix` alone accepts a sign.
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -226,8 +266,13 @@ fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 
+/// Serializes a path, with other bytes than UTF-8 replaced.
+///
+/// # Errors
+///
+/// Those of the serializer.
 #[expect(clippy::ref_option, reason = "serde gives the field as it is")]
-fn lossy_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn lossy_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
@@ -244,9 +289,8 @@ mod tests {
     fn headers() {
         let (member, name) = Member::of_header(&header([7, 0o100_644, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 0])).unwrap();
         assert_eq!((member.user, member.group, member.links, member.time, member.bytes), (1, 2, 3, 4, 5));
-        assert_eq!((member.inode.number, member.device, name), ((7, 8, 9), (10, 11), 12));
+        assert_eq!((member.inode, member.device, name), ((7, 8, 9), (10, 11), 12));
         assert_eq!(member.kind, MemberKind::File);
-        assert!(member.is_linked());
     }
 
     #[test]

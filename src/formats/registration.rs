@@ -3,7 +3,8 @@
 //!
 //! Per path it has the lines path, hash, size, deriver (may be empty), number of references, and then the references.
 
-use anyhow::{Context, Result};
+use crate::formats::digest::sha256;
+use anyhow::{Context, Result, ensure};
 
 /// A store path with its registration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,51 +19,53 @@ pub struct Registered {
     pub references: Vec<String>,
 }
 
+/// The lines of one path in a registration, as far as they are there.
+struct Entry<'a> {
+    path: &'a str,
+    /// Hash, size, deriver and number of references.
+    fields: Vec<&'a str>,
+    /// As many as the number says, or fewer at the end of the text.
+    references: Vec<&'a str>,
+}
+
+fn entries(text: &str) -> Vec<Entry<'_>> {
+    let (mut lines, mut entries) = (text.lines(), Vec::new());
+    while let Some(path) = lines.next() {
+        let fields: Vec<_> = lines.by_ref().take(4).collect();
+        let count = fields.get(3).and_then(|count| count.parse().ok()).unwrap_or_default();
+        entries.push(Entry { path, fields, references: lines.by_ref().take(count).collect() });
+    }
+    entries
+}
+
 /// Reads a registration. The derivers are left out: they may tell one build machine from another.
 ///
 /// # Errors
 ///
 /// Text that ends early, or a size or a number of references that is no number.
 pub fn parse(text: &str) -> Result<Vec<Registered>> {
-    let mut lines = text.lines();
-    let mut paths = Vec::new();
-    while let Some(path) = lines.next() {
-        let mut next = || lines.next().with_context(|| format!("the registration of {path} is cut short"));
-        let nar_hash = next()?.to_owned();
-        let nar_size = next()?.parse().with_context(|| format!("the NAR size of {path} in the registration"))?;
-        let _deriver = next()?;
+    let registered = |Entry { path, fields, references }: Entry| {
+        let cut = || format!("the registration of {path} is cut short");
+        let [nar_hash, nar_size, _deriver, count] = fields.try_into().ok().with_context(cut)?;
+        let nar_size = nar_size.parse().with_context(|| format!("the NAR size of {path} in the registration"))?;
         let count: usize =
-            next()?.parse().with_context(|| format!("the number of references of {path} in the registration"))?;
-        let mut references = Vec::new();
-        for _ in 0..count {
-            references.push(next()?.to_owned());
-        }
+            count.parse().with_context(|| format!("the number of references of {path} in the registration"))?;
+        ensure!(references.len() == count, cut());
+        let mut references: Vec<_> = references.into_iter().map(Into::into).collect();
         references.sort();
-        paths.push(Registered { path: path.into(), nar_hash, nar_size, references });
-    }
-    Ok(paths)
+        Ok(Registered { path: path.into(), nar_hash: nar_hash.into(), nar_size, references })
+    };
+    entries(text).into_iter().map(registered).collect()
 }
 
 /// The paths of a registration that no other path in it refers to, in its order. Text that [`parse`] refuses counts as far as it can be
 /// read.
 #[must_use]
 pub fn unreferenced(text: &str) -> Vec<String> {
-    let (mut paths, mut references) = (Vec::<String>::new(), Vec::new());
-    // The number of the line among those of a path, and the number of references that follow.
-    let (mut number, mut follow) = (0, 0_usize);
-    for line in text.lines() {
-        match number {
-            0 => paths.push(line.into()),
-            1..=3 => {}
-            4 => follow = line.parse().unwrap_or_default(),
-            _ => {
-                follow -= 1;
-                if paths.last().is_some_and(|path| path != line) {
-                    references.push(line.to_owned());
-                }
-            }
-        }
-        number = if number >= 4 && follow == 0 { 0 } else { number + 1 };
+    let (mut paths, mut references) = (Vec::<String>::new(), Vec::<String>::new());
+    for Entry { path, references: all, .. } in entries(text) {
+        paths.push(path.into());
+        references.extend(all.into_iter().filter(|reference| *reference != path).map(Into::into));
     }
     references.sort();
     paths.retain(|path| references.binary_search(path).is_err());
@@ -80,6 +83,20 @@ pub fn write(paths: &[Registered]) -> String {
             .chain(path.references.iter().cloned())
     });
     lines.map(|line| line + "\n").collect()
+}
+
+/// The hash for a path whose references are not all registered, made from its own: wrong on purpose, so that Nix does not copy the path as
+/// a whole one (`nix copy`, `nix-store --export` and an import compare the hash; builds, roots and the garbage collector do not).
+/// Nix prints it as `sha256:1zzzz…`. It is not all zeros, which Nix takes for a hash to be filled in (`verifyStore` in its
+/// `libstore/local-store.cc`).
+///
+/// # Errors
+///
+/// Those of [`sha256`].
+pub fn cut(nar_hash: &str) -> Result<String> {
+    let (_, digits) = sha256(nar_hash.as_bytes())?;
+    let digits: String = digits.chars().take(40).collect();
+    Ok(format!("sha256:{digits}{}", "f".repeat(24)))
 }
 
 /// Whether this is the hash of a NAR as `nix-store --load-db` reads it: SHA-256 in 52 of Nix' letters or in 64 hexadecimal

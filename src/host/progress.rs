@@ -1,10 +1,11 @@
 //! Progress of long steps: a bar on a terminal, plain lines elsewhere, JSON for programs, or nothing.
 
+use crate::formats::printable::{printable_json, printable_lines};
 use crate::host::interrupt::Interruptible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,11 @@ pub enum Progress {
     Json,
     /// Nothing.
     Quiet,
+}
+
+/// Prints a line on standard error. A terminal or a pipe that has gone away is no error here: the step goes on, and nobody can be told.
+pub fn tell(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// A running step.
@@ -51,12 +57,12 @@ impl Progress {
         if io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
 
-    /// Prints a sentence.
+    /// Prints a sentence, with escaped control characters: it may have names of others.
     pub fn say(self, sentence: &str) {
         match self {
             Self::Quiet => {}
-            Self::Json => eprintln!("{}", json!({"note": sentence})),
-            Self::Bar | Self::Lines => eprintln!("{sentence}"),
+            Self::Json => tell(&printable_json(&json!({"note": sentence}).to_string())),
+            Self::Bar | Self::Lines => tell(&printable_lines(sentence)),
         }
     }
 
@@ -72,7 +78,7 @@ impl Progress {
         bar.set_message(name);
         let step = Step { mode: self, name, start: Instant::now(), bar, last_quarter: AtomicU64::new(0) };
         match self {
-            Self::Lines => eprintln!("{name} …"),
+            Self::Lines => tell(&format!("{name} …")),
             Self::Json => step.tell(false),
             Self::Bar | Self::Quiet => {}
         }
@@ -102,7 +108,7 @@ impl Step {
             Progress::Json => self.tell(true),
             Progress::Bar | Progress::Lines => {
                 self.bar.finish_and_clear();
-                eprintln!("{}: {seconds:.1} s", self.name);
+                tell(&format!("{}: {seconds:.1} s", self.name));
             }
             Progress::Quiet => {}
         }
@@ -117,7 +123,7 @@ impl Step {
         let total = self.bar.length().unwrap_or_default();
         let bytes = if done { total } else { self.bar.position().min(total) };
         let state = StepState::new(self.name, bytes, total, self.start.elapsed(), done);
-        eprintln!("{}", serde_json::to_string(&state).unwrap_or_default());
+        tell(&serde_json::to_string(&state).unwrap_or_default());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The differences between two builds, two ramdisks or two store images.
 
+use crate::formats::cmdline;
 use crate::formats::modules::module_name;
 use crate::inspect::store::StorePath;
 use crate::inspect::summary::{RamdiskSummary, Summary};
@@ -58,6 +59,14 @@ struct Facts {
 /// A path that cannot be read, a store image and something else, or store paths that are not known.
 pub fn between(before: &Path, after: &Path) -> Result<Difference> {
     let (of_before, of_after) = (Summary::of(before)?, Summary::of(after)?);
+    for ramdisk in [&of_before, &of_after].into_iter().filter_map(Summary::ramdisk) {
+        ensure!(
+            ramdisk.stop.is_none(),
+            "{}: {}",
+            ramdisk.path,
+            ramdisk.stop.iter().map(ToString::to_string).collect::<String>()
+        );
+    }
     let is_image = |summary: &Summary| matches!(summary, Summary::Image(_));
     ensure!(
         is_image(&of_before) == is_image(&of_after),
@@ -90,10 +99,9 @@ fn change<T: Ord + Clone>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> Change<T
 
 fn facts(summary: Summary, path: &Path) -> Result<Facts> {
     Ok(match summary {
-        Summary::Build(build) => Facts {
-            cmdline: build.manifest.map(|manifest| manifest.cmdline.split_whitespace().map(Into::into).collect()),
-            ..of_ramdisk(build.ramdisk)?
-        },
+        Summary::Build(build) => {
+            Facts { cmdline: build.manifest.map(|manifest| words(&manifest.cmdline)), ..of_ramdisk(build.ramdisk)? }
+        }
         Summary::Ramdisk(ramdisk) => of_ramdisk(*ramdisk)?,
         Summary::Image(image) => match image.unknown {
             None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
@@ -127,6 +135,11 @@ fn of_ramdisk(ramdisk: RamdiskSummary) -> Result<Facts> {
     Ok(facts)
 }
 
+/// The words of a command line, as the kernel splits it.
+fn words(cmdline: &str) -> BTreeSet<String> {
+    cmdline::split(cmdline.as_bytes()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +152,12 @@ mod tests {
             store_paths: paths.iter().map(|(path, bytes)| StorePath { path: (*path).into(), bytes: *bytes }).collect(),
             roots: paths.iter().take(1).map(|(path, _)| (*path).into()).collect(),
         }
+    }
+
+    #[test]
+    fn c_5_a_word_with_spaces_is_one() {
+        let expected = ["a=\"b c\"", "quiet"].map(String::from);
+        assert_eq!(words("quiet a=\"b c\" quiet"), expected.into());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::contract::manifest::{FILE, Manifest};
 use anyhow::Result;
 use std::path::Path;
 
-/// Reads the manifest of a directory. None for a directory that `firn ipxe` or `firn kexec` made, which has no manifest.
+/// Reads the manifest of a directory. None for a directory that `firn ipxe` or `firn kexec` of firn 0.2.0 or older made, which has none.
 ///
 /// # Errors
 ///

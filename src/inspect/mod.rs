@@ -5,8 +5,8 @@
 
 pub mod difference;
 pub mod manifest;
+pub mod names;
 pub mod ramdisk;
-mod source;
 pub mod store;
 pub mod summary;
 pub mod unpack;

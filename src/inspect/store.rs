@@ -3,6 +3,7 @@
 use crate::contract::plan::REGISTRATION;
 use crate::formats::registration;
 use crate::formats::store_image::StoreSuperblock;
+use crate::inspect::names::check_store_path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -96,6 +97,7 @@ fn registration_of(file: &Path, offset: Option<u64>, format: &str) -> Result<Str
 /// The paths of a registration and their sizes, sorted.
 fn paths(text: &str) -> Result<Vec<StorePath>> {
     let registered = registration::parse(text)?;
+    registered.iter().try_for_each(|path| check_store_path(&path.path))?;
     let mut paths: Vec<_> =
         registered.into_iter().map(|path| StorePath { path: path.path, bytes: path.nar_size }).collect();
     paths.sort();
@@ -113,5 +115,7 @@ mod tests {
     fn registrations() {
         let path = |path: &str, bytes| StorePath { path: path.into(), bytes };
         assert_eq!(paths(REGISTERED).unwrap(), [path("/nix/store/a", 80), path("/nix/store/b", 120)]);
+        let error = paths(&REGISTERED.replace("/nix/store/b", "/nix/store/\x1b[2J")).unwrap_err().to_string();
+        assert!(error.contains(r#"the registration names "/nix/store/\u{1b}[2J""#), "{error}");
     }
 }

@@ -6,13 +6,16 @@ use crate::formats::kernel_image;
 use crate::formats::magic::{self, FileKind};
 use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
+use crate::formats::printable::printable_line;
 use crate::formats::store_image::{self, recognize};
-use crate::inspect::manifest;
-use crate::inspect::ramdisk::{Ramdisk, Segment};
+use crate::host::file;
+use crate::host::generation::Generation;
+use crate::inspect::ramdisk::{Ramdisk, Segment, Stop, Warning};
 use crate::inspect::store::{StoreImage, stacked};
-use anyhow::{Context, Result, bail};
+use crate::inspect::{manifest, names};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -67,6 +70,12 @@ pub struct RamdiskSummary {
     pub bytes: u64,
     /// Its segments.
     pub segments: Vec<Segment>,
+    /// Members that the kernel drops, and segments that firn cannot unpack.
+    pub warnings: Vec<Warning>,
+    /// The number of warnings after these.
+    pub more_warnings: usize,
+    /// The place where the kernel stops unpacking.
+    pub stop: Option<Stop>,
     /// The plan, if firn made the ramdisk.
     pub plan: Option<Plan>,
     /// The error of a plan that cannot be read.
@@ -89,7 +98,7 @@ impl Summary {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
-        let start = start(path, KERNEL_START).with_context(|| format!("reading {}", path.display()))?;
+        let start = start(path, KERNEL_START)?;
         match magic::recognize(&start) {
             Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
             Some(FileKind::EfiProgram) => bail!(
@@ -101,6 +110,16 @@ impl Summary {
         match image(path)? {
             Some(image) => Ok(Self::Image(image)),
             None => RamdiskSummary::of(path).map(Box::new).map(Self::Ramdisk),
+        }
+    }
+
+    /// The ramdisk in it.
+    #[must_use]
+    pub fn ramdisk(&self) -> Option<&RamdiskSummary> {
+        match self {
+            Self::Build(build) => Some(&build.ramdisk),
+            Self::Ramdisk(ramdisk) => Some(ramdisk),
+            Self::Image(_) | Self::Kernel(_) => None,
         }
     }
 
@@ -128,13 +147,20 @@ impl RamdiskSummary {
             path: ramdisk.path.display().to_string(),
             bytes: ramdisk.bytes,
             segments: Vec::new(),
+            warnings: Vec::new(),
+            more_warnings: 0,
+            stop: None,
             plan: None,
             bad_plan: None,
             kernel_release: None,
             modules: Vec::new(),
             images: Vec::new(),
         };
-        contents.segments = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
+        let read = ramdisk.walk(&mut |member, reader| contents.note(member, reader))?;
+        contents.segments = read.segments;
+        contents.warnings = read.warnings;
+        contents.more_warnings = read.more_warnings;
+        contents.stop = read.stop;
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
@@ -148,7 +174,8 @@ impl RamdiskSummary {
         if member.kind != MemberKind::File {
             return Ok(());
         }
-        let path = member.path.to_string_lossy();
+        let place = member.fate.place.as_deref().unwrap_or(&member.path);
+        let path = place.strip_prefix("/").unwrap_or(place).to_string_lossy();
         if member.is_at(Path::new(plan::PATH)) {
             let plan = read_plan(reader)?;
             self.bad_plan = plan.as_ref().err().map(|error| format!("{error:#}"));
@@ -179,7 +206,10 @@ impl RamdiskSummary {
 pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
     let mut json = Vec::new();
     reader.take(LONGEST_PLAN).read_to_end(&mut json)?;
-    Ok(Plan::from_json(&String::from_utf8_lossy(&json)))
+    // The error may quote the plan.
+    let plan = Plan::from_json(&String::from_utf8_lossy(&json));
+    let plan = plan.map_err(|error| anyhow!(printable_line(&format!("{error:#}"))));
+    Ok(plan.and_then(|plan| names::check_plan(&plan).map(|()| plan)))
 }
 
 /// Reads a kernel image.
@@ -188,31 +218,38 @@ pub fn read_plan(reader: &mut dyn Read) -> Result<Result<Plan>> {
 ///
 /// A file that cannot be read.
 pub fn kernel(path: &Path) -> Result<Kernel> {
+    // Opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).with_context(|| format!("reading the kernel {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no regular file", path.display());
     let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
-    Ok(Kernel {
-        path: path.display().to_string(),
-        bytes: fs::metadata(path)?.len(),
-        release: kernel_image::release(&start),
-    })
+    Ok(Kernel { path: path.display().to_string(), bytes: metadata.len(), release: kernel_image::release(&start) })
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {
+    let generation = Generation::of(directory)?;
     let manifest = manifest::read_if_any(directory)?;
     let mut ramdisk = RamdiskSummary::of(directory)?;
     if ramdisk.images.is_empty() {
         let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
+        // Images of an earlier output may lie there, too.
+        if let Some(plan) = &ramdisk.plan {
+            let paths: Vec<_> = plan.images.iter().map(|image| image.place.path()).collect();
+            files.retain(|file| paths.iter().any(|path| Path::new(path).file_name() == file.file_name()));
+        }
         for file in files.iter().filter(|file| file.is_file()) {
             ramdisk.images.extend(image(file)?);
         }
         stacked(&mut ramdisk.images);
     }
-    Ok(BuildSummary { kernel: kernel(&directory.join("bzImage"))?, manifest, ramdisk })
+    let kernel = kernel(&directory.join("bzImage"))?;
+    generation.ensure_same()?;
+    Ok(BuildSummary { manifest, kernel, ramdisk })
 }
 
 /// Reads a store image. None if the file is no store image.
 fn image(path: &Path) -> Result<Option<StoreImage>> {
-    let start = start(path, store_image::LENGTH as u64).with_context(|| format!("reading {}", path.display()))?;
+    let start = start(path, store_image::LENGTH as u64)?;
     let Some(superblock) = recognize(&start) else { return Ok(None) };
     let image = StoreImage {
         path: path.display().to_string(),
@@ -225,9 +262,9 @@ fn image(path: &Path) -> Result<Option<StoreImage>> {
     Ok(Some(image.with_paths(path)))
 }
 
-fn start(path: &Path, bytes: u64) -> std::io::Result<Vec<u8>> {
+fn start(path: &Path, bytes: u64) -> Result<Vec<u8>> {
     let mut start = Vec::new();
-    File::open(path)?.take(bytes).read_to_end(&mut start)?;
+    file::open(path, "a file or directory that firn made")?.take(bytes).read_to_end(&mut start)?;
     Ok(start)
 }
 

@@ -1,7 +1,8 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
-use crate::formats::newc::{Inode, Member, MemberKind};
-use crate::inspect::ramdisk::Ramdisk;
+use crate::formats::newc::{Member, MemberKind};
+use crate::formats::printable::printable;
+use crate::inspect::ramdisk::{Contents, Ramdisk, is_read_in_place};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::collections::HashMap;
@@ -10,124 +11,137 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-/// Writes the contents of the file at `path` to `out`. Of several files at this path the last one counts, as for the kernel.
+#[cfg(test)]
+mod tests;
+
+/// Writes the contents that the file at `path` has in the machine to `out`. Symbolic links on the way to it are followed.
 ///
 /// # Errors
 ///
 /// A path that is not in the ramdisk or no regular file; errors of reading and of writing.
-pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<()> {
-    let mut found = None;
-    // Of the links to a file only one has the contents, mostly the last.
-    let mut filled = HashMap::new();
-    let mut number = 0;
-    ramdisk.walk(&mut |member, _| {
+pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Contents> {
+    let (mut number, mut in_place) = (0, None);
+    let mut contents = ramdisk.walk_all(&mut |member, _| {
+        if member.is_at(path) && is_read_in_place(&member.path) {
+            in_place = Some(number);
+        }
         number += 1;
-        if member.is_linked() && member.bytes > 0 {
-            filled.insert((member.segment, member.inode), number);
-        }
-        if member.is_at(path) {
-            found = Some((number, member.clone()));
-        }
         Ok(())
     })?;
-    let name = format!("{} in {}", path.display(), ramdisk.path.display());
-    let (place, member) = found.with_context(|| format!("there is no {name}; firn ls shows its files"))?;
-    match (member.kind, &member.target) {
-        (MemberKind::File, _) => {}
-        (_, Some(target)) => bail!("{name} is a symbolic link to {}; name that file", target.display()),
-        (MemberKind::Directory, _) => bail!("{name} is a directory; name a file in it"),
-        _ => bail!("{name} is no regular file and has no contents"),
-    }
-    let linked = filled.get(&(member.segment, member.inode)).filter(|_| member.is_linked());
-    let mut left: i64 = *linked.unwrap_or(&place);
-    ramdisk.walk(&mut |_, contents| {
-        left -= 1;
-        if left == 0 {
+    let name = format!("{} in {}", printable(path), ramdisk.path.display());
+    let found = contents.tree.find(path);
+    let wanted = match found.as_ref().map(|found| (found.kind, found.contents)) {
+        Some((MemberKind::File, number)) => number,
+        Some((MemberKind::Directory, _)) => bail!("{name} is a directory; name a file in it"),
+        Some((MemberKind::Symlink, _)) => {
+            let target = found.map(|found| printable(&found.target)).unwrap_or_default();
+            bail!("{name} is a symbolic link to {target}; name that file")
+        }
+        Some(_) => bail!("{name} is no regular file and has no contents"),
+        None => in_place.with_context(|| format!("there is no {name}; firn ls shows its files"))?,
+    };
+    number = 0;
+    ramdisk.walk_all(&mut |_, contents| {
+        if number == wanted {
             io::copy(contents, out)?;
         }
+        number += 1;
         Ok(())
     })?;
-    Ok(())
+    Ok(contents)
 }
 
-/// Unpacks a ramdisk into a directory that is empty or does not exist. Only root gets the owners and the device nodes. `skipped`
-/// gets each member that is left out.
+/// Unpacks a ramdisk into a directory that is empty or does not exist, as the kernel does into its root: absolute names, `..` and
+/// symbolic links begin at the directory. Only root gets the owners and the device nodes. Members that are read where they are in the
+/// ramdisk become files, too. `skipped` gets each member that is left out.
 ///
 /// # Errors
 ///
-/// A directory that is not empty; a member that would be outside of the directory; errors of reading and of writing. Files that
-/// were unpacked before stay.
-pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<()> {
+/// A directory that is not empty; errors of reading and of writing. Files that were unpacked before stay.
+pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<Contents> {
     fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
     let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
     ensure!(entries.next().is_none(), "{} is not empty; give a new directory", directory.display());
-    let mut target = UnpackTarget {
-        directory,
-        links: HashMap::new(),
-        directories: Vec::new(),
-        root: rustix::process::geteuid().is_root(),
-    };
-    ramdisk.walk(&mut |member, contents| {
+    let root = rustix::process::geteuid().is_root();
+    let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
+    let contents = ramdisk.walk_all(&mut |member, contents| {
+        let made = target.put(member, contents);
         let made =
-            target.put(member, contents).with_context(|| format!("unpacking it into {}", directory.display()))?;
+            made.with_context(|| format!("unpacking {} into {}", printable(&member.path), directory.display()))?;
         if !made {
             skipped(member);
         }
         Ok(())
     })?;
-    // Only now, when their files are unpacked: they may be read-only.
-    for (path, member) in target.directories.iter().rev() {
+    // Only now, when their files are unpacked: they may be read-only. The deepest first.
+    let mut directories: Vec<_> = target.directories.iter().collect();
+    directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
+    for (path, member) in directories {
         target.set_attributes(path, member).with_context(|| format!("setting the mode of {}", path.display()))?;
     }
-    Ok(())
+    Ok(contents)
 }
 
 /// The directory into which members are unpacked.
 struct UnpackTarget<'a> {
     directory: &'a Path,
-    /// Files with several links, each with the path of the first.
-    links: HashMap<(usize, Inode), PathBuf>,
-    /// The directories, each with the member whose attributes it gets at the end.
-    directories: Vec<(PathBuf, Member)>,
+    /// The directories, and the member whose attributes each gets at the end.
+    directories: HashMap<PathBuf, Member>,
     root: bool,
 }
 
 impl UnpackTarget<'_> {
-    /// Makes the file of a member. False if it is left out.
+    /// Makes the file of a member, as the kernel does. False if it is left out.
     fn put(&mut self, member: &Member, contents: &mut dyn Read) -> Result<bool> {
-        let path = self.place(&member.path)?;
-        ensure!(
-            path != self.directory || member.kind == MemberKind::Directory,
-            "it would replace the directory itself"
-        );
-        let device = matches!(member.kind, MemberKind::CharacterDevice | MemberKind::BlockDevice);
-        if member.kind == MemberKind::Unknown || member.kind == MemberKind::Socket || (device && !self.root) {
-            return Ok(false);
+        let fate = &member.fate;
+        if let Some(removed) = &fate.removes {
+            self.remove(&self.below(removed)?)?;
         }
-        // As in the kernel, a later member replaces an earlier one, unless both are directories.
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() && member.kind == MemberKind::Directory => {}
-            Ok(found) => {
-                let removed = if found.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
-                removed.context("removing an earlier file of the same path")?;
-                // The new file may be a symbolic link, which nothing may follow.
-                self.directories.retain(|(directory, _)| *directory != path);
-                self.links.retain(|_, first| *first != path);
+        if let Some((first, second)) = &fate.link {
+            let (first, second) = (self.below(first)?, self.below(second)?);
+            // A device that was left out has no second name, either.
+            if fs::symlink_metadata(&first).is_ok() {
+                self.remove(&second)?;
+                fs::hard_link(first, second)?;
             }
-            Err(_) => {}
         }
+        let path = match (&fate.place, &fate.dropped) {
+            (Some(place), _) => self.below(place)?,
+            (None, _) if is_read_in_place(&member.path) && member.kind == MemberKind::File => {
+                // Another file may be in the way: the kernel knows nothing of this one.
+                let Ok(path) = self.below(&member.path) else { return Ok(false) };
+                path
+            }
+            _ => return Ok(true),
+        };
+        let there = fs::symlink_metadata(&path).is_ok();
         match member.kind {
             MemberKind::Directory => {
                 fs::create_dir(&path).or_else(exists)?;
-                self.directories.push((path, member.clone()));
+                self.add_directory(path, member.clone());
                 return Ok(true);
             }
-            MemberKind::File => self.file(&path, member, contents)?,
+            MemberKind::File => {
+                let mut file = create(&path)?;
+                if fate.link.is_none() || member.bytes > 0 {
+                    file.set_len(0)?;
+                    // Of a file that is cut off, the kernel makes all, with zeros at the end.
+                    if io::copy(contents, &mut file)? < member.bytes {
+                        file.set_len(member.bytes)?;
+                    }
+                }
+            }
+            // The kernel makes it all the same; symlink(2) refuses to.
+            MemberKind::Symlink if member.bytes == 0 => return Ok(false),
             MemberKind::Symlink => symlink(member.target.as_deref().unwrap_or(Path::new("")), &path)?,
-            _ => {
-                let kind = match member.kind {
+            MemberKind::CharacterDevice | MemberKind::BlockDevice if !self.root => return Ok(false),
+            MemberKind::Unknown => return Ok(false),
+            _ if there => {}
+            kind => {
+                let kind = match kind {
                     MemberKind::CharacterDevice => FileType::CharacterDevice,
                     MemberKind::BlockDevice => FileType::BlockDevice,
+                    MemberKind::Socket => FileType::Socket,
                     _ => FileType::Fifo,
                 };
                 mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), makedev(member.device.0, member.device.1))?;
@@ -137,44 +151,47 @@ impl UnpackTarget<'_> {
         Ok(true)
     }
 
-    /// The path of a member below the directory. Makes the directories above it, and follows no symbolic link.
-    fn place(&self, name: &Path) -> Result<PathBuf> {
+    /// The path below the directory. Makes missing directories above it: some are built into the kernel. Nothing leads out of it: the
+    /// path has no symbolic links, and no file in the way is followed.
+    fn below(&self, place: &Path) -> Result<PathBuf> {
+        let parts = place.components().filter_map(|part| match part {
+            Component::Normal(part) => Some(Ok(part)),
+            Component::ParentDir => Some(Err(anyhow::anyhow!("its path leads out of the directory"))),
+            _ => None,
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
         let mut path = self.directory.to_owned();
-        let parts: Vec<_> = name.components().filter(|part| *part != Component::CurDir).collect();
         for (number, part) in parts.iter().enumerate() {
-            let Component::Normal(part) = part else {
-                bail!(
-                    "the path leads out of the directory; list the ramdisk with firn ls, and take single files out with firn cat"
-                );
-            };
             path.push(part);
-            if number + 1 < parts.len() {
-                match fs::symlink_metadata(&path) {
-                    Ok(found) if found.is_dir() => {}
-                    Ok(_) => bail!(
-                        "{} is in the way and is no directory; take single files out with firn cat",
-                        path.display()
-                    ),
-                    Err(_) => fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?,
-                }
+            if number + 1 == parts.len() {
+                break;
+            }
+            match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => bail!("{} is in the way and is no directory", path.display()),
+                Err(_) => fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?,
             }
         }
         Ok(path)
     }
 
-    fn file(&mut self, path: &Path, member: &Member, contents: &mut dyn Read) -> Result<()> {
-        if member.is_linked() {
-            let first = self.links.entry((member.segment, member.inode)).or_insert_with(|| path.into());
-            if first != path {
-                fs::hard_link(first, path)?;
-                if member.bytes == 0 {
-                    return Ok(());
-                }
-            }
-        }
-        let mut file = create(path)?;
-        io::copy(contents, &mut file)?;
+    /// Removes a file or an empty directory, if it is there.
+    fn remove(&mut self, path: &Path) -> Result<()> {
+        ensure!(path != self.directory, "it would replace the directory itself");
+        let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+        let removed = if found.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        removed.context("removing an earlier file of the same path")?;
+        // The new file may be a symbolic link, which nothing may follow.
+        self.directories.remove(path);
         Ok(())
+    }
+
+    /// Notes the attributes of a directory. The kernel sets the mode and the owner of the last member, and the time of the first.
+    fn add_directory(&mut self, path: PathBuf, mut member: Member) {
+        if let Some(earlier) = self.directories.get(&path) {
+            member.time = earlier.time;
+        }
+        self.directories.insert(path, member);
     }
 
     fn set_attributes(&self, path: &Path, member: &Member) -> io::Result<()> {
@@ -197,164 +214,10 @@ fn exists(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
-/// Opens a new file, or an empty one that is linked to `path` already. A symlink is not followed.
+/// Opens a file, which is new or a regular file that may be read-only. A symlink is not followed.
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-    use std::process::Command;
-    use tempfile::TempDir;
-
-    /// A ramdisk that GNU cpio packs from the files that a script makes and whose names it prints.
-    fn ramdisk(script: &str) -> (TempDir, Ramdisk) {
-        let directory = tempfile::tempdir().unwrap();
-        let script = format!("mkdir tree; cd tree; {{ {script}; }} | cpio --create --format=newc --quiet > ../initrd");
-        let output = Command::new("sh").args(["-euc", &script]).current_dir(&directory).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let ramdisk = Ramdisk::open(&directory.path().join("initrd")).unwrap();
-        (directory, ramdisk)
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
-
-    /// A member, with any path and mode.
-    fn member(path: &str, mode: u32, contents: &str) -> String {
-        linked(path, mode, 1, contents)
-    }
-
-    /// The same, with several links; all such members are one file.
-    fn linked(path: &str, mode: u32, links: u32, contents: &str) -> String {
-        let pad = |length: usize| "\0".repeat(length.next_multiple_of(4) - length);
-        let (bytes, name) = (contents.len(), path.len() + 1);
-        let header = format!(
-            "070701{0:08x}{mode:08x}{0:08x}{0:08x}{links:08x}{0:08x}{bytes:08x}{0:08x}{0:08x}{0:08x}{0:08x}{name:08x}{0:08x}",
-            0
-        );
-        header + path + "\0" + &pad(110 + name) + contents + &pad(bytes)
-    }
-
-    fn text(ramdisk: &Ramdisk, path: &str) -> Result<String> {
-        let mut out = Vec::new();
-        cat(ramdisk, Path::new(path), &mut out).map(|()| String::from_utf8(out).unwrap())
-    }
-
-    #[test]
-    fn single_files() {
-        let (_directory, ramdisk) = ramdisk(
-            "mkdir d; echo x > d/one; ln d/one d/two; ln -s one d/link; mkfifo p; : > empty; \
-             find d d/one d/two d/link p empty -maxdepth 0",
-        );
-        assert_eq!(text(&ramdisk, "/d/one").unwrap(), "x\n");
-        assert_eq!(text(&ramdisk, "d/two").unwrap(), "x\n");
-        assert_eq!(text(&ramdisk, "./empty").unwrap(), "");
-        for (path, expected) in [
-            ("d", "d in "),
-            ("d", "is a directory; name a file"),
-            ("d/link", "a symbolic link to one; name that file"),
-            ("p", "no regular file"),
-            ("d/three", "there is no d/three in"),
-        ] {
-            let error = format!("{:#}", text(&ramdisk, path).unwrap_err());
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_last_one_counts() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("initrd");
-        fs::write(&path, member("a", 0o100_644, "old") + &member("a", 0o100_600, "new")).unwrap();
-        let ramdisk = Ramdisk::open(&path).unwrap();
-        assert_eq!(text(&ramdisk, "a").unwrap(), "new");
-        let out = directory.path().join("out");
-        unpack(&ramdisk, &out, &mut |_| ()).unwrap();
-        assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
-        assert_eq!(fs::metadata(out.join("a")).unwrap().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn links_end_with_their_archive() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("initrd");
-        let archive = |name: &str| linked(name, 0o100_644, 2, name) + &member("TRAILER!!!", 0, "");
-        fs::write(&path, zstd::encode_all((archive("one") + &archive("two")).as_bytes(), 1).unwrap()).unwrap();
-        let (ramdisk, out) = (Ramdisk::open(&path).unwrap(), directory.path().join("out"));
-        unpack(&ramdisk, &out, &mut |_| ()).unwrap();
-        for name in ["one", "two"] {
-            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), name);
-            assert_eq!(text(&ramdisk, name).unwrap(), name);
-        }
-    }
-
-    #[test]
-    fn every_attribute_is_unpacked() {
-        let (directory, ramdisk) = ramdisk(
-            "mkdir d; echo x > d/one; ln d/one d/two; ln -s /nowhere d/link; mkfifo p; chmod 4711 d/one; touch -d @99 d/one d; \
-             chmod 555 d; find . | sort",
-        );
-        let out = directory.path().join("out");
-        unpack(&ramdisk, &out, &mut |member| panic!("{member:?}")).unwrap();
-        let one = fs::metadata(out.join("d/one")).unwrap();
-        assert_eq!((one.ino(), one.nlink(), one.mtime()), (fs::metadata(out.join("d/two")).unwrap().ino(), 2, 99));
-        assert_eq!(fs::read_to_string(out.join("d/one")).unwrap(), "x\n");
-        let difference = Command::new("diff")
-            .arg("-r")
-            .arg("--no-dereference")
-            .args([directory.path().join("tree/d"), out.join("d")])
-            .output()
-            .unwrap();
-        assert!(difference.status.success(), "{difference:?}");
-        assert_eq!(fs::metadata(out.join("d")).unwrap().mode() & 0o7777, 0o555);
-        assert_eq!(fs::metadata(out.join("d")).unwrap().mtime(), 99);
-        assert_eq!(fs::read_link(out.join("d/link")).unwrap(), Path::new("/nowhere"));
-
-        let error = unpack(&ramdisk, &out, &mut |_| ()).unwrap_err().to_string();
-        assert!(error.contains("is not empty"), "{error}");
-    }
-
-    #[test]
-    fn a_symlink_in_the_place_of_a_file_is_not_written_through() {
-        let directory = tempfile::tempdir().unwrap();
-        let (victim, link) = (directory.path().join("victim"), directory.path().join("link"));
-        fs::write(&victim, "untouched").unwrap();
-        symlink(&victim, &link).unwrap();
-        create(&link).unwrap_err();
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
-        create(&victim).unwrap();
-    }
-
-    #[test]
-    fn nothing_leaves_the_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        let victim = directory.path().join("victim");
-        fs::create_dir(&victim).unwrap();
-        fs::set_permissions(&victim, Permissions::from_mode(0o700)).unwrap();
-        let to_victim = member("a", 0o120_777, victim.to_str().unwrap());
-        for (number, (archive, expected)) in [
-            (member("../victim/x", 0o100_644, "x"), "leads out of the directory"),
-            (member("a/../../victim/x", 0o100_644, "x"), "leads out of the directory"),
-            (member(&format!("{}/x", victim.display()), 0o100_644, "x"), "leads out of the directory"),
-            (to_victim.clone() + &member("a/x", 0o100_644, "x"), "is in the way and is no directory"),
-            (member(".", 0o100_644, "x"), "replace the directory itself"),
-            (member("a", 0o040_777, "") + &to_victim, ""),
-            (to_victim.clone() + &member("a", 0o100_644, "x"), ""),
-            (linked("a", 0o100_644, 2, "") + &to_victim + &linked("b", 0o100_777, 2, ""), ""),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let path = directory.path().join("initrd");
-            fs::write(&path, archive).unwrap();
-            let result =
-                unpack(&Ramdisk::open(&path).unwrap(), &directory.path().join(number.to_string()), &mut |_| ());
-            match result {
-                Ok(()) => assert_eq!(expected, "", "{number}"),
-                Err(error) => assert!(format!("{error:#}").contains(expected) && !expected.is_empty(), "{error:#}"),
-            }
-            assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
-            assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o700, "{number}");
-        }
-    }
+    OpenOptions::new().write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(path)
 }

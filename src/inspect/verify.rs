@@ -1,13 +1,16 @@
 //! Compares a build with its manifest and its plan: a copy may have failed, or a disk may have lost bytes.
 
+use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
+use crate::host::file;
+use crate::host::generation::Generation;
 use crate::host::progress::{Progress, Step};
 use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
 use crate::inspect::summary::{kernel, read_plan};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,30 +24,52 @@ pub struct Finding {
     pub what: String,
     /// The difference, if there is one.
     pub fault: Option<String>,
-    /// A remark that is no fault: the reason why something was not compared.
+    /// The reason why something was not compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Compares every file of a build with its manifest, and the store image, in the ramdisk or next to it, with the plan. Every file
-/// is read once, and no file is held in memory. A directory made by `firn ipxe` or `firn kexec` has no manifest: there only the plan
-/// tells how things should be, and a note says so.
+/// The files of a directory that a machine boots, or that boot it: one that the manifest does not list is not compared with anything.
+const BOOTED: [&str; 5] = ["bzImage", "initrd", "initrd.gz", "netboot.ipxe", "kexec-boot"];
+
+/// Compares every file of a directory with its manifest, and the store image, in the ramdisk or next to it, with the plan. Every file
+/// is read once, and no file is held in memory. A directory that `firn ipxe` or `firn kexec` of firn 0.2.0 or older made has no manifest:
+/// there only the plan tells how things should be, and a note says what is not verified.
 ///
 /// # Errors
 ///
 /// A path that is no directory made by firn. Everything else is a finding.
 pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
-    ensure!(!directory.is_file(), "{} is a file; verify needs a directory made by `firn build`", directory.display());
+    ensure!(
+        !directory.is_file(),
+        "{} is a file; verify needs a directory made by `firn build`, `firn ipxe` or `firn kexec` (compare a single file, such as a UEFI \
+         image, with the SHA-256 that --json prints when it is made, by sha256sum)",
+        directory.display()
+    );
+    let generation = Generation::of(directory)?;
+    let findings = findings(directory, progress)?;
+    generation.ensure_same()?;
+    Ok(findings)
+}
+
+fn findings(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let Some(manifest) = manifest::read_if_any(directory)? else { return without_manifest(directory, progress) };
     let mut findings = Vec::new();
     let mut images = Err(anyhow!("manifest.json names no ramdisk; build the system again"));
     for file in &manifest.files {
         let fault = matches(directory, file, progress, |contents| {
-            if file.name == "initrd" {
+            if file.name == "initrd" || file.name == "initrd.gz" {
                 images = self::images(contents, &manifest);
             }
         });
-        findings.push(finding(file.name.clone(), fault));
+        findings.push(finding(file.name.to_string(), fault));
+    }
+    for name in BOOTED {
+        let is_there = fs::symlink_metadata(directory.join(name)).is_ok();
+        if is_there && manifest.files.iter().all(|file| file.name != name) {
+            let fault = "manifest.json does not list it; make the directory again, as one of its own";
+            findings.push(finding(name.into(), Ok(Some(fault.into()))));
+        }
     }
     findings.push(finding("the store image that the ramdisk's plan names".into(), images));
     findings.push(finding("the kernel release".into(), release(directory, &manifest, "manifest.json")));
@@ -59,11 +84,14 @@ fn finding(what: String, result: Result<Option<String>>) -> Finding {
 /// Compares a file with the manifest. `look` may read in it first; all of it is read for the checksum.
 fn matches(
     directory: &Path,
-    described: &FileEntry,
+    described: &FileEntry<FileName>,
     progress: Progress,
     look: impl FnOnce(&mut InOrder<File>),
 ) -> Result<Option<String>> {
-    let file = File::open(directory.join(&described.name)).context("opening it")?;
+    let path = directory.join(&described.name);
+    // Opening a pipe would wait for its other end.
+    ensure!(fs::metadata(&path).context("opening it")?.is_file(), "it is no regular file");
+    let file = File::open(path).context("opening it")?;
     let length = file.metadata()?.len();
     let step = progress.step("Comparing a file", length);
     let mut file = InOrder { file, length, position: 0, digest: digest::Writer::new(io::sink()), step: &step };
@@ -79,7 +107,7 @@ fn without_manifest(directory: &Path, progress: Progress) -> Result<Vec<Finding>
     let Ramdisk { path, bytes: length, .. } = Ramdisk::open(directory)?;
     let step = progress.step("Comparing the store image", length);
     let mut file = InOrder {
-        file: File::open(path).context("opening the ramdisk")?,
+        file: file::open(&path, "a whole build")?,
         length,
         position: 0,
         digest: digest::Writer::new(io::sink()),
@@ -103,9 +131,9 @@ fn without_manifest(directory: &Path, progress: Progress) -> Result<Vec<Finding>
         finding("the store image that the ramdisk's plan names".into(), images),
         finding("the kernel release".into(), release(directory, &manifest, "the plan")),
         Finding {
-            what: "the other files".into(),
+            what: "the kernel and the script".into(),
             fault: None,
-            note: Some("no manifest.json here: the kernel and the script are not checked".into()),
+            note: Some("NOT VERIFIED: there is no manifest.json".into()),
         },
     ])
 }
@@ -131,7 +159,7 @@ type FoundImages = HashMap<String, (u64, String)>;
 /// unpacks it over the others.
 fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
     let (mut plan, mut found) = (None, FoundImages::new());
-    ramdisk::read(ramdisk, &mut |entry, contents| {
+    let contents = ramdisk::read(ramdisk, &mut |entry, contents| {
         if entry.is_at(Path::new(plan::PATH)) {
             (plan, found) = (Some(read_plan(contents)?), FoundImages::new());
         } else if let Some(Ok(Plan { images, .. })) = &plan
@@ -142,6 +170,9 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
         Ok(())
     })
     .context("the ramdisk")?;
+    if let Some(stop) = contents.stop {
+        bail!("the ramdisk: {stop}");
+    }
     let plan = plan.with_context(|| format!("the ramdisk has no {}; build the system again", plan::PATH))??;
     Ok((plan, found))
 }
@@ -265,7 +296,7 @@ mod tests {
         let findings = verify(directory.path(), Progress::Quiet).unwrap();
         assert!(findings.iter().all(|finding| finding.fault.is_none()), "{findings:?}");
         let notes: Vec<_> = findings.iter().filter_map(|finding| finding.note.as_deref()).collect();
-        assert_eq!(notes, ["no manifest.json here: the kernel and the script are not checked"]);
+        assert_eq!(notes, ["NOT VERIFIED: there is no manifest.json"]);
 
         let place = ramdisk.windows(8).position(|bytes| bytes == b"an image").unwrap();
         ramdisk[place] = b'A';

@@ -100,12 +100,13 @@ in
     };
   };
   "the command line" = {
-    # The order of definitions from several modules is not defined.
-    actual = builtins.sort builtins.lessThan (config { boot.kernelParams = [ "quiet" ]; }).boot.kernelParams;
+    actual = (config { boot.kernelParams = [ "quiet" "--" "single" ]; }).boot.kernelParams;
     expected = [
-      "quiet"
-      "retain_initrd"
       "rootfstype=ramfs"
+      "retain_initrd"
+      "quiet"
+      "--"
+      "single"
     ];
   };
   "the command line with every option" = {

@@ -5,10 +5,13 @@
   everything,
   lib,
   old,
+  onKernel,
   ...
 }:
 
 let
+  # A word of so many bytes.
+  of = bytes: builtins.substring 0 bytes "a=${builtins.concatStringsSep "" (builtins.genList (_: "x") bytes)}";
   complainsOf =
     config: name: advice:
     let
@@ -25,6 +28,41 @@ in
   "a configuration that sets everything is accepted" = {
     actual = complaints (config everything);
     expected = [ ];
+  };
+  "a kernel that is too old" = {
+    actual = map (version: complaints (config { imports = [ (onKernel version) ]; })) [ "5.4.300" "5.6" ];
+    expected = [
+      [ "The kernel of boot.kernelPackages (of an unknown version) is too old: firn's stage 1 needs Linux 5.6 or newer. Use a newer one." ]
+      [ ]
+    ];
+  };
+  "a kernel that is too old for an overlay for /etc" = {
+    actual = map (version: builtins.length (complaints (config {
+      imports = [ (onKernel version) ];
+      system.etc.overlay.enable = true;
+    }))) [ "5.4" "5.10.223" "5.15" ];
+    expected = [ 2 1 0 ];
+  };
+  # The line of the module has 112 bytes, with the space behind it.
+  "a command line that the kernel would cut" = {
+    actual = map (
+      set:
+      map (bytes: builtins.length (complaints (config (set (of bytes))))) [ (2047 - 128 - 112) (2048 - 128 - 112) (2047 - 112) (2048 - 112) ]
+    ) [
+      (word: { boot.kernelParams = [ word ]; })
+      (word: { netboot.firn.uki.append = word; })
+    ];
+    expected = [
+      [ 0 1 1 1 ]
+      [ 0 0 0 1 ]
+    ];
+  };
+  "a parameter that the kernel would cut" = {
+    actual = complaints (config { boot.kernelParams = [ (of 2100) ]; netboot.firn.uki.append = "quiet"; });
+    expected = [
+      "boot.kernelParams make a kernel command line of 2212 bytes, and the kernel reads only 2047, of which boot loaders need up to 128 for words of their own. Remove kernel parameters."
+      "boot.kernelParams and netboot.firn.uki.append make a kernel command line of 2218 bytes, and the kernel reads only 2047. Remove kernel parameters."
+    ];
   };
   "LUKS" = {
     actual = complainsOf (config { boot.initrd.luks.devices.root.device = "/dev/vda"; }) "boot.initrd.luks.devices" "crypttab";

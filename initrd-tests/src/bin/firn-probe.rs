@@ -136,7 +136,11 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
     // Only the next system writes a report: this waits until systemd has started it.
     (
         "kexec",
-        &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts way=kexec && sleep infinity"]],
+        &[&[
+            "sh",
+            "-c",
+            "PATH=/kexec/bin:$PATH sh /kexec/kexec-boot panic=-1 probe=facts 'way=k e # x\\ec' && sleep infinity",
+        ]],
     ),
     // As nixos-anywhere does it: the end runs in the background.
     ("kexec-run", &[&["sh", "-c", "PATH=/kexec/bin:$PATH sh /kexec/run --kexec-extra-flags '' && sleep infinity"]]),

@@ -3,10 +3,16 @@
 //! The systems are store paths of a real Nix, each with one fault.
 
 mod attempt;
+mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod left_out;
 mod output;
 mod programs;
 mod right;
+mod sentences;
+#[path = "../shell/mod.rs"]
+mod shell;
 mod store;
 mod toplevel;
+mod trees;

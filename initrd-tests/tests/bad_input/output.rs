@@ -26,9 +26,14 @@ fn a_build_that_is_interrupted() {
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("initrd"), "of an earlier build").unwrap();
     let files = || fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    for signal in ["-INT", "-TERM"] {
-        let mut build = Command::new(&firn);
-        build.arg("build").arg(&system).arg("--out").arg(out.path()).args(["--compression", "xz", "--firn-init"]);
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        // The suite may run under nohup(1), whose programs keep on ignoring a hangup.
+        let mut build = Command::new("env");
+        build.arg("--default-signal=HUP").arg(&firn).arg("build").arg(&system).arg("--out").arg(out.path()).args([
+            "--compression",
+            "xz",
+            "--firn-init",
+        ]);
         build.arg(env::var_os("FIRN_INIT").unwrap()).stderr(Stdio::piped());
         let child = build.spawn().unwrap();
         let packing = || files().iter().any(|path| path.join("nix-store.squashfs").exists());

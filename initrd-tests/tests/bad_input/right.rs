@@ -8,6 +8,7 @@ use firn::build::ramdisk::segments::SegmentOptions;
 use firn::build::store::packing::{Format, Packing};
 use firn::build::system::closure::StoreSelection;
 use firn::build::{build, ramdisk, store_image};
+use firn::formats::cpio::{Node, Tree};
 use firn::host::progress::Progress;
 use firn::inspect::summary::Summary;
 use rustix::fs::Mode;
@@ -196,7 +197,12 @@ fn each_part_can_be_made_alone() {
 
     // Additional segments go before and after firn's own, the image stays at the end, and all begin on multiples of four.
     let archive = parts.path().join("archive");
-    fs::write(&archive, b"0707not looked into").unwrap();
+    let mut padded = Vec::new();
+    let mut tree = Tree::default();
+    tree.add("/of-host", Node::File { mode: 0o644, contents: b"a file".to_vec() });
+    tree.write(&mut padded).unwrap();
+    // The trailer ends with three zeros, which the builder adds.
+    fs::write(&archive, padded.strip_suffix(&[0; 3]).unwrap()).unwrap();
     let with = |file: &Path| {
         let segments = SegmentOptions {
             before: vec![file.into()],
@@ -212,11 +218,11 @@ fn each_part_can_be_made_alone() {
         )
         .map(|_| read(out))
     };
-    let padded = b"0707not looked into\0";
+    let padded = &*padded;
     let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
     assert!(with(&archive).unwrap() == [padded, &*split, padded, padded, own].concat());
     let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
-    assert!(error.contains("adding /etc/passwd to the ramdisk: it is no segment of a ramdisk"), "{error}");
+    assert!(error.contains("adding /etc/passwd to the ramdisk: at offset 0, the kernel stops"), "{error}");
 
     let error = ramdisk(&copied(&system, parts.path()), &["/etc/passwd".into()], true, Progress::Quiet).unwrap_err();
     assert!(format!("{error:#}").contains("/etc/passwd is neither a squashfs nor an erofs"), "{error:#}");

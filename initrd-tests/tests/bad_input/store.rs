@@ -44,11 +44,12 @@ fn what_cannot_be_in_the_store_image() {
 #[test]
 fn store_paths_that_are_not_what_nix_says() {
     let (system, out) = (Fake::new().in_store(), tempfile::tempdir().unwrap());
-    // Registered with Nix, but not in the store.
-    let gone = format!("/nix/store/{}-gone", "1".repeat(32));
     let fake = Fake::new();
     fs::write(fake.path("more"), "").unwrap();
     let more = fake.in_store();
+    // Registered with Nix, but not in the store. No other run has it, which could leave references to it.
+    let hash: String = more.file_name().unwrap().to_str().unwrap().chars().take(32).collect();
+    let gone = format!("/nix/store/{}-gone", hash.chars().rev().collect::<String>());
     let hash = "0".repeat(52);
     let registration = format!("{gone}\nsha256:{hash}\n1\n\n0\n{}\nsha256:{hash}\n1\n\n1\n{gone}\n", more.display());
     let mut nix_store = Command::new("nix-store").arg("--load-db").stdin(Stdio::piped()).spawn().unwrap();
@@ -59,7 +60,8 @@ fn store_paths_that_are_not_what_nix_says() {
         &BuildOptions { selection, ..options(&system, out.path()) },
         &[&format!("{gone} is not in the store of this machine"), "nix-store --verify --check-contents --repair"],
     );
-    assert!(Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap().status.success());
+    let deleted = Command::new("nix-store").arg("--delete").arg(&more).arg(&gone).output().unwrap();
+    assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
 
     // An ordinary user who packs a file that only root may read.
     let fake = Fake::new();

@@ -38,7 +38,7 @@ fn what_is_in_the_toplevel() {
     let out = tempfile::tempdir().unwrap();
     let built = |fake: &Fake, words: &[&str]| refused(&options(&fake.in_store(), out.path()), words);
     built(without(&Fake::new(), "init"), &["has no init: it is no NixOS system"]);
-    built(without(&Fake::new(), "bzImage"), &["neither a boot.json", "kernel"]);
+    built(without(&Fake::new(), "bzImage"), &["/kernel leads to bzImage, which is missing; repair the store"]);
     built(Fake::new().file("boot.json", "{"), &["not a bootspec of version 1"]);
     let release = "kernel-modules/lib/modules/6.9";
     built(
@@ -46,7 +46,10 @@ fn what_is_in_the_toplevel() {
         &["the kernel 6.9 has no squashfs, neither as a module nor built in"],
     );
     built(without(&Fake::new(), &format!("{release}/squashfs.ko")), &["reading the module", "squashfs.ko"]);
-    built(without(&Fake::new(), &format!("{release}/modules.builtin")), &["modules.builtin", "depmod"]);
+    built(
+        without(&Fake::new(), &format!("{release}/modules.builtin")),
+        &["modules.builtin, which comes from the build of the kernel"],
+    );
 
     let spec = |kernel: &str| {
         format!(
@@ -55,7 +58,7 @@ fn what_is_in_the_toplevel() {
             env::consts::ARCH
         )
     };
-    built(Fake::new().file("boot.json", &spec("/x/bzImage")), &["has no kernel: reading /x/bzImage"]);
+    built(Fake::new().file("boot.json", &spec("/x/bzImage")), &["has no kernel: /x/bzImage is missing; build it with"]);
     built(Fake::new().file("boot.json", &spec("/etc/passwd")), &["names the init /x/init, which is not its own"]);
 }
 

@@ -4,6 +4,7 @@
 //! test. The tests of a claim are next to each other in the alphabet, so that two threads start two machines.
 
 mod by_hand;
+mod command_lines;
 mod consoles;
 mod credentials;
 mod database;
@@ -27,6 +28,7 @@ mod odd;
 mod own_files;
 mod persistence;
 mod processors;
+mod ramdisks;
 mod rescue;
 mod retained;
 mod stop;

@@ -178,7 +178,7 @@ fn kexec_boots_the_tarball_which_is_the_tree() {
     machine.append("probe=kexec");
     let report = boot(&machine).unwrap();
     runs(&report, FAT.build());
-    assert!(report.cmdline.ends_with(" way=kexec"), "{}", report.cmdline);
+    assert!(report.cmdline.ends_with(" way=\"k e # x\\ec\""), "{}", report.cmdline);
 }
 
 #[test]

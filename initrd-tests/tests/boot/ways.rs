@@ -1,5 +1,6 @@
 //! The ways into a machine: each boots the demo system with the builder's files for it.
 
+use crate::command_lines::{filled, with, with_words, with_words_and};
 use crate::fixture::{Build, Fixture, boot, report, run, with_appended};
 use crate::formats::erofs_6_12;
 use crate::systemd::PREPARE_ROOT_6_12;
@@ -86,19 +87,24 @@ fn machine(loader: Loader) -> Machine {
 fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     let work = tempfile::tempdir().unwrap();
     let (tree, tftp) = (work.path().join("tree"), work.path().join("tftp"));
-    ipxe::tree(&built(), &tree, form, None, Progress::Quiet).unwrap();
+    let (_directory, built) = with_words(build());
+    ipxe::tree(&built, &tree, form, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let url = format!("http://10.0.2.2:{}/netboot.ipxe", server.port);
     fs::create_dir(&tftp).unwrap();
     fs::write(tftp.join("menu"), format!("#!ipxe\nset cmdline {WORDS} way=ipxe\nchain {url}\n")).unwrap();
+    // The name of the kernel, and that of the ramdisk.
+    let kernel = if firmware.is_some() { "bzImage " } else { "" };
+    let ramdisk = if form == Form::Split { "initrd.magic" } else { "initrd" };
     let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware };
     let report = boot(&machine(loader)).unwrap();
-    assert!(report.cmdline.ends_with(&format!(" {WORDS} way=ipxe")), "{}", report.cmdline);
+    let expected = with(&built, &format!("{WORDS} way=ipxe"));
+    assert_eq!(report.cmdline, format!("{kernel}initrd={ramdisk} {expected}"));
     runs(&report, build());
 }
 
 #[test]
-fn ipxe_in_a_bios_boots_the_fat_form() {
+fn c_5_ipxe_in_a_bios_boots_the_fat_form_with_every_word() {
     by_ipxe(Form::Combined, None);
 }
 
@@ -126,12 +132,12 @@ fn a_7_ipxe_adds_a_file_of_the_host() {
 }
 
 #[test]
-fn ipxe_in_a_bios_boots_the_split_form() {
+fn c_5_ipxe_in_a_bios_boots_the_split_form_with_every_word() {
     by_ipxe(Form::Split, None);
 }
 
 #[test]
-fn ipxe_in_uefi_boots_the_fat_form() {
+fn c_5_ipxe_in_uefi_boots_the_fat_form_with_every_word() {
     // Not the split form: QEMU's own iPXE is from 2019 and loads only one file for a UEFI kernel.
     by_ipxe(Form::Combined, Some(ovmf()));
 }
@@ -148,15 +154,17 @@ fn with_new_ipxe(work: &Path, script: &str) -> Machine {
 }
 
 #[test]
-fn ipxe_in_uefi_boots_the_split_form() {
+fn c_5_ipxe_in_uefi_boots_the_split_form_with_every_word() {
     let (work, build) = (tempfile::tempdir().unwrap(), erofs_6_12());
     let tree = work.path().join("tree");
-    ipxe::tree(&BuildDirectory::open(&build.directory).unwrap(), &tree, Form::Split, None, Progress::Quiet).unwrap();
+    let (_directory, changed) = with_words(build);
+    ipxe::tree(&changed, &tree, Form::Split, None, Progress::Quiet).unwrap();
     let server = Server::new(&tree);
     let script = format!("set cmdline {WORDS}\nchain http://10.0.2.2:{}/netboot.ipxe\n", server.port);
     let report = boot(&with_new_ipxe(work.path(), &script)).unwrap();
     runs(&report, build);
     assert_eq!(store(&report), "erofs");
+    assert_eq!(report.cmdline, format!("bzImage initrd=initrd.magic {}", with(&changed, WORDS)));
 }
 
 /// This system runs, its store image is in the right place, and stage 1 has no warnings.
@@ -187,15 +195,19 @@ fn uefi_starts_the_kernel_by_itself() {
 }
 
 #[test]
-fn uefi_boots_a_unified_kernel_image() {
+fn c_5_uefi_boots_a_unified_kernel_image_with_every_word() {
     let disk = tempfile::tempdir().unwrap();
     let directory = disk.path().join("EFI/BOOT");
     fs::create_dir_all(&directory).unwrap();
-    let options = uki::UkiOptions { append: format!("{WORDS} way=uki"), ..uki::UkiOptions::default() };
-    uki::image(&built(), &directory.join("BOOTX64.EFI"), &options, Progress::Quiet).unwrap();
+    let (_directory, built) = with_words(build());
+    // U+00E0 has a byte that is white space for the kernel. The line is nearly as long as the kernel reads:
+    // stage 1 warns about one that may be cut.
+    let append = filled(&built, &format!("{WORDS} way=\"à é\""), 2046);
+    let options = uki::UkiOptions { append: append.clone(), ..uki::UkiOptions::default() };
+    uki::image(&built, &directory.join("BOOTX64.EFI"), &options, Progress::Quiet).unwrap();
     let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
     let report = boot(&machine(loader)).unwrap();
-    assert!(report.cmdline.ends_with(" way=uki"), "{}", report.cmdline);
+    assert_eq!(report.cmdline, with(&built, &append));
     runs(&report, build());
 }
 
@@ -234,38 +246,46 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
 }
 
 /// The machine of a fixture with a kexec tree of another system in `/kexec`, and the program kexec.
-fn with_tree(fixture: &Fixture, work: &Path, other: &Path) -> Machine {
+fn with_tree(fixture: &Fixture, work: &Path, other: &BuildDirectory) -> Machine {
     let tree = work.join("tree-of-kexec");
-    kexec::tree(&BuildDirectory::open(other).unwrap(), &tree, Progress::Quiet).unwrap();
+    kexec::tree(other, &tree, Progress::Quiet).unwrap();
     run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kexec-tools")).arg(&tree)).unwrap();
     with_appended(fixture, work, &format!("mkdir -p firn/root && cp -r '{}' firn/root/kexec", tree.display()))
 }
 
+/// The words that the probe gives to `kexec-boot`.
+const NEXT_WORDS: &str = "panic=-1 probe=facts way=\"k e # x\\ec\"";
+
 /// The command line of the next system.
-fn next_cmdline(build: &Build) -> String {
-    format!("{} panic=-1 probe=facts way=kexec", build.manifest.cmdline)
+fn next_cmdline(build: &BuildDirectory) -> String {
+    with(build, NEXT_WORDS)
 }
 
 #[test]
-fn kexec_boots_another_system() {
+fn c_5_kexec_boots_another_system_with_every_word() {
     let (work, other) = (tempfile::tempdir().unwrap(), erofs_6_12());
-    let mut machine = with_tree(&LINUX_6_1, work.path(), &other.directory);
+    let (_directory, built) = with_words_and(other, |changed| {
+        let filled = filled(changed, NEXT_WORDS, 2016);
+        filled.strip_prefix(NEXT_WORDS).unwrap().to_owned()
+    });
+    let mut machine = with_tree(&LINUX_6_1, work.path(), &built);
     machine.append("probe=kexec");
     let report = boot(&machine).unwrap();
     runs(&report, other);
-    assert_eq!(report.cmdline, next_cmdline(other));
+    assert_eq!(report.cmdline, next_cmdline(&built));
     assert_eq!(store(&report), "erofs");
 }
 
 #[test]
 fn kexec_is_left_to_systemd() {
     let (work, other) = (tempfile::tempdir().unwrap(), LINUX_6_1.build());
-    let mut machine = with_tree(&PREPARE_ROOT_6_12, work.path(), &other.directory);
+    let built = BuildDirectory::open(&other.directory).unwrap();
+    let mut machine = with_tree(&PREPARE_ROOT_6_12, work.path(), &built);
     machine.append("probe=kexec");
     let outcome = machine.run().unwrap();
     let report = report(&outcome).unwrap();
     runs(&report, other);
-    assert_eq!(report.cmdline, next_cmdline(other));
+    assert_eq!(report.cmdline, next_cmdline(&built));
     // Before that, systemd stopped the services; its colours are between the words.
     let ended = ["Stopped target", "umount.target", "systemd-kexec.service"];
     assert!(ended.iter().all(|words| outcome.console.contains(words)), "{}", outcome.console);
@@ -274,7 +294,8 @@ fn kexec_is_left_to_systemd() {
 #[test]
 fn kexec_needs_memory_and_a_signature() {
     let work = tempfile::tempdir().unwrap();
-    let mut machine = with_tree(&LINUX_6_1, work.path(), &LINUX_6_1.build().directory);
+    let built = BuildDirectory::open(&LINUX_6_1.build().directory).unwrap();
+    let mut machine = with_tree(&LINUX_6_1, work.path(), &built);
     machine.memory_mib = 512;
     machine.append("probe=kexec-refused firn.root.size=90%");
     let report = boot(&machine).unwrap();

@@ -56,8 +56,7 @@ pub struct PackingArguments {
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<StoreCompression>,
 
-    /// Size of the blocks that are compressed separately, 4K to 1M. Default: 64K for erofs, 1M for squashfs (128K with --profile
-    /// dev)
+    /// Size of the blocks that are compressed separately, 4K to 1M. Default: 128K for squashfs (nixpkgs has 1M), 64K for erofs
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     block_size: Option<u32>,
 
@@ -85,6 +84,10 @@ pub struct RamdiskArguments {
     /// Kernel module that stage 1 loads if the machine has a device for it; may be given several times
     #[arg(long = "available-module", value_name = "NAME")]
     available_modules: Vec<String>,
+
+    /// Build without modules of --module and --available-module that the kernel does not have, and name each in a warning
+    #[arg(long)]
+    allow_missing_modules: bool,
 
     /// The firn-init to pack. Default: the one that cargo built for musl, or the one beside this program
     #[arg(long, value_name = "FILE")]
@@ -162,6 +165,7 @@ impl RamdiskArguments {
             firn_init: self.firn_init.map_or_else(default_firn_init, Ok)?,
             modules: self.modules,
             available_modules: self.available_modules,
+            allow_missing_modules: self.allow_missing_modules,
             rescue_shell: self.rescue_shell,
             segments: SegmentOptions {
                 compressor: self.compressor,

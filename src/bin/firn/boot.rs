@@ -2,22 +2,26 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use firn::host::interrupt;
+use firn::build::ways::limits;
+use firn::host::{interrupt, publication};
 use qemu::{Kvm, Loader, Machine};
 use std::path::PathBuf;
+
+/// The kernel parameters of the machine itself. Nothing here changes what a boot that fails does.
+const OWN_PARAMETERS: &str = "earlyprintk=ttyS0 console=ttyS0";
 
 const EXAMPLES: &str = "\
 Examples:
   firn boot boot
-  firn boot boot --append firn.on_failure=menu
+  firn boot boot --append panic=-1
   firn boot boot --net --efi /usr/share/ovmf/OVMF.fd
 
 To end the machine at any time, press Ctrl-a, then x. Ctrl-a, then c, opens QEMU's monitor; all other keys go to the machine. If
 standard input is no terminal, the console is only shown, and Ctrl-C or SIGTERM ends the machine.
 
-The machine adds earlyprintk=ttyS0 console=ttyS0 panic=-1 before the kernel parameters of the build: its console is a serial port, and
-a kernel panic ends it. With panic=-1 a boot that fails also ends in a panic, without the rescue menu. To see the menu, add
---append firn.on_failure=menu.
+The machine adds earlyprintk=ttyS0 console=ttyS0 before the kernel parameters of the build, since its console is a serial port. A boot
+that fails shows the rescue menu, as on a real machine, and a kernel panic stays on the console. The machine ends when it powers off or
+reboots. To end it after a failure, too, as a script needs it, add --append panic=-1.
 
 Needs qemu-system-x86_64 (QEMU). Only builds for x86_64-linux can be booted.";
 
@@ -53,12 +57,15 @@ impl Boot {
     /// Boots the build, and returns when the machine has switched itself off.
     pub fn run(self) -> Result<()> {
         interrupt::listen().context("catching the signals that interrupt")?;
+        publication::settle(&self.directory)?;
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory_mib = self.memory.unwrap_or(machine.memory_mib);
+        machine.own_parameters = OWN_PARAMETERS;
         machine.loader = Loader::Qemu { firmware: self.efi, network: self.net };
-        if let Some(parameters) = self.append {
-            machine.append(&parameters);
-        }
+        let append = self.append.unwrap_or_default();
+        // The machine's own parameters come before these.
+        machine.cmdline =
+            limits::extended(&machine.cmdline, &append, &machine.kernel, limits::Loader::Any)?.to_string();
         machine.interact(self.kvm, &interrupt::check)
     }
 }
@@ -68,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_help_names_the_parameters_of_the_machine() {
-        assert!(EXAMPLES.contains(qemu::OWN_PARAMETERS));
+    fn c_10_the_help_names_the_parameters_of_the_machine() {
+        assert!(EXAMPLES.contains(&format!("adds {OWN_PARAMETERS} before")));
     }
 }

@@ -3,6 +3,7 @@
 use crate::text::{self, size};
 use anyhow::Result;
 use clap::Args;
+use firn::formats::printable::printable_line;
 use firn::inspect::difference::{self, Change, Difference};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ impl Diff {
 
 fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
     if let Some((before, after)) = &difference.kernel_release {
-        writeln!(out, "kernel: {before} -> {after}")?;
+        writeln!(out, "kernel: {} -> {}", printable_line(before), printable_line(after))?;
     }
     changes("command line", &difference.cmdline, Clone::clone, out)?;
     changes("modules", &difference.modules, Clone::clone, out)?;
@@ -51,10 +52,10 @@ fn changes<T>(name: &str, change: &Change<T>, text: impl Fn(&T) -> String, out: 
     }
     writeln!(out, "{name}: {} removed, {} added", change.removed.len(), change.added.len())?;
     for removed in &change.removed {
-        writeln!(out, "  - {}", text(removed))?;
+        writeln!(out, "  - {}", printable_line(&text(removed)))?;
     }
     for added in &change.added {
-        writeln!(out, "  + {}", text(added))?;
+        writeln!(out, "  + {}", printable_line(&text(added)))?;
     }
     Ok(())
 }

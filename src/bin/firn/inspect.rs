@@ -4,6 +4,7 @@ use crate::text::{self, size};
 use anyhow::Result;
 use clap::Args;
 use firn::formats::modules::module_name;
+use firn::formats::printable::printable_line;
 use firn::inspect::store::StoreImage;
 use firn::inspect::summary::{Kernel, RamdiskSummary, Summary};
 use std::io::{self, Write};
@@ -28,9 +29,11 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let summary = Summary::of(&self.path)?;
         if self.json {
-            return text::print_json(&summary);
+            text::print_json(&summary)?;
+        } else {
+            text::print(|out| Ok(show(&summary, out)?))?;
         }
-        text::print(|out| Ok(show(&summary, out)?))
+        text::judge_summary(&summary)
     }
 }
 
@@ -51,7 +54,7 @@ fn show(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn kernel(kernel: &Kernel, out: &mut dyn Write) -> io::Result<()> {
-    let release = kernel.release.as_deref().unwrap_or("of unknown release");
+    let release = printable_line(kernel.release.as_deref().unwrap_or("of unknown release"));
     writeln!(out, "{}: Linux {release}, {}", kernel.path, size(kernel.bytes))
 }
 
@@ -64,7 +67,7 @@ fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {offset:>12}  {compression:<11}  {packed:>10}  {unpacked:>10}  {members:>7}")?;
     }
     if let Some(release) = &ramdisk.kernel_release {
-        writeln!(out, "  for the kernel: {release}")?;
+        writeln!(out, "  for the kernel: {}", printable_line(release))?;
     }
     match (&ramdisk.plan, &ramdisk.bad_plan) {
         (Some(plan), _) => {
@@ -78,7 +81,7 @@ fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.place, size(image.bytes), image.sha256)?;
             }
         }
-        (None, Some(reason)) => writeln!(out, "  the plan is unreadable: {reason}")?,
+        (None, Some(reason)) => writeln!(out, "  the plan is unreadable: {}", printable_line(reason))?,
         (None, None) => writeln!(out, "  no plan: not made by firn")?,
     }
     writeln!(out, "  kernel modules: {}", ramdisk.modules.len())?;
@@ -93,7 +96,7 @@ fn image(image: &StoreImage, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "{}{}: {}, compression {}, blocks of {}, {} files, {}",
-        image.path,
+        printable_line(&image.path),
         place.unwrap_or_default(),
         image.superblock.format,
         image.superblock.compressor,
@@ -102,7 +105,7 @@ fn image(image: &StoreImage, out: &mut dyn Write) -> io::Result<()> {
         size(image.bytes)
     )?;
     if let Some(reason) = &image.unknown {
-        return writeln!(out, "  store paths unknown: {reason}");
+        return writeln!(out, "  store paths unknown: {}", printable_line(reason));
     }
     if image.store_paths.is_empty() {
         return writeln!(out, "  store paths: listed in the last image");

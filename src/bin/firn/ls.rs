@@ -1,9 +1,10 @@
 //! `firn ls`: the files of a ramdisk.
 
-use crate::text::{self, printable};
+use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::{Member, MemberKind};
+use firn::formats::printable::{printable, printable_json};
 use firn::inspect::ramdisk::Ramdisk;
 use std::path::PathBuf;
 
@@ -19,16 +20,18 @@ pub struct Ls {
 }
 
 impl Ls {
-    /// Prints a line for each file, as soon as it is read.
+    /// Prints a line for each file that the kernel makes, as soon as it is read, and warnings at the end.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
+        let mut contents = None;
         text::print(|out| {
-            ramdisk.walk(&mut |member, _| {
-                let line = if self.json { serde_json::to_string(member)? } else { line(member) };
+            contents = Some(ramdisk.walk(&mut |member, _| {
+                let line = if self.json { printable_json(&serde_json::to_string(member)?) } else { line(member) };
                 Ok(writeln!(out, "{line}")?)
-            })?;
+            })?);
             Ok(())
-        })
+        })?;
+        text::judge_ramdisk(&ramdisk, contents)
     }
 }
 

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("firn: {error:#}");
+            text::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

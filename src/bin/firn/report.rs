@@ -7,6 +7,7 @@ use firn::contract::manifest::FileEntry;
 use firn::host::interrupt;
 use firn::host::progress::Progress;
 use serde::Serialize;
+use std::fmt::Display;
 use std::path::Path;
 
 /// The form of the output.
@@ -23,10 +24,10 @@ pub struct Report {
 
 /// The output files, as JSON.
 #[derive(Serialize)]
-struct Made<'a> {
+struct Made<'a, Name> {
     label: &'a str,
     directory: &'a Path,
-    files: &'a [FileEntry],
+    files: &'a [FileEntry<Name>],
 }
 
 impl Report {
@@ -41,7 +42,7 @@ impl Report {
     }
 
     /// Prints the label of a system and its output files, which are in the directory `out` or are the file `out`.
-    pub fn made(&self, label: &str, out: &Path, files: &[FileEntry]) -> Result<()> {
+    pub fn made<Name: Serialize + Display>(&self, label: &str, out: &Path, files: &[FileEntry<Name>]) -> Result<()> {
         let directory = if out.is_dir() { out } else { out.parent().unwrap_or(out) };
         let printed = match (self.json, self.quiet) {
             (true, _) => text::print_json(&Made { label, directory, files }),

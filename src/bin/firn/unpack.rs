@@ -1,9 +1,10 @@
 //! `firn unpack`: all files of a ramdisk.
 
-use crate::text::printable;
+use crate::text;
 use anyhow::Result;
 use clap::Args;
 use firn::formats::newc::MemberKind;
+use firn::formats::printable::printable;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
@@ -22,12 +23,13 @@ impl Unpack {
     /// Unpacks, and names the files that are left out.
     pub fn run(self) -> Result<()> {
         let ramdisk = Ramdisk::open(&self.file)?;
-        unpack::unpack(&ramdisk, &self.directory, &mut |member| {
+        let contents = unpack::unpack(&ramdisk, &self.directory, &mut |member| {
             let reason = match member.kind {
                 MemberKind::CharacterDevice | MemberKind::BlockDevice => "only root can make device nodes",
                 _ => "files of this type are not unpacked",
             };
-            eprintln!("firn: left out {}: {reason}", printable(&member.path));
-        })
+            text::complain(&format!("left out {}: {reason}", printable(&member.path)));
+        })?;
+        text::judge_ramdisk(&ramdisk, Some(contents))
     }
 }

@@ -1,17 +1,22 @@
-//! `firn verify`: compares the files of a build with its manifest.
+//! `firn verify`: compares the files of a directory with its manifest.
 
 use crate::text;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use firn::formats::printable::printable_line;
 use firn::host::progress::Progress;
 use firn::inspect::verify::{self, Finding};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+const NOTE: &str = "\
+Ends with 0 if all files are those that firn made, and with 1 if one differs or cannot be verified.";
+
 /// The arguments of `firn verify`.
 #[derive(Args)]
+#[command(after_help = NOTE)]
 pub struct Verify {
-    /// Directory made by firn build
+    /// Directory made by firn build, ipxe or kexec, or unpacked from a tarball of firn tarball
     directory: PathBuf,
 
     /// Print only faults
@@ -24,7 +29,7 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Prints a line for each comparison. Fails if one finds a fault.
+    /// Prints a line for each comparison. Fails if one finds a fault, or if something could not be compared.
     pub fn run(self) -> Result<()> {
         let progress = match Progress::for_stderr() {
             _ if self.quiet => Progress::Quiet,
@@ -46,17 +51,25 @@ impl Verify {
             self.directory.display(),
             findings.len()
         );
+        if let Some(Finding { what, .. }) = findings.iter().find(|finding| finding.note.is_some()) {
+            bail!(
+                "{what} in {} are not verified: an older firn made the directory, without a manifest.json; make it again with firn ipxe \
+                 or firn kexec",
+                self.directory.display()
+            );
+        }
         Ok(())
     }
 
     fn show(&self, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         for finding in findings {
-            match (&finding.fault, &finding.note) {
-                (Some(fault), _) => writeln!(out, "{}: {fault}", finding.what)?,
-                _ if self.quiet => {}
-                (None, Some(note)) => writeln!(out, "{}: {note}", finding.what)?,
-                (None, None) => writeln!(out, "{}: OK", finding.what)?,
-            }
+            let result = match (&finding.fault, &finding.note) {
+                (Some(fault), _) => fault,
+                (None, Some(note)) => note,
+                _ if self.quiet => continue,
+                (None, None) => "OK",
+            };
+            writeln!(out, "{}: {}", finding.what, printable_line(result))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::boot::console::kmsg;
 use crate::boot::kernel::memory::Memory;
 use crate::boot::parameters::limits::Limits;
 use crate::boot::parameters::values::{Action, OnFailure, flag, host_id, number, size};
-use crate::contract::parameters::{PARAMETERS, PREFIX};
+use crate::contract::parameters::{LONGEST_LINE, PARAMETERS, PREFIX};
 use crate::contract::plan::MAX_IMAGES;
 use crate::formats::cmdline::CommandLine;
 use crate::formats::secrets;
@@ -31,10 +31,6 @@ pub fn read() -> Result<CommandLine> {
     }
     Ok(cmdline)
 }
-
-/// The maximum length of the command line, bytes: `COMMAND_LINE_SIZE` without the final NUL, of x86 and arm64 (asm/setup.h). The kernel
-/// cuts off the rest without a message.
-const LONGEST_LINE: usize = 2047;
 
 /// Whether the kernel may have cut off the end of the command line, as `/proc/cmdline` shows it.
 fn may_be_cut(line: &[u8]) -> bool {

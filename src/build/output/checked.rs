@@ -1,5 +1,6 @@
 //! A file that was described before and is read again: it must not have changed in between.
 
+use crate::contract::file_name::FileName;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest;
 use crate::host::interrupt::Interruptible;
@@ -31,8 +32,8 @@ enum Known {
 
 /// A reader of the beginning of a [`KnownFile`]. The read that reaches the end of that part reads the rest of the file, too, and fails
 /// if it is another file.
-pub struct Checked<R> {
-    file: R,
+pub struct Checked {
+    file: Interruptible<File>,
     expected: KnownFile,
     left: u64,
     digest: digest::Writer<io::Sink>,
@@ -41,7 +42,7 @@ pub struct Checked<R> {
 impl KnownFile {
     /// A file of a build directory, as its manifest describes it.
     #[must_use]
-    pub fn of_manifest(path: PathBuf, entry: &FileEntry) -> Self {
+    pub fn of_manifest(path: PathBuf, entry: &FileEntry<FileName>) -> Self {
         Self { path, bytes: entry.bytes, sha256: entry.sha256.clone(), known: Known::Manifest }
     }
 
@@ -56,9 +57,15 @@ impl KnownFile {
     /// # Errors
     ///
     /// A file that cannot be opened. The reader fails if the file has changed.
-    pub fn open(&self, bytes: u64) -> Result<Checked<Interruptible<File>>> {
+    pub fn open(&self, bytes: u64) -> Result<Checked> {
         let file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
-        Ok(Checked::new(Interruptible(file), self.clone(), bytes)?)
+        Ok(Checked::new(file, self.clone(), bytes)?)
+    }
+
+    /// Its description under another name.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> FileEntry {
+        FileEntry { name: name.into(), bytes: self.bytes, sha256: self.sha256.clone() }
     }
 
     /// Makes sure that another name of the file, or a copy of it, is this file.
@@ -69,7 +76,7 @@ impl KnownFile {
     pub fn compare(&self, copy: &Path, progress: Progress) -> Result<()> {
         let step = progress.step("Comparing a file", self.bytes);
         let file = File::open(copy).with_context(|| format!("reading {}", copy.display()))?;
-        let checked = Checked::new(Interruptible(file), self.clone(), self.bytes)?;
+        let checked = Checked::new(file, self.clone(), self.bytes)?;
         digest::copy(step.reading(checked), &mut io::sink())?;
         step.done();
         Ok(())
@@ -88,9 +95,10 @@ impl KnownFile {
     }
 }
 
-impl<R: Read> Checked<R> {
-    fn new(file: R, expected: KnownFile, bytes: u64) -> io::Result<Self> {
-        let mut checked = Self { file, expected, left: bytes, digest: digest::Writer::new(io::sink()) };
+impl Checked {
+    fn new(file: File, expected: KnownFile, bytes: u64) -> io::Result<Self> {
+        let mut checked =
+            Self { file: Interruptible(file), expected, left: bytes, digest: digest::Writer::new(io::sink()) };
         if bytes == 0 {
             checked.finish()?;
         }
@@ -119,7 +127,7 @@ impl<R: Read> Checked<R> {
     }
 }
 
-impl<R: Read> Read for Checked<R> {
+impl Read for Checked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let Some(part) = buffer.get_mut(..most).filter(|part| !part.is_empty()) else { return Ok(0) };
@@ -186,7 +194,7 @@ mod tests {
         fs::write(&copy, "1234").unwrap();
         let entry = |contents: &str| {
             let (bytes, sha256) = sha256(contents.as_bytes()).unwrap();
-            FileEntry { name: String::new(), bytes, sha256 }
+            FileEntry { name: FileName::try_from("initrd".to_owned()).unwrap(), bytes, sha256 }
         };
         KnownFile::of_manifest("initrd".into(), &entry("1234")).compare(&copy, Progress::Quiet).unwrap();
         let error =

@@ -1,15 +1,21 @@
-//! The output directory: files are written to a temporary directory in it, and renamed when all of them are complete.
+//! The output directory: files are written to a staging directory in it, and published when all of them are complete.
 
+use crate::build::output::checked::KnownFile;
+use crate::build::output::earlier;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest::{self, sha256};
+use crate::host::directory_lock::DirectoryLock;
+use crate::host::generation::Generation;
 use crate::host::progress::Progress;
+use crate::host::publication;
+use crate::host::replace::{ensure_replaceable, flush};
+use crate::host::staging::{Claim, Staging};
 use anyhow::{Context, Error, Result, bail, ensure};
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind};
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// The store of this machine, in which output files may be symlinks.
 const STORE: &str = "/nix/store";
@@ -18,8 +24,12 @@ const STORE: &str = "/nix/store";
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    staging: TempDir,
+    staging: Staging,
     entries: Vec<FileEntry>,
+    /// Whether the output is single files, which lie beside files of other outputs.
+    single: bool,
+    /// The directory that the files were made from.
+    source: Option<Generation>,
 }
 
 /// Describes a file; its name is the last component of the path.
@@ -39,13 +49,42 @@ pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
     read().with_context(|| format!("reading {}", path.display()))
 }
 
-/// Makes a hard link to a file, or copies it where the file system has no hard links.
+/// Makes a file with the data of another: a reflink where the file system has them (btrfs, XFS; `ioctl_ficlone(2)`), a copy elsewhere.
+/// Never a hard link: whoever writes to one of its names changes the others. A file that not everybody may read gives one that only
+/// its owner may read.
 ///
 /// # Errors
 ///
-/// Those of copying.
-pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+/// Those of reading and writing.
+pub fn clone_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    if reflink(from, to)? {
+        return Ok(());
+    }
+    let mut file = new_file(to, is_private(&File::open(from)?)?)?;
+    digest::copy(File::open(from)?, &mut file)?;
+    Ok(())
+}
+
+/// Makes a reflink. False where the file system has none; there is no file then.
+fn reflink(from: &Path, to: &Path) -> io::Result<bool> {
+    let source = File::open(from)?;
+    let file = new_file(to, is_private(&source)?)?;
+    if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
+        return Ok(true);
+    }
+    // A copy meets the same problem, if it is one, and names it.
+    fs::remove_file(to)?;
+    Ok(false)
+}
+
+/// Whether not everybody may read a file.
+fn is_private(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.permissions().mode() & 0o004 == 0)
+}
+
+/// Makes a file, which only its owner may read if it is `private`.
+fn new_file(path: &Path, private: bool) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(if private { 0o600 } else { 0o666 }).open(path)
 }
 
 /// Makes sure that an output does not lie inside of a system: nobody may change a store path.
@@ -81,17 +120,36 @@ fn store_link_target(store: &Path, file: &Path, directory: &Path) -> Option<Path
 pub type Output = digest::Writer<BufWriter<File>>;
 
 impl Directory {
-    /// Opens `path`, and makes it if it is missing.
+    /// Opens `path` for the files of a build or of a tree, and makes it if it is missing. Finishes a publication that was interrupted
+    /// there, and deletes the unfinished files of builds that were killed.
     ///
     /// # Errors
     ///
-    /// A directory that cannot be made or written to.
+    /// A directory that cannot be made or written to, or that another firn is writing to.
     pub fn create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("making the output directory {}", path.display()))?;
-        let staging = tempfile::Builder::new().prefix(".firn-").tempdir_in(path).with_context(|| {
+        Self::with_claim(path, Claim::Directory)
+    }
+
+    fn with_claim(path: &Path, claim: Claim) -> Result<Self> {
+        if !path.is_dir() {
+            fs::create_dir_all(path).with_context(|| {
+                format!("making the output directory {}; give another directory with --out", path.display())
+            })?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            flush(parent)?;
+        }
+        let lock = DirectoryLock::take(path)?;
+        publication::settle_locked(&lock)?;
+        let staging = Staging::create(&lock, claim).with_context(|| {
             format!("writing to the output directory {}; give another directory with --out", path.display())
         })?;
-        Ok(Self { path: path.into(), staging, entries: Vec::new() })
+        Ok(Self {
+            path: path.into(),
+            staging,
+            entries: Vec::new(),
+            single: matches!(claim, Claim::File(_)),
+            source: None,
+        })
     }
 
     /// Opens the directory of an output file, and returns the name of the file. `path` is the file, or a directory in which the
@@ -106,7 +164,12 @@ impl Directory {
             bail!("{} is not the name of a file; give another one with --out", path.display());
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        Ok((Self::create(parent)?, name.into()))
+        Ok((Self::with_claim(parent, Claim::File(name))?, name.into()))
+    }
+
+    /// Names the directory that the files are made from: they are published only if it has not changed until then.
+    pub fn made_from(&mut self, source: Generation) {
+        self.source = Some(source);
     }
 
     /// The present path of the file whose final name is `name`.
@@ -115,7 +178,7 @@ impl Directory {
         self.staging.path().join(name)
     }
 
-    /// The temporary directory; files in it that are not [added](Self::add) are no part of the output.
+    /// The staging directory; files in it that are not [added](Self::add) are no part of the output.
     #[must_use]
     pub fn scratch(&self) -> &Path {
         self.staging.path()
@@ -127,12 +190,26 @@ impl Directory {
     ///
     /// Those of `write` and of writing.
     pub fn write<T>(&mut self, name: &str, write: impl FnOnce(&mut Output) -> Result<T>) -> Result<T> {
+        self.write_with(name, false, write)
+    }
+
+    /// The same; only its owner may read the file if it is `private`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write).
+    pub fn write_with<T>(
+        &mut self,
+        name: &str,
+        private: bool,
+        write: impl FnOnce(&mut Output) -> Result<T>,
+    ) -> Result<T> {
         let path = self.staged(name);
         let pack = || -> Result<_> {
-            let mut output = digest::Writer::new(BufWriter::new(File::create(&path)?));
+            let mut output = digest::Writer::new(BufWriter::new(new_file(&path, private)?));
             let value = write(&mut output)?;
             let (file, bytes, sha256) = output.finish();
-            file.into_inner()?.sync_all()?;
+            file.into_inner()?;
             Ok((value, FileEntry { name: name.into(), bytes, sha256 }))
         };
         let (value, entry) = pack().map_err(|error| self.write_error(name, error))?;
@@ -148,11 +225,11 @@ impl Directory {
         error.context(format!("writing {}{advice}", self.path.join(name).display()))
     }
 
-    /// Makes sure that the file `name` does not overwrite one of these inputs.
+    /// Makes sure that the file `name` can be made, and does not overwrite one of these inputs.
     ///
     /// # Errors
     ///
-    /// An input that is the same file.
+    /// An input that is the same file, a file that cannot be replaced, and a file of a build, if the output is no build itself.
     pub fn ensure_no_input<'a>(&self, name: &str, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         let output = self.path.join(name);
         for input in inputs {
@@ -163,10 +240,14 @@ impl Directory {
                 input.display()
             );
         }
-        Ok(())
+        if self.single {
+            earlier::ensure_no_file_of_a_build(&self.path, name)?;
+        }
+        ensure_replaceable(&output)
     }
 
-    /// Copies a file without its mode: files of the store are read-only. Inside the store it makes a symlink (`store_link_target`).
+    /// Copies a file: files of the store are read-only, and the copy is not. One that not everybody may read is copied as one that only
+    /// its owner may read. Inside the store it makes a symlink (`store_link_target`).
     ///
     /// # Errors
     ///
@@ -178,35 +259,46 @@ impl Directory {
             self.entries.push(entry);
             return Ok(());
         }
-        self.write(name, |output| {
-            let mut copy = || -> io::Result<_> {
-                let file = File::open(from)?;
-                let step = progress.step("Copying a file", file.metadata()?.len());
-                digest::copy(step.reading(file), output)?;
-                step.done();
-                Ok(())
-            };
-            copy().with_context(|| format!("copying {}", from.display()))
-        })
+        let bytes = fs::metadata(from).with_context(|| format!("copying {}", from.display()))?.len();
+        self.copy_from(name, from, bytes, progress, || Ok(File::open(from)?))
     }
 
-    /// Adds a file that exists already, as a hard link, a symlink (`store_link_target`) or a copy. `entry` describes it, with the name
-    /// that it gets here.
+    /// Adds a file that was described before, as a symlink (`store_link_target`), a reflink or a copy.
     ///
     /// # Errors
     ///
-    /// Those of [`copy`](Self::copy).
-    pub fn link(&mut self, entry: FileEntry, from: &Path, progress: Progress) -> Result<()> {
-        let to = self.staged(&entry.name);
-        let linked = match store_link_target(Path::new(STORE), from, &self.path) {
-            Some(real) => symlink(real, to),
-            None => fs::hard_link(from, to),
+    /// Those of [`copy`](Self::copy), and a file that has changed since then.
+    pub fn link(&mut self, name: &str, from: &KnownFile, progress: Progress) -> Result<()> {
+        let to = self.staged(name);
+        let linked = match store_link_target(Path::new(STORE), &from.path, &self.path) {
+            Some(real) => symlink(real, &to).is_ok(),
+            None => reflink(&from.path, &to).map_err(|error| self.write_error(name, error.into()))?,
         };
-        if linked.is_err() {
-            return self.copy(&entry.name, from, progress);
+        if !linked {
+            return self.copy_from(name, &from.path, from.bytes, progress, || from.open(from.bytes));
         }
-        self.entries.push(entry);
+        from.compare(&to, progress)?;
+        self.entries.push(from.entry(name));
         Ok(())
+    }
+
+    /// Copies the `bytes` bytes of a reader of the file `from`.
+    fn copy_from<R: Read>(
+        &mut self,
+        name: &str,
+        from: &Path,
+        bytes: u64,
+        progress: Progress,
+        open: impl FnOnce() -> Result<R>,
+    ) -> Result<()> {
+        let context = || format!("copying {}", from.display());
+        let private = File::open(from).and_then(|file| is_private(&file)).with_context(context)?;
+        self.write_with(name, private, |output| {
+            let step = progress.step("Copying a file", bytes);
+            digest::copy(step.reading(open()?), output).with_context(context)?;
+            step.done();
+            Ok(())
+        })
     }
 
     /// Adds files that were written to their [staged](Self::staged) paths.
@@ -220,17 +312,30 @@ impl Directory {
         &self.entries
     }
 
-    /// Gives every file its final name, in the order in which they were added, and returns their descriptions.
+    /// Gives every file its final name, all of them or none, in the order in which they were added, and returns their descriptions.
+    /// Store images of an earlier output in the directory, which the new one does not have, are removed.
     ///
     /// # Errors
     ///
-    /// A file that cannot be renamed.
+    /// A file that cannot be replaced, and files of another output that would boot with the new ones.
     pub fn publish(self) -> Result<Vec<FileEntry>> {
-        for FileEntry { name, .. } in &self.entries {
-            let target = self.path.join(name);
-            fs::rename(self.staged(name), &target).with_context(|| format!("writing {}", target.display()))?;
+        let lock = DirectoryLock::take(&self.path)?;
+        publication::settle_locked(&lock)?;
+        if let Some(source) = &self.source {
+            source.ensure_same()?;
         }
-        self.staging.close().context("removing the temporary directory")?;
+        let names: Vec<_> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let stale = if self.single {
+            names.iter().try_for_each(|name| earlier::ensure_no_file_of_a_build(&self.path, name))?;
+            Vec::new()
+        } else {
+            if self.source.is_some() {
+                earlier::ensure_no_build(&self.path)?;
+            }
+            earlier::ensure_no_mixture(&self.path, &self.entries)?;
+            earlier::stale_images(&self.path, &names)
+        };
+        publication::publish(&lock, self.staging, &names, &stale)?;
         Ok(self.entries)
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod checked;
 pub mod directory;
+pub mod earlier;
 pub mod manifest;

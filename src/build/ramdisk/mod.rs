@@ -1,5 +1,6 @@
 //! The ramdisk: firn-init and its files, before the store images.
 
+pub mod added;
 pub mod compressor;
 pub mod database;
 pub mod file;

@@ -55,14 +55,15 @@ pub fn firn_init(path: &Path, system: &str) -> Result<Vec<u8>> {
 ///
 /// Those of [`firn_init`].
 pub fn rescue_shell(path: &Path, system: &str) -> Result<Vec<u8>> {
-    let program = fs::read(path).with_context(|| format!("reading the rescue shell {}", path.display()))?;
     let advice = "give a static busybox: pkgsStatic.busybox of nixpkgs, or Debian's busybox-static";
+    let program = fs::read(path).with_context(|| format!("reading the rescue shell {}; {advice}", path.display()))?;
     check(&program, system, advice).with_context(|| format!("{} cannot be the rescue shell", path.display()))?;
     Ok(program)
 }
 
 fn check(program: &[u8], system: &str, advice: &str) -> Result<()> {
-    let elf = ElfFile64::<Endianness>::parse(program).context("it is not a 64-bit ELF program")?;
+    let elf =
+        ElfFile64::<Endianness>::parse(program).with_context(|| format!("it is not a 64-bit ELF program; {advice}"))?;
     let wanted = match system.split_once('-').map(|(machine, _)| machine) {
         Some("x86_64") => Architecture::X86_64,
         Some("aarch64") => Architecture::Aarch64,

@@ -5,18 +5,17 @@
 
 use crate::build::output::checked::KnownFile;
 use crate::build::output::directory::Output;
+use crate::build::ramdisk::added::AddedSegments;
 use crate::build::ramdisk::compressor::Compressor;
 use crate::build::ramdisk::file::RamdiskFile;
 use crate::build::store::packing::Profile;
 use crate::contract::manifest::FileEntry;
 use crate::contract::plan::{FILE_DIRECTORIES, FILES, PATH, Plan};
-use crate::formats::compression::SegmentCompression;
 use crate::formats::cpio::{self, Node, Tree};
 use crate::formats::newc::PAGE;
 use crate::host::progress::Progress;
-use anyhow::{Context, Result, ensure};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use anyhow::{Context, Result};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The programs of the ramdisk.
@@ -29,6 +28,9 @@ pub struct Executables {
 
 /// From this size on, bytes, some firmware and boot loaders fail with a ramdisk (nixpkgs issues 203593, 73588).
 const LARGE: u64 = 1 << 30;
+
+/// A block of size zero ends a frame of lz4, from Linux 5.14 on; without it the kernel reads the next segment as one more block.
+const LZ4_END: [u8; 4] = [0; 4];
 
 /// The segments of the ramdisk, except the one with the store images.
 #[derive(Debug, Default)]
@@ -54,6 +56,12 @@ impl SegmentOptions {
         self.compressor.unwrap_or(if fast { Compressor::None } else { Compressor::Zstd })
     }
 
+    /// Whether there are ready-made segments, which may have keys in them.
+    #[must_use]
+    pub fn has_ready_made(&self) -> bool {
+        !self.before.is_empty() || !self.after.is_empty()
+    }
+
     /// The level of the compressor.
     ///
     /// # Errors
@@ -70,7 +78,7 @@ impl SegmentOptions {
 /// # Errors
 ///
 /// An image that is not the one that the plan describes, because another program has written to it since then; those of reading
-/// the images and of writing.
+/// the images and of writing; a ready-made segment that the kernel does not take.
 pub fn write(
     out: &mut Output,
     executables: &Executables,
@@ -81,22 +89,23 @@ pub fn write(
     progress: Progress,
 ) -> Result<u64> {
     let tree = first_segment(executables, files, plan)?;
+    let mut added = AddedSegments::default();
     for segment in &segments.before {
-        copy(out, segment)?;
+        copy(out, segment, &mut added, progress)?;
     }
     let mut archive = Vec::new();
     tree.write(&mut archive)?;
+    added.add_own(&archive)?;
     let (compressor, level) = (segments.compressor(), segments.level()?);
     let step = progress.step("Packing stage 1", archive.len() as u64);
     compressor.compress(level, step.reading(archive.as_slice()), &mut *out)?;
     step.done();
     if compressor == Compressor::Lz4 {
-        // A block of size zero ends it, from Linux 5.14 on; without it the kernel reads the next segment as one more block.
-        out.write_all(&[0; 4])?;
+        out.write_all(&LZ4_END)?;
     }
     pad(out, cpio::ALIGNMENT)?;
     for segment in &segments.after {
-        copy(out, segment)?;
+        copy(out, segment, &mut added, progress)?;
     }
     if plan.is_retained() {
         pad(out, PAGE)?;
@@ -131,16 +140,25 @@ pub fn warn_if_large(ramdisk: Option<&FileEntry>, progress: Progress) {
     }
 }
 
-/// Copies a ready-made segment.
-fn copy(out: &mut Output, path: &Path) -> Result<()> {
-    let mut copy = || -> Result<()> {
-        let mut file = BufReader::new(File::open(path)?);
-        ensure!(
-            SegmentCompression::of(file.fill_buf()?).is_some(),
-            "it is no segment of a ramdisk; give a cpio archive in the format newc, uncompressed or compressed in a format that the \
-             kernel unpacks"
+/// Says that not everybody may read the ramdisk.
+pub fn tell_if_private(private: bool, progress: Progress) {
+    if private {
+        progress.say(
+            "The ramdisk has segments of --prepend or --append, which may hold keys: only its owner may read it (mode 0600), except in \
+             the Nix store, which everybody may read",
         );
-        io::copy(&mut file, out)?;
+    }
+}
+
+/// Copies a ready-made segment.
+fn copy(out: &mut Output, path: &Path, added: &mut AddedSegments, progress: Progress) -> Result<()> {
+    let mut copy = || -> Result<()> {
+        let segment = added.add(path, progress)?;
+        let needs_end = segment.needs_end;
+        segment.copy(out)?;
+        if needs_end {
+            out.write_all(&LZ4_END)?;
+        }
         pad(out, cpio::ALIGNMENT)
     };
     copy().with_context(|| format!("adding {} to the ramdisk", path.display()))

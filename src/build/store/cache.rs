@@ -2,29 +2,25 @@
 //! is in the cache is never trusted: an image is compared with its description before it is used, and packed again if it differs. So
 //! nothing here waits until the data is on the disk.
 //!
-//! Several builds can use one cache. Each has a shared lock on the directory as long as it runs; a build that gets an exclusive lock
-//! is alone, and deletes what killed builds left.
+//! Several builds can use one cache.
 
-use crate::build::output::directory::{describe, link_or_copy};
+use crate::build::output::directory::{clone_or_copy, describe};
 use crate::build::store::layers::{Identity, Layer, key, prefix};
 use crate::contract::manifest::FileEntry;
+use crate::host::directory_lock::DirectoryLock;
 use crate::host::interrupt;
 use crate::host::progress::Progress;
-use anyhow::{Context, Result, bail, ensure};
+use crate::host::staging::{Claim, Staging};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, SystemTime};
-
-/// The beginning of the names of directories in which layers are made. Those of output directories are others: one directory can be
-/// both.
-const STAGING: &str = ".firn-layer-";
+use std::time::SystemTime;
 
 /// The names of the files of a layer.
 const IMAGE: &str = "image";
@@ -39,8 +35,6 @@ pub struct OpenCache {
     directory: PathBuf,
     recipe: String,
     progress: Progress,
-    /// The open directory with the lock, as long as the build runs.
-    _lock: File,
 }
 
 /// The state of a layer in the cache.
@@ -66,7 +60,7 @@ struct Description {
 }
 
 impl OpenCache {
-    /// Opens a directory, and makes it if it is missing. Deletes the leftovers of killed builds, if no other build uses it.
+    /// Opens a directory, and makes it if it is missing.
     ///
     /// # Errors
     ///
@@ -76,8 +70,7 @@ impl OpenCache {
             || format!("opening the layer cache {}; give a directory of yours with --layer-cache", directory.display());
         fs::create_dir_all(directory).with_context(context)?;
         fs::read_dir(directory).with_context(context)?;
-        let lock = File::open(directory).with_context(context)?;
-        let metadata = lock.metadata().with_context(context)?;
+        let metadata = fs::metadata(directory).with_context(context)?;
         let (owner, mode) = (metadata.uid(), metadata.mode());
         if ![0, geteuid().as_raw()].contains(&owner) || mode & 0o002 != 0 {
             progress.say(&format!(
@@ -87,22 +80,7 @@ impl OpenCache {
                 mode & 0o7777
             ));
         }
-        // A file system without locks has none for the other builds, either: nobody deletes anything there.
-        if lock.try_lock().is_ok() {
-            if let Err(error) = clean(directory) {
-                progress.say(&format!("The layer cache keeps leftovers of killed builds: {error:#}"));
-            }
-            lock.unlock().with_context(context)?;
-        }
-        // Another build may be cleaning just now. Without the lock a later one may delete a layer of this build before it is complete,
-        // which costs nothing but time.
-        for _ in 0..20 {
-            match lock.try_lock_shared() {
-                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(50)),
-                Err(TryLockError::Error(_)) | Ok(()) => break,
-            }
-        }
-        Ok(Self { directory: directory.into(), recipe, progress, _lock: lock })
+        Ok(Self { directory: directory.into(), recipe, progress })
     }
 
     /// The recipe by which the build packs.
@@ -136,8 +114,7 @@ impl OpenCache {
         Ok(known)
     }
 
-    /// Links or copies the image of a layer to `to`, and compares it with the description there: the file of the cache shares its data
-    /// with the outputs of earlier builds, which other programs may change.
+    /// Copies the image of a layer to `to`, and compares it with the description there: other programs may have changed the cache.
     ///
     /// # Errors
     ///
@@ -166,7 +143,7 @@ impl OpenCache {
         if let Err(error) = File::open(&image) {
             return Ok(Cached::Damaged(image, error.to_string()));
         }
-        if let Err(error) = link_or_copy(&image, to) {
+        if let Err(error) = clone_or_copy(&image, to) {
             // Somebody may delete it at any time.
             if image.exists() {
                 return Err(error).with_context(|| format!("taking {} from the layer cache", image.display()));
@@ -196,14 +173,14 @@ impl OpenCache {
     pub fn put(&self, layer: &Layer, image: &Path, entry: &FileEntry) -> Result<()> {
         let description = Description { paths: layer.identities(), bytes: entry.bytes, sha256: entry.sha256.clone() };
         let keep = || -> Result<()> {
-            let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.directory)?;
+            let staging = Staging::create(&DirectoryLock::take(&self.directory)?, Claim::Nothing)?;
             let new = staging.path().join("new");
             // The mode of the staging directory is for this user only.
             fs::create_dir(&new)?;
-            link_or_copy(image, &new.join(IMAGE))?;
+            clone_or_copy(image, &new.join(IMAGE))?;
             fs::write(new.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
             publish(&new, &self.directory.join(&layer.key), &staging.path().join("old"), exchange)?;
-            staging.close().context("deleting temporary files")
+            Ok(())
         };
         keep().with_context(|| format!("keeping a layer in {}", self.directory.display()))
     }
@@ -249,40 +226,6 @@ fn read(layer: &Path) -> Result<Option<Description>> {
     let mut json = Vec::new();
     File::open(&path)?.take(LONGEST).read_to_end(&mut json)?;
     Ok(Some(serde_json::from_slice(&json)?))
-}
-
-/// Deletes what killed builds left in a cache, and the layers of earlier versions of firn, which no build uses any more.
-fn clean(directory: &Path) -> Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let leftover = path.is_dir() && (name.starts_with(STAGING) || is_old_staging(&path, &name));
-        let deleted = match () {
-            () if leftover => fs::remove_dir_all(&path),
-            () if is_old_layer(&name) && path.is_file() => fs::remove_file(&path),
-            () => continue,
-        };
-        match deleted {
-            Err(error) if error.kind() != ErrorKind::NotFound => bail!("deleting {}: {error}", path.display()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Whether this is a file of a layer as earlier versions of firn kept it: two hashes of 32 digits and a suffix.
-fn is_old_layer(name: &str) -> bool {
-    let Some((stem, suffix)) = name.split_once('.') else { return false };
-    let hashes: Vec<_> = stem.split('-').collect();
-    let is_hash = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    ["json", "squashfs", "erofs"].contains(&suffix) && hashes.len() == 2 && hashes.iter().all(is_hash)
-}
-
-/// Whether this is a directory in which such a version was making a layer. Those of output directories have other files.
-fn is_old_staging(path: &Path, name: &str) -> bool {
-    let Ok(entries) = fs::read_dir(path) else { return false };
-    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    name.starts_with(".firn-") && !names.is_empty() && names.iter().all(|name| name == "image" || name == "text")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use crate::build::store::packing::Packing;
 use crate::formats::digest::sha256;
 use crate::host::interrupt;
-use crate::host::progress::Step;
+use crate::host::progress::{self, Step};
 use crate::host::tool;
 use anyhow::{Context, Result};
 use std::fs::{self, Permissions};
@@ -74,7 +74,7 @@ struct StoreCopy(PathBuf);
 impl Drop for StoreCopy {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.0) {
-            eprintln!("firn: deleting {}: {error}", self.0.display());
+            progress::tell(&format!("firn: deleting {}: {error}", self.0.display()));
         }
     }
 }

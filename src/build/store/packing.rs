@@ -80,7 +80,7 @@ impl Format {
     pub fn of(image: &Path) -> Result<Self> {
         let mut start = Vec::new();
         let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
-        read.with_context(|| format!("reading the store image {}", image.display()))?;
+        read.with_context(|| format!("reading the store image {}; give an output of firn image", image.display()))?;
         match magic::recognize(&start) {
             Some(FileKind::Squashfs) => Ok(Self::Squashfs),
             Some(FileKind::Erofs) => Ok(Self::Erofs),
@@ -112,14 +112,13 @@ impl Packing {
         self.compression.clone().unwrap_or_else(|| StoreCompression(of_profile.into()))
     }
 
-    /// The block size that is set, or that of the profile, bytes. A squashfs with smaller blocks is larger and is read faster
-    /// (docs/performance.md, "The defaults").
+    /// The block size that is set, or that of the format, bytes. A squashfs with smaller blocks is larger and is read faster
+    /// (docs/performance.md, "The defaults"). nixpkgs has 1 MiB (`lib/make-squashfs.nix`).
     #[must_use]
     pub fn block_size(&self) -> u32 {
-        self.block_size.unwrap_or(match (self.format, self.profile) {
-            (Format::Squashfs, Profile::Dev) => 1 << 17,
-            (Format::Squashfs, Profile::Release) => 1 << 20,
-            (Format::Erofs, _) => 1 << 16,
+        self.block_size.unwrap_or(match self.format {
+            Format::Squashfs => 1 << 17,
+            Format::Erofs => 1 << 16,
         })
     }
 }

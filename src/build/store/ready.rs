@@ -1,5 +1,6 @@
 //! Store images from an earlier run, such as those of `firn image`.
 
+use crate::build::output::checked::KnownFile;
 use crate::build::output::directory::{Directory, describe};
 use crate::build::store::divide::numbered;
 use crate::build::store::packing::Format;
@@ -53,7 +54,7 @@ pub fn described(images: &[PathBuf], format: Format, progress: Progress) -> Resu
 pub fn link(images: &[PathBuf], format: Format, output: &mut Directory, progress: Progress) -> Result<Vec<FileEntry>> {
     let entries = described(images, format, progress)?;
     for (entry, image) in entries.iter().zip(images) {
-        output.link(entry.clone(), image, progress)?;
+        output.link(&entry.name, &KnownFile::of_this_run(image.clone(), entry.bytes, &entry.sha256), progress)?;
     }
     Ok(entries)
 }

@@ -29,7 +29,7 @@ mod tests {
     fn c_2_a_recipe_has_the_tool_and_all_of_its_options() {
         let packing = Packing::default();
         let recipe = of(&packing).unwrap();
-        for words in ["firn 1\nmksquashfs version 4.", "-no-xattrs", "-all-root", "-b\n1048576", "zstd"] {
+        for words in ["firn 1\nmksquashfs version 4.", "-no-xattrs", "-all-root", "-b\n131072", "zstd"] {
             assert!(recipe.contains(words), "no {words:?} in {recipe}");
         }
         // The number of processors changes nothing in the image.

@@ -106,6 +106,7 @@ fn packed_bytes(line: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::store_image;
     use crate::host::progress::Progress;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -163,6 +164,26 @@ mod tests {
         assert_eq!(list.lines().count(), 101, "{list}");
         assert_eq!(list_of_parts, list);
         assert!(whole != parts && make("again", 500).0 == parts);
+    }
+
+    #[test]
+    fn c_14_blocks_are_small_by_default_and_those_of_nixpkgs_on_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("a")).unwrap();
+        fs::write(path("a/file"), vec![7; 3 << 20]).unwrap();
+        let block_size = |packing: &Packing| {
+            let image = path("image");
+            make(&[&path("a")], &image, packing, &Progress::Quiet.step("", 0)).unwrap();
+            let found = store_image::recognize(&fs::read(&image).unwrap()).unwrap();
+            fs::remove_file(image).unwrap();
+            found.block_size
+        };
+        let gzip = |options: &str| Packing { compression: options.parse().ok(), ..Packing::default() };
+        assert_eq!(block_size(&gzip("gzip")), 128 << 10);
+        assert_eq!(block_size(&Packing { block_size: Some(1 << 20), ..gzip("gzip") }), 1 << 20);
+        // As `netboot.squashfsCompression` can have it: in nixpkgs the words go to mksquashfs, too.
+        assert_eq!(block_size(&gzip("gzip -Xcompression-level 1 -b 1M")), 1 << 20);
     }
 
     #[test]

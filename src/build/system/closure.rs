@@ -1,7 +1,7 @@
 //! The store paths of the store image: the closures of the system and of the added paths, without the excluded ones.
 
-use crate::build::system::nix;
 use crate::build::system::toplevel::{NixosSystem, in_store};
+use crate::build::system::{left_out, nix};
 use crate::formats::registration::{self, Registered};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +46,7 @@ impl StoreSelection {
     pub fn collect(&self, system: &NixosSystem, progress: Progress) -> Result<Selected> {
         let mut roots = vec![system.toplevel.clone()];
         for path in &self.added {
-            roots.push(named(path)?);
+            roots.push(named(path, "--store-content")?);
         }
         let (closure, unreferenced) = if let Some(directory) = &self.closure_info {
             from_closure_info(directory, &roots)?
@@ -57,13 +57,20 @@ impl StoreSelection {
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
-            excluded.insert(text(&named(path)?)?.to_owned());
+            excluded.insert(text(&named(path, "--exclude")?)?.to_owned());
         }
+        let mut of_kernel = HashSet::new();
         if self.without_kernel {
-            excluded.insert(store_path(&system.kernel)?);
+            let kernel =
+                store_path(&system.kernel).context("the kernel cannot be left out; leave out --without-kernel")?;
+            of_kernel.insert(kernel);
             // Old systems have no ramdisk, and that of others is no store path.
-            excluded.extend(system.toplevel.join("initrd").canonicalize().ok().and_then(|path| store_path(&path).ok()));
+            of_kernel
+                .extend(system.toplevel.join("initrd").canonicalize().ok().and_then(|path| store_path(&path).ok()));
+            of_kernel.retain(|path| !excluded.contains(path));
+            excluded.extend(of_kernel.iter().cloned());
         }
+        left_out::check(system, &closure, &excluded, &of_kernel)?;
         let (kept, removed) = without(closure, &excluded)?;
         if let Some(warning) = warning(&removed) {
             progress.say(&warning);
@@ -82,17 +89,20 @@ struct RemovedReference {
 }
 
 /// Removes store paths from a closure, and the references to them, which are returned: Nix registers no path with a reference to
-/// an unknown one.
+/// an unknown one. A path that loses a reference gets the hash of [`registration::cut`]: Nix would copy it without the path that it needs.
 fn without(closure: Vec<Registered>, excluded: &HashSet<String>) -> Result<(Vec<Registered>, Vec<RemovedReference>)> {
     if let Some(path) = excluded.iter().find(|path| closure.iter().all(|registered| registered.path != **path)) {
         bail!("{path} cannot be excluded: it is not in the closure; leave out --exclude {path}");
     }
     let mut removed = Vec::new();
     let mut kept: Vec<_> = closure.into_iter().filter(|registered| !excluded.contains(&registered.path)).collect();
-    for Registered { path, references, .. } in &mut kept {
+    for Registered { path, references, nar_hash, .. } in &mut kept {
         let (to_excluded, to_kept) = references.drain(..).partition(|reference| excluded.contains(reference));
         *references = to_kept;
         let to_excluded: Vec<String> = to_excluded;
+        if !to_excluded.is_empty() {
+            *nar_hash = registration::cut(nar_hash)?;
+        }
         removed.extend(to_excluded.into_iter().map(|to| RemovedReference { from: path.clone(), to }));
     }
     Ok((kept, removed))
@@ -100,7 +110,11 @@ fn without(closure: Vec<Registered>, excluded: &HashSet<String>) -> Result<(Vec<
 
 /// A sentence on the references that were removed, if there are any: the first [`NAMED`] of them and their number.
 fn warning(removed: &[RemovedReference]) -> Option<String> {
-    let named = removed.iter().take(NAMED).map(|RemovedReference { from, to }| format!("{from} refers to {to}"));
+    let named = removed.iter().take(NAMED).map(|RemovedReference { from, to }| {
+        let file = left_out::pointer_in(Path::new(from), to);
+        let file = file.map(|file| format!(" (in {})", file.display())).unwrap_or_default();
+        format!("{from} refers to {to}{file}")
+    });
     let mut named: Vec<_> = named.collect();
     if named.is_empty() {
         return None;
@@ -110,8 +124,9 @@ fn warning(removed: &[RemovedReference]) -> Option<String> {
     }
     let references = if removed.len() == 1 { "reference" } else { "references" };
     Some(format!(
-        "{} {references} from packed store paths to excluded ones: {}. The excluded paths are missing in the booted system, and \
-         its Nix does not report them: programs that open a file in them will fail",
+        "{} {references} from packed store paths to excluded ones: {}. The excluded paths are missing in the booted \
+         system: programs that open a file in them will fail, and its Nix refuses to copy the packed paths that refer to them (hash \
+         mismatch, 1zzzz…)",
         removed.len(),
         named.join("; ")
     ))
@@ -168,7 +183,8 @@ fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
 }
 
 /// Follows symlinks until the path is in the store, as Nix does: a store path that is itself a symlink stays this path.
-fn named(path: &Path) -> Result<PathBuf> {
+/// `option` is the one that names the path.
+fn named(path: &Path, option: &str) -> Result<PathBuf> {
     let mut named = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
     // The kernel follows as many (MAXSYMLINKS, include/linux/namei.h).
     for _ in 0..40 {
@@ -178,7 +194,7 @@ fn named(path: &Path) -> Result<PathBuf> {
         let Ok(target) = fs::read_link(&named) else { break };
         named = named.parent().unwrap_or(&named).join(target);
     }
-    in_store(path)
+    in_store(path, &format!("a store path with {option}"))
 }
 
 /// The store path that contains `path`.
@@ -210,10 +226,11 @@ mod tests {
     fn references_to_excluded_paths_are_removed_and_reported() {
         let closure = || vec![registered("/a", &["/a", "/b", "/c"]), registered("/b", &["/c"]), registered("/c", &[])];
         let removed = |from: &str, to: &str| RemovedReference { from: from.into(), to: to.into() };
+        let cut = |path: Registered| Registered { nar_hash: registration::cut(&path.nar_hash).unwrap(), ..path };
         assert_eq!(
             without(closure(), &HashSet::from(["/c".into()])).unwrap(),
             (
-                vec![registered("/a", &["/a", "/b"]), registered("/b", &[])],
+                vec![cut(registered("/a", &["/a", "/b"])), cut(registered("/b", &[]))],
                 vec![removed("/a", "/c"), removed("/b", "/c")]
             )
         );

@@ -1,5 +1,6 @@
 //! The input of a build: the system, and the store paths that it needs.
 
 pub mod closure;
+pub mod left_out;
 pub mod nix;
 pub mod toplevel;

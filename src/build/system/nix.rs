@@ -19,8 +19,15 @@ pub fn closure(paths: &[PathBuf]) -> Result<Vec<Registered>> {
     let paths: Option<Vec<_>> = paths.iter().map(|path| path.to_str()).collect();
     let paths = paths.context("a store path is not UTF-8")?;
     let all = paths.join(" and ");
-    let requisites = output(&[&["--query", "--requisites"], paths.as_slice()].concat()).with_context(|| {
-        format!("Nix does not know the closure of {all}; build or copy it with Nix (nix-build, nix copy) first")
+    let requisites = output(&[&["--query", "--requisites"], paths.as_slice()].concat()).map_err(|error| {
+        // "path … is not valid" is the only failure that a build or a copy mends.
+        if error.to_string().contains("is not valid") {
+            error.context(format!(
+                "Nix does not know the closure of {all}; build or copy it with Nix (nix-build, nix copy) first"
+            ))
+        } else {
+            error
+        }
     })?;
     // For several paths it prints their common references more than once.
     let requisites: BTreeSet<_> = requisites.lines().collect();
@@ -47,14 +54,34 @@ fn output(arguments: &[&str]) -> Result<String> {
             "there is no nix-store on the PATH, which knows the closure of a system; install Nix (Debian: apt install nix-bin) or \
              run firn where the system was built",
         ),
-        _ => anyhow::Error::new(error).context("running nix-store"),
+        _ => anyhow::Error::new(error).context(
+            "cannot run the nix-store on the PATH; put a working Nix on the PATH, or give the closure with --closure-info",
+        ),
     })?;
     if !output.status.success() {
-        bail!(
-            "nix-store {} failed: {}",
-            arguments.first().unwrap_or(&""),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim();
+        let next = if said.contains("ermission denied") {
+            "; run firn as a user who may use the store (root, or with a running nix-daemon), or give the closure with --closure-info"
+        } else {
+            ""
+        };
+        bail!("nix-store {} failed: {}{next}", arguments.first().unwrap_or(&""), reason(said));
     }
     String::from_utf8(output.stdout).context("the output of nix-store is not UTF-8")
+}
+
+/// The errors that Nix prints, without its warnings, on one line.
+fn reason(said: &str) -> String {
+    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("warning:"));
+    lines.map(|line| line.strip_prefix("error: ").unwrap_or(line)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn c_12_the_reason_that_nix_prints() {
+        let said = "warning: the group 'nixbld' does not exist\nerror: path '/nix/store/x'\n       is not valid\n";
+        assert_eq!(super::reason(said), "path '/nix/store/x' is not valid");
+    }
 }

@@ -2,10 +2,11 @@
 
 use crate::contract::kind::Kind;
 use crate::contract::nixos_init::{self, Config};
-use crate::contract::parameters::{RAMFS, RETAIN};
+use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
-use crate::contract::release::at_least;
+use crate::contract::release::{LEAST, at_least};
 use crate::formats::kernel_image;
+use crate::formats::kernel_line::KernelLine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
@@ -14,7 +15,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-const STORE: &str = "/nix/store";
+/// The Nix store.
+pub const STORE: &str = "/nix/store";
 
 /// A NixOS system.
 #[derive(Debug)]
@@ -46,18 +48,24 @@ pub struct NixosSystem {
 }
 
 impl NixosSystem {
-    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory.
-    #[must_use]
-    pub fn cmdline(&self, retain: bool) -> String {
-        let mut parameters = vec![format!("init={}", self.init)];
-        parameters.extend(self.kernel_params.iter().cloned());
-        if !self.kernel_params.iter().any(|parameter| parameter.starts_with("rootfstype=")) {
-            parameters.push(RAMFS.into());
-        }
-        if retain && !self.kernel_params.iter().any(|parameter| parameter == RETAIN) {
-            parameters.push(RETAIN.into());
-        }
-        parameters.join(" ")
+    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory. The words that stage 1 needs come
+    /// first: a boot loader may add others, and the kernel cuts off the end of a long line.
+    ///
+    /// # Errors
+    ///
+    /// A kernel parameter that cannot be written into a command line.
+    pub fn cmdline(&self, retain: bool) -> Result<KernelLine> {
+        let mut line = KernelLine::of_words(&self.kernel_params).with_context(|| {
+            format!("boot.kernelParams of {} do not fit into a command line", self.toplevel.display())
+        })?;
+        line.put_first(|word| word == RETAIN || word.starts_with("rootfstype=") || word.starts_with(PREFIX));
+        let given = |name: &str| line.for_kernel().iter().any(|word| word.split('=').next() == Some(name));
+        let mut first = vec![format!("init={}", self.init)];
+        first.extend((!given("rootfstype")).then(|| RAMFS.into()));
+        first.extend((retain && !given(RETAIN)).then(|| RETAIN.into()));
+        let mut whole = KernelLine::of_words(&first)?;
+        whole.append(line);
+        Ok(whole)
     }
 }
 
@@ -67,12 +75,12 @@ impl NixosSystem {
 ///
 /// A path that is no toplevel in the store, or a system that firn cannot boot from memory.
 pub fn read(path: &Path) -> Result<NixosSystem> {
-    let toplevel = in_store(path)?;
+    let toplevel = in_store(path, "the toplevel of a NixOS system")?;
     let Start { kind, interpreter } = start(&toplevel)?;
     let spec = bootspec(&toplevel)?;
-    let image = fs::read(&spec.kernel).with_context(|| {
+    let image = read_or(&spec.kernel, || {
         format!(
-            "{} has no kernel: reading {}; build it with boot.kernel.enable = true",
+            "{} has no kernel: {} is missing; build it with boot.kernel.enable = true",
             toplevel.display(),
             spec.kernel.display()
         )
@@ -84,6 +92,14 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
          a newer kernel, or with system.etc.overlay.enable = false",
         toplevel.display()
+    );
+    ensure!(
+        at_least(&kernel_release, LEAST) != Some(false),
+        "{} has the kernel {kernel_release}, and stage 1 of firn needs Linux {}.{} or newer; build it with a newer kernel \
+         (boot.kernelPackages)",
+        toplevel.display(),
+        LEAST.0,
+        LEAST.1
     );
     ensure!(
         spec.init == toplevel.join("init"),
@@ -107,9 +123,19 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
     })
 }
 
+/// Reads a file of a system. `missing` is the error if there is no such file.
+fn read_or(path: &Path, missing: impl FnOnce() -> String) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(missing()),
+        other => other.with_context(|| {
+            format!("reading {}; run firn as a user who may read it, or build the system again", path.display())
+        }),
+    }
+}
+
 /// The work that the system expects from stage 1, and the interpreter of its init.
 fn start(toplevel: &Path) -> Result<Start> {
-    let init = fs::read(toplevel.join("init")).with_context(|| {
+    let init = read_or(&toplevel.join("init"), || {
         format!(
             "{} has no init: it is no NixOS system; give the path that nixos-rebuild build or \
              config.system.build.toplevel makes",
@@ -135,52 +161,92 @@ fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
     Ok(config.is_some_and(|config| config.etc_overlay.is_some()))
 }
 
-/// Follows symlinks to a path directly below the store.
+/// Follows symlinks to a path directly below the store. `wanted` describes this path in errors, such as `the toplevel of a NixOS system`.
 ///
 /// # Errors
 ///
 /// A path that does not exist, is not in the store, or lies inside of a store path.
-pub fn in_store(path: &Path) -> Result<PathBuf> {
-    let real = path
-        .canonicalize()
-        .with_context(|| format!("cannot find {}; give the toplevel of a NixOS system", path.display()))?;
+pub fn in_store(path: &Path, wanted: &str) -> Result<PathBuf> {
+    let real = path.canonicalize().with_context(|| match fs::read_link(path) {
+        Ok(target) => format!("{} leads to {}, which cannot be found; give {wanted}", path.display(), target.display()),
+        Err(_) => format!("cannot find {}; give {wanted}", path.display()),
+    })?;
     let Ok(inside) = real.strip_prefix(STORE) else {
-        bail!(
-            "{} is not in the Nix store {STORE}; build the system with Nix, and give the path that Nix prints",
-            real.display()
-        );
+        bail!("{} is not in the Nix store {STORE}; give {wanted}, as Nix prints it after a build", real.display());
     };
     let mut components = inside.components();
     match (components.next(), components.next()) {
         (Some(name), None) => Ok(Path::new(STORE).join(name)),
         (Some(name), Some(_)) => {
-            bail!(
-                "{} lies inside a store path; give the toplevel {STORE}/{}",
-                real.display(),
-                Path::new(&name).display()
-            )
+            let name = Path::new(&name).display();
+            bail!("{} lies inside a store path; give {wanted}, such as {STORE}/{name}", real.display())
         }
-        (None, _) => bail!("{} is the whole store; give the toplevel of one system in it", real.display()),
+        (None, _) => bail!("{} is the whole store; give {wanted}, a path in it", real.display()),
     }
+}
+
+/// Makes sure that a system without a bootspec has the files that are read instead. That of a container has neither a bootspec nor a kernel
+/// (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+fn ensure_files(toplevel: &Path) -> Result<()> {
+    let kernel = toplevel.join("kernel");
+    match fs::read_link(&kernel) {
+        Ok(target) if !kernel.exists() => bail!(
+            "{} leads to {}, which is missing; repair the store with nix-store --verify --check-contents --repair",
+            kernel.display(),
+            target.display()
+        ),
+        Err(_) if !kernel.exists() => bail!(
+            "{} has no kernel: it is the system of a container, which boots with the kernel of its host; build it with \
+             boot.isContainer = false and boot.kernel.enable = true",
+            toplevel.display()
+        ),
+        _ => {}
+    }
+    for name in ["nixos-version", "system", "kernel-params"] {
+        ensure!(
+            toplevel.join(name).exists(),
+            "{} has neither a boot.json nor the file {name} of an older NixOS system; give the path that nixos-rebuild build makes",
+            toplevel.display()
+        );
+    }
+    Ok(())
 }
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
-    let document: BootJson = match fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json).with_context(|| {
-            format!("{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer", path.display())
-        })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => BootJson::synthesize_latest(toplevel).with_context(|| {
+    let (document, from_files): (BootJson, bool) = match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map(|document| (document, false)).with_context(|| {
             format!(
-                "{} has neither a boot.json nor the files of an older NixOS system: give the path that nixos-rebuild build \
-                 makes",
-                toplevel.display()
+                "{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer",
+                path.display()
             )
         })?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            ensure_files(toplevel)?;
+            let document = BootJson::synthesize_latest(toplevel).with_context(|| {
+                format!(
+                    "{} has no boot.json, and its other files cannot be read; build the system again",
+                    toplevel.display()
+                )
+            })?;
+            (document, true)
+        }
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     match document.generation {
-        Generation::V1(generation) => Ok(generation.bootspec),
+        Generation::V1(generation) => {
+            let mut spec = generation.bootspec;
+            if from_files {
+                // The file kernel-params is a command line, and was split at each space, also between quotes.
+                let mut quoted = false;
+                let ends = |character| {
+                    quoted ^= character == '"';
+                    !quoted && character == ' '
+                };
+                spec.kernel_params = spec.kernel_params.join(" ").trim_end().split(ends).map(Into::into).collect();
+            }
+            Ok(spec)
+        }
         _ => bail!(
             "the bootspec {} has another version than 1, and this version of firn cannot read it; use a newer firn",
             path.display()
@@ -258,14 +324,45 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        assert_eq!(
-            system(&["quiet", "panic=1"]).cmdline(false),
-            "init=/nix/store/x/init quiet panic=1 rootfstype=ramfs"
-        );
-        assert_eq!(system(&["rootfstype=tmpfs"]).cmdline(false), "init=/nix/store/x/init rootfstype=tmpfs");
-        for params in [&[][..], &["retain_initrd"]] {
-            assert_eq!(system(params).cmdline(true).matches(" retain_initrd").count(), 1);
+        let cmdline = |params: &[&str], retain| system(params).cmdline(retain).unwrap().to_string();
+        assert_eq!(cmdline(&["quiet", "panic=1"], false), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
+        assert_eq!(cmdline(&["rootfstype=tmpfs"], false), "init=/nix/store/x/init rootfstype=tmpfs");
+        for params in [&[][..], &["retain_initrd"], &["retain_initrds=1", "rootfstypes"]] {
+            let cmdline = format!("{} ", cmdline(params, true));
+            assert_eq!(cmdline.matches(" retain_initrd ").count(), 1, "{cmdline}");
+            assert_eq!(cmdline.matches(" rootfstype=ramfs ").count(), 1, "{cmdline}");
         }
+    }
+
+    #[test]
+    fn c_4_the_words_for_stage_1_come_first() {
+        let params = [
+            "quiet",
+            "firn.root.size=4g",
+            "a=b c",
+            "rootfstype=ramfs",
+            "retain_initrd",
+            "init=/bin/sh",
+            "firn.log=debug",
+        ];
+        assert_eq!(
+            system(&params).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init firn.root.size=4g rootfstype=ramfs retain_initrd firn.log=debug quiet a=\"b c\" init=/bin/sh"
+        );
+    }
+
+    #[test]
+    fn c_5_words_for_init_come_last() {
+        assert_eq!(
+            system(&["quiet", "--", "single", "retain_initrd"]).cmdline(true).unwrap().to_string(),
+            "init=/nix/store/x/init rootfstype=ramfs retain_initrd quiet -- single retain_initrd"
+        );
+        let error = format!("{:#}", system(&["quiet", "a=b\nc"]).cmdline(true).unwrap_err());
+        assert!(
+            error.contains("boot.kernelParams of /nix/store/x do not fit")
+                && error.contains("a=b\\nc has a control character"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! The output directory of `firn build`, as the input of the other subcommands.
 
-use crate::build::output::checked::KnownFile;
+use crate::build::output::checked::{Checked, KnownFile};
 use crate::build::output::directory::{self, Directory};
-use crate::contract::manifest::{FileEntry, Manifest};
+use crate::build::output::earlier;
+use crate::build::ways::limits::{self, Loader};
+use crate::contract::file_name::FileName;
+use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::formats::digest::copy;
+use crate::formats::kernel_line::KernelLine;
 use crate::formats::magic::NEWC;
+use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An output directory of `firn build`.
 #[derive(Debug)]
 pub struct BuildDirectory {
     directory: PathBuf,
+    generation: Generation,
     /// The contents of its `manifest.json`.
     pub manifest: Manifest,
 }
@@ -24,6 +30,8 @@ pub struct BuildDirectory {
 #[derive(Debug)]
 pub struct BuildFile {
     file: KnownFile,
+    /// Whether not everybody may read it.
+    pub private: bool,
     /// The number of bytes, from the beginning of the file.
     pub bytes: u64,
 }
@@ -33,14 +41,17 @@ impl BuildDirectory {
     ///
     /// # Errors
     ///
-    /// A directory without a manifest that this version of firn can read.
+    /// A directory without a manifest that this version of firn can read, or one that was made from a build.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let manifest = fs::read(&path)
-            .map_err(anyhow::Error::new)
-            .and_then(|json| Ok(serde_json::from_slice(&json)?))
-            .with_context(|| format!("reading {}; give a directory made by firn build", path.display()))?;
-        Ok(Self { directory: directory.into(), manifest })
+        let generation = Generation::of(directory)?;
+        let manifest = Manifest::read(directory)?;
+        ensure!(
+            manifest.tree.is_empty(),
+            "{} was made by `firn {}` from a build; give the directory of the build",
+            directory.display(),
+            manifest.tree
+        );
+        Ok(Self { directory: directory.into(), generation, manifest })
     }
 
     /// The kernel.
@@ -67,7 +78,7 @@ impl BuildDirectory {
     ///
     /// Those of [`kernel`](Self::kernel), and a ramdisk without store images at the offset that the manifest says.
     pub fn ramdisk_without_images(&self) -> Result<BuildFile> {
-        let BuildFile { file, .. } = self.ramdisk()?;
+        let BuildFile { file, private, .. } = self.ramdisk()?;
         let path = &file.path;
         let begin = self.manifest.before_images;
         let found = || -> io::Result<_> {
@@ -80,25 +91,43 @@ impl BuildDirectory {
             "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
-        Ok(BuildFile { file, bytes: begin })
+        Ok(BuildFile { file, private, bytes: begin })
     }
 
-    /// Opens another output directory and links files of this one into it; `files` has their names here and there.
+    /// Its command line, with the words of a text such as the value of an option `--append`.
     ///
     /// # Errors
     ///
-    /// A missing file, those of writing, and an output directory that is this one.
+    /// Words that cannot be written into a command line, and a line that the kernel cannot boot with.
+    pub fn cmdline(&self, append: &str, loader: Loader) -> Result<KernelLine> {
+        limits::extended(&self.manifest.cmdline, append, &self.whole("bzImage")?.file.path, loader)
+    }
+
+    /// The numbers of words and variables that `kexec-boot` can still append; see [`limits::left`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`cmdline`](Self::cmdline).
+    pub fn left(&self, line: &KernelLine) -> Result<(usize, usize)> {
+        limits::left(line, &self.whole("bzImage")?.file.path, Loader::Kexec)
+    }
+
+    /// Opens another output directory and copies files of this one into it; `files` has their names here and there.
+    ///
+    /// # Errors
+    ///
+    /// A missing file, those of writing, and an output directory that has this build or another one.
     pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
-        let mut output = Directory::create(out)?;
         ensure!(
             !directory::same(out, &self.directory),
             "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
+        earlier::ensure_no_build(out)?;
+        let mut output = Directory::create(out)?;
+        output.made_from(self.generation.clone());
         for (from, to) in files {
-            let BuildFile { file, .. } = self.whole(from)?;
-            output.link(FileEntry { name: (*to).into(), ..self.entry(from)?.clone() }, &file.path, progress)?;
-            file.compare(&output.staged(to), progress)?;
+            output.link(to, &self.whole(from)?.file, progress)?;
         }
         Ok(output)
     }
@@ -109,14 +138,41 @@ impl BuildDirectory {
     ///
     /// A directory that cannot be written to, and an output file that is a file of this build.
     pub fn file_output(&self, out: &Path, default: &str) -> Result<(Directory, String)> {
-        let (output, name) = Directory::of_file(out, default)?;
+        let (mut output, name) = Directory::of_file(out, default)?;
+        output.made_from(self.generation.clone());
         let files: Vec<_> = self.manifest.files.iter().map(|file| self.directory.join(&file.name)).collect();
         let manifest = self.directory.join("manifest.json");
         output.ensure_no_input(&name, files.iter().chain([&manifest]).map(PathBuf::as_path))?;
         Ok((output, name))
     }
 
-    fn entry(&self, name: &str) -> Result<&FileEntry> {
+    /// The manifest, as text, of a directory or a tarball with these files, which the subcommand `tree` makes from this build: so
+    /// `firn verify` can compare its kernel and its script, too, wherever it is copied to.
+    ///
+    /// # Errors
+    ///
+    /// A name that a manifest cannot have.
+    pub fn manifest_of_tree(&self, tree: &str, files: &[FileEntry]) -> Result<String> {
+        let is_beside = |image: &&ImageFile| files.iter().any(|file| file.name == image.file.as_str());
+        let manifest = Manifest {
+            tree: tree.into(),
+            images: self.manifest.images.iter().filter(is_beside).cloned().collect(),
+            files: files.iter().map(FileEntry::checked).collect::<Result<_>>()?,
+            ..self.manifest.clone()
+        };
+        manifest.to_json()
+    }
+
+    /// A file of the build as its manifest describes it, under another name.
+    ///
+    /// # Errors
+    ///
+    /// A file that the manifest does not list.
+    pub fn described(&self, name: &str, as_name: &str) -> Result<FileEntry> {
+        Ok(self.entry(name)?.named(as_name))
+    }
+
+    fn entry(&self, name: &str) -> Result<&FileEntry<FileName>> {
         self.manifest.files.iter().find(|entry| entry.name == name).with_context(|| {
             format!("{}/manifest.json does not list the file {name}; build it again", self.directory.display())
         })
@@ -126,15 +182,15 @@ impl BuildDirectory {
         let path = self.directory.join(name);
         let entry = self.entry(name)?;
         let expected = entry.bytes;
-        let bytes = fs::metadata(&path)
-            .with_context(|| format!("reading the size of {}; build it again", path.display()))?
-            .len();
+        let metadata =
+            fs::metadata(&path).with_context(|| format!("reading the size of {}; build it again", path.display()))?;
+        let (bytes, private) = (metadata.len(), metadata.permissions().mode() & 0o004 == 0);
         ensure!(
             bytes == expected,
             "{} has {bytes} bytes, and manifest.json says {expected}: build it again",
             path.display()
         );
-        Ok(BuildFile { file: KnownFile::of_manifest(path, entry), bytes })
+        Ok(BuildFile { file: KnownFile::of_manifest(path, entry), private, bytes })
     }
 }
 
@@ -144,7 +200,7 @@ impl BuildFile {
     /// # Errors
     ///
     /// A file that cannot be opened.
-    pub fn open(&self) -> Result<impl Read> {
+    pub fn open(&self) -> Result<Checked> {
         self.file.open(self.bytes)
     }
 
@@ -209,7 +265,7 @@ pub(super) mod tests {
     fn directories_that_are_no_build() {
         let directory = tempfile::tempdir().unwrap();
         let error = format!("{:#}", BuildDirectory::open(directory.path()).unwrap_err());
-        assert!(error.contains("manifest.json; give a directory made by firn build: No such file"), "{error}");
+        assert!(error.contains("manifest.json; give a directory made by `firn build`: No such file"), "{error}");
 
         let build = sample(directory.path(), "", "", "");
         fs::write(directory.path().join("bzImage"), "half").unwrap();

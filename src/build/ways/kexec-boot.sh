@@ -2,22 +2,30 @@
 # Boots a NixOS system instead of the running one. Made by firn.
 set -eu
 
+# Lengths in bytes, and no character but the ASCII ones.
+LC_ALL=C
+
 label=@label@
-cmdline=@cmdline@
+for_kernel=@for_kernel@
+for_init=@for_init@ # the words after --
+longest=@longest@ # bytes of the command line
+words=@words@ # how many words the kernel can still pass to init
+variables=@variables@ # the same for NAME=VALUE
 bytes=@bytes@ # size of initrd.gz
 
 fail() {
-    echo "kexec-boot: $*" >&2
+    printf 'kexec-boot: %s\n' "$*" >&2
     exit 1
 }
 
 usage() {
     echo "usage: kexec-boot [--force] [--load-only] [--kexec-flags FLAGS] [--] [PARAM...]"
     echo
-    echo "Boots $label now, instead of the running system. Needs root and kexec (kexec-tools)."
+    printf 'Boots %s now, instead of the running system. Needs root and kexec (kexec-tools).\n' "$label"
     echo
-    echo "  PARAM                kernel parameter to append to the command line"
-    echo "  --force              boot even if there seems to be too little memory"
+    echo "  PARAM                kernel parameter to append to the command line, with or without the kernel's quotes: a=\"b c\" or"
+    echo "                       'a=b c'; a further -- begins those for init"
+    echo "  --force              boot even if there seems to be too little memory, or too many parameters"
     echo "  --load-only          only load the kernel; kexec --exec boots it"
     echo "  --kexec-flags FLAGS  more options for kexec --load"
 }
@@ -37,7 +45,67 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-parameters="$cmdline${*:+ $*}"
+
+# White space for the kernel, besides the space.
+nbsp=$(printf '\240')
+
+has_space() {
+    case $1 in
+        *' '* | *"$nbsp"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Sets $word: a parameter as it stands in a command line. The kernel knows double quotes around white space, and no backslash.
+quote() {
+    case $1 in
+        *[[:cntrl:]]*) fail "the kernel parameter ${1%%[[:cntrl:]]*}... has a control character, such as a newline: remove it" ;;
+    esac
+    word=$1
+    rest=$1
+    while :; do
+        case $rest in
+            *'"'*) ;;
+            *) break ;;
+        esac
+        ! has_space "${rest%%\"*}" || rest='"'
+        rest=${rest#*\"}
+        case $rest in
+            *'"'*) rest=${rest#*\"} ;;
+            *) fail "the kernel parameter $1 has a double quote that the kernel would read otherwise: it knows quotes only in pairs," \
+                "around white space, as in key=\"a b\"; write it that way, or without quotes" ;;
+        esac
+    done
+    has_space "$rest" || return 0
+    [ "$rest" = "$1" ] ||
+        fail "the kernel parameter $1 has white space outside of its double quotes: put both into quotes, as in key=\"a b\""
+    key=${1%%=*}
+    if [ "$key" = "$1" ] || [ -z "$key" ] || has_space "$key"; then word="\"$1\""; else word="$key=\"${1#*=}\""; fi
+}
+
+dashes=
+[ -z "$for_init" ] || dashes=yes
+given=
+for parameter; do
+    [ -n "$parameter" ] || continue
+    if [ "$parameter" = -- ] && [ -z "$given" ]; then
+        given=yes dashes=yes
+        continue
+    fi
+    quote "$parameter"
+    if [ -n "$given" ]; then
+        for_init="$for_init${for_init:+ }$word" words=$((words - 1))
+        continue
+    fi
+    for_kernel="$for_kernel $word"
+    # Words with a dot in their names are for modules.
+    case ${word%%=*} in
+        *.*) ;;
+        "$word") words=$((words - 1)) ;;
+        *) variables=$((variables - 1)) ;;
+    esac
+done
+parameters="$for_kernel${dashes:+ --}${for_init:+ $for_init}"
 
 [ "$(id -u)" = 0 ] || fail "this needs root: run it with sudo"
 
@@ -51,8 +119,12 @@ kib() { echo $(($(wc -c < "$here/$1") / 1024)); }
 # A larger file is fine: the files of one host can be appended.
 [ "$(kib initrd.gz)" -ge $((bytes / 1024)) ] || fail "$here/initrd.gz is truncated: copy it again"
 
-# The kernel would truncate it without a message.
-[ ${#parameters} -le 2047 ] || fail "the command line has ${#parameters} bytes, and the kernel reads only 2047: give fewer parameters"
+# The kernel would truncate a longer one without a message, and kexec needs some of its room.
+[ ${#parameters} -le "$longest" ] ||
+    fail "the command line has ${#parameters} bytes, and kexec loads a kernel with at most $longest: give fewer parameters"
+# With more it panics before it shows anything. Those that it knows itself do not count, but nobody knows them here.
+[ $words -ge 0 ] && [ $variables -ge 0 ] || [ $force = yes ] ||
+    fail "there may be more parameters than the kernel can pass to init, and it would panic: give fewer, or try anyway with --force"
 
 command -v kexec > /dev/null || fail "there is no kexec: install the package kexec-tools (with Nix: nix-shell -p kexec-tools)"
 [ -e /sys/kernel/kexec_loaded ] ||
@@ -85,7 +157,7 @@ kexec ${syscall:+"$syscall"} $flags --load "$here/bzImage" --initrd="$here/initr
     fi
 
 [ $load_only = no ] || exit 0
-echo "kexec-boot: booting $label"
+printf 'kexec-boot: booting %s\n' "$label"
 # systemd ends services and unmounts file systems first.
 if [ -d /run/systemd/system ] && command -v systemctl > /dev/null; then
     exec systemctl kexec

@@ -2,7 +2,10 @@
 //! nixpkgs.
 
 use crate::build::ways::build_directory::BuildDirectory;
-use crate::contract::manifest::FileEntry;
+use crate::build::ways::limits::{KEXEC_ROOM, Loader};
+use crate::contract::manifest::{self, FileEntry};
+use crate::contract::parameters::LONGEST_LINE;
+use crate::formats::digest::sha256;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -16,7 +19,7 @@ const SCRIPT: &str = include_str!("kexec-boot.sh");
 /// zstd level of the tarball. Nearly all its contents are compressed already.
 const LEVEL: i32 = 10;
 
-/// Makes a directory with `bzImage`, `initrd.gz` (the name in nixpkgs, for any compression) and `kexec-boot`.
+/// Makes a directory with `bzImage`, `initrd.gz` (the name in nixpkgs, for any compression), `kexec-boot`, and a manifest of these.
 ///
 /// # Errors
 ///
@@ -26,6 +29,8 @@ pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Ve
     output.write("kexec-boot", |out| Ok(out.write_all(script(build)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
+    let manifest = build.manifest_of_tree("kexec", output.entries())?;
+    output.write(manifest::FILE, |out| Ok(out.write_all(manifest.as_bytes())?))?;
     output.publish()
 }
 
@@ -45,12 +50,21 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
     let (mut output, name) = build.file_output(out, &default)?;
     let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
     let script = script(build)?;
-    output.write(&name, |out| {
+    let (bytes, sha256) = sha256(script.as_bytes())?;
+    let files = [
+        build.described("bzImage", "bzImage")?,
+        build.described("initrd", "initrd.gz")?,
+        FileEntry { name: "kexec-boot".into(), bytes, sha256 },
+    ];
+    let manifest = build.manifest_of_tree("kexec", &files)?;
+    output.write_with(&name, ramdisk.private, |out| {
         let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
-        append(&mut archive, &member("initrd.gz"), 0o644, ramdisk.bytes, step.reading(ramdisk.open()?))?;
-        append(&mut archive, &member("kexec-boot"), 0o755, script.len() as u64, script.as_bytes())?;
+        // It may hold keys. The mode is always this one: the tarball must not depend on the umask of the build.
+        append(&mut archive, &member("initrd.gz"), 0o600, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &member("kexec-boot"), 0o755, bytes, script.as_bytes())?;
+        append(&mut archive, &member(manifest::FILE), 0o644, manifest.len() as u64, manifest.as_bytes())?;
         archive.into_inner()?.finish()?;
         step.done();
         Ok(())
@@ -78,15 +92,40 @@ fn append(
 
 /// The script for one system.
 fn script(build: &BuildDirectory) -> Result<String> {
-    let mut script = SCRIPT.to_owned();
-    for (placeholder, value) in [
-        ("@label@", quoted(&build.manifest.label)),
-        ("@cmdline@", quoted(&build.manifest.cmdline)),
-        ("@bytes@", build.ramdisk()?.bytes.to_string()),
-    ] {
-        script = script.replacen(placeholder, &value, 1);
+    let line = build.cmdline("", Loader::Kexec)?;
+    let (words, variables) = build.left(&line)?;
+    let label: String = build.manifest.label.chars().filter(|c| !c.is_control()).collect();
+    let values = [
+        ("label", quoted(&label)),
+        ("for_kernel", quoted(&line.for_kernel().join(" "))),
+        ("for_init", quoted(&line.for_init().join(" "))),
+        ("longest", (LONGEST_LINE - KEXEC_ROOM).to_string()),
+        ("words", words.to_string()),
+        ("variables", variables.to_string()),
+        ("bytes", build.ramdisk()?.bytes.to_string()),
+    ];
+    Ok(filled(SCRIPT, &values))
+}
+
+/// A text with values instead of the names between two `@`. Values are not looked into.
+fn filled(text: &str, values: &[(&str, String)]) -> String {
+    let mut parts = text.split('@');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    let mut was_value = false;
+    for part in parts {
+        match values.iter().find(|(name, _)| *name == part) {
+            Some((_, value)) if !was_value => {
+                filled += value;
+                was_value = true;
+            }
+            _ => {
+                filled.extend((!was_value).then_some('@'));
+                filled += part;
+                was_value = false;
+            }
+        }
     }
-    Ok(script)
+    filled
 }
 
 /// Quotes a text for a shell.
@@ -102,10 +141,15 @@ fn file_name(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    mod words;
+
     use super::*;
     use crate::build::ways::build_directory::tests::sample;
     use std::os::unix::fs::symlink;
     use std::process::Command;
+
+    /// The shells that the machines have.
+    const SHELLS: [&[&str]; 4] = [&["/bin/dash"], &["/bin/bash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]];
 
     /// A machine for the script: the files of the kernel, and programs that only print their arguments.
     struct Machine {
@@ -174,7 +218,7 @@ mod tests {
     fn the_script_boots_in_every_shell() {
         let machine = Machine::new();
         let tree = machine.path("tree");
-        for shell in [&["/bin/dash"][..], &["/bin/bash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]] {
+        for shell in SHELLS {
             let said = machine.run(shell, &["--force", "quiet", "x=1"]).unwrap();
             let expected = format!(
                 "<kexec><--load><{0}/bzImage><--initrd={0}/initrd.gz><--command-line=init=/x a=\"b c\" it's quiet x=1>\n\
@@ -261,7 +305,7 @@ mod tests {
             (|m| m.file("proc/meminfo", "MemTotal: 9 kB\n"), &[], &["0 MiB", "--force"]),
             (|m| m.program("kexec", "exit 1"), &[], &["refused", "dmesg"]),
             (|m| m, &["--nonsense"], &["unknown option --nonsense", "--help"]),
-            (|m| m, &[&long], &["bytes, and the kernel reads only 2047"]),
+            (|m| m, &[&long], &["bytes, and kexec loads a kernel with at most 2016"]),
             (
                 |m| {
                     m.file(
@@ -303,19 +347,24 @@ mod tests {
         let output = Command::new("sh").args(["-c", list]).arg(&path).output().unwrap();
         let listed = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
-        for (line, (mode, name)) in
-            lines.iter().zip([("-rw-r--r--", "bzImage"), ("-rw-r--r--", "initrd.gz"), ("-rwxr-xr-x", "kexec-boot")])
-        {
+        let expected = [
+            ("-rw-r--r--", "bzImage"),
+            ("-rw-------", "initrd.gz"),
+            ("-rwxr-xr-x", "kexec-boot"),
+            ("-rw-r--r--", "manifest.json"),
+        ];
+        for (line, (mode, name)) in lines.iter().zip(expected) {
             assert_eq!([line[0], line[1], line[3], line[4], line[5]], [mode, "0/0", "1970-01-01", "00:00:01", name]);
         }
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
         let first = fs::read(&path).unwrap();
         tarball(&build, &path, "", Progress::Quiet).unwrap();
         assert_eq!(fs::read(&path).unwrap(), first);
         tarball(&build, &path, "nixos/kexec", Progress::Quiet).unwrap();
         let output = Command::new("tar").arg("--list").arg("--zstd").arg("--file").arg(&path).output().unwrap();
         assert_eq!(
-            output.stdout, b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\n",
+            output.stdout,
+            b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\nnixos/kexec/manifest.json\n",
             "{output:?}"
         );
         for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {

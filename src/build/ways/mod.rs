@@ -3,4 +3,5 @@
 pub mod build_directory;
 pub mod ipxe;
 pub mod kexec;
+pub mod limits;
 pub mod uki;

@@ -6,6 +6,7 @@
 
 use crate::build::output::directory::Output;
 use crate::build::ways::build_directory::BuildDirectory;
+use crate::build::ways::limits::Loader;
 use crate::contract::manifest::{FileEntry, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::pe::{self, SectionError};
@@ -40,6 +41,7 @@ pub struct UkiOptions {
 ///
 /// No stub, or one without room for more sections; a damaged build; an image that is too large for UEFI; and those of writing.
 pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress: Progress) -> Result<Vec<FileEntry>> {
+    let cmdline = build.cmdline(&options.append, Loader::None)?.to_string();
     let (mut output, name) = build.file_output(out, "nixos.efi")?;
     let stub = stub(options, &build.manifest.system)?;
     if let (true, Some(version)) = (options.without_image, pe::systemd_stub_version(&stub)) {
@@ -51,8 +53,7 @@ pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress:
     }
     let kernel = build.kernel()?;
     let ramdisk = if options.without_image { build.ramdisk_without_images()? } else { build.ramdisk()? };
-    let cmdline = format!("{} {}", build.manifest.cmdline, options.append);
-    let (cmdline, os_release) = (cmdline.trim_end().as_bytes(), os_release(&build.manifest));
+    let (cmdline, os_release) = (cmdline.as_bytes(), os_release(&build.manifest));
     let release = build.manifest.kernel_release.as_bytes();
     let sections: [(&str, u64, Box<dyn Read>); 5] = [
         (".osrel", os_release.len() as u64, Box::new(os_release.as_bytes())),
@@ -63,7 +64,7 @@ pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress:
     ];
     let step = progress.step("Packing the UEFI image", kernel.bytes + ramdisk.bytes);
     let (head, table) = add_sections(stub, &sections.each_ref().map(|(name, bytes, _)| (*name, *bytes)))?;
-    output.write(&name, |out| {
+    output.write_with(&name, ramdisk.private, |out| {
         out.write_all(&head)?;
         for (section, (.., contents)) in table.iter().zip(sections) {
             pad(out, section.offset)?;
@@ -77,7 +78,7 @@ pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress:
 
 /// The text of the section `.osrel`, which boot menus show (os-release(5)).
 fn os_release(manifest: &Manifest) -> String {
-    let label: String = manifest.label.chars().filter(|c| !"\"\\$`\n".contains(*c)).collect();
+    let label: String = manifest.label.chars().filter(|c| !"\"\\$`".contains(*c) && !c.is_control()).collect();
     format!("ID=nixos\nNAME=NixOS\nPRETTY_NAME=\"{label}\"\n")
 }
 

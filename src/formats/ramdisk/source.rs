@@ -1,15 +1,18 @@
 //! The bytes of archives: from the file of a ramdisk, or from a compressed segment of it. Both count the bytes and can skip some.
 
-use crate::formats::compression;
+use crate::formats::ramdisk::Offset;
 use anyhow::Result;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+/// As many of the first bytes of a segment as tell its compression and the settings that the kernel refuses.
+pub const START: u64 = 64;
 
 /// A stream of archives.
 pub trait ArchiveSource: Read {
     /// The number of bytes that were read or skipped.
     fn position(&self) -> u64;
-    /// The same as an offset in the file of the ramdisk, if the stream is not compressed.
-    fn offset(&self) -> Option<u64>;
+    /// The place of the next byte.
+    fn at(&self) -> Offset;
     /// Skips bytes.
     ///
     /// # Errors
@@ -37,16 +40,26 @@ impl<R: Read + Seek> FileSource<R> {
         Ok(Self { reader: BufReader::with_capacity(1 << 16, file), position: 0, length })
     }
 
-    /// The next bytes, as many as tell the compression of a segment. They are not read.
+    /// The next bytes, at most as many. They are not read.
     ///
     /// # Errors
     ///
     /// Those of reading.
-    pub fn peek(&mut self) -> io::Result<Vec<u8>> {
+    pub fn peek(&mut self, bytes: u64) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();
-        self.reader.by_ref().take(compression::LENGTH as u64).read_to_end(&mut start)?;
+        self.reader.by_ref().take(bytes).read_to_end(&mut start)?;
         self.reader.seek_relative(-start.len().cast_signed() as i64)?;
         Ok(start)
+    }
+
+    /// Goes to an offset.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file.
+    pub fn go_to(&mut self, offset: u64) -> io::Result<()> {
+        self.position = self.reader.seek(SeekFrom::Start(offset))?;
+        Ok(())
     }
 }
 
@@ -74,8 +87,8 @@ impl<R: Read + Seek> ArchiveSource for FileSource<R> {
         self.position
     }
 
-    fn offset(&self) -> Option<u64> {
-        Some(self.position)
+    fn at(&self) -> Offset {
+        Offset { offset: self.position, within: None }
     }
 
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
@@ -92,12 +105,14 @@ impl<R: Read + Seek> ArchiveSource for FileSource<R> {
 pub struct StreamSource<'a> {
     stream: BufReader<Box<dyn Read + 'a>>,
     position: u64,
+    /// The offset of the segment, bytes.
+    segment: u64,
 }
 
 impl<'a> StreamSource<'a> {
-    /// Begins at the start of a stream that unpacks the segment.
-    pub fn new(stream: Box<dyn Read + 'a>) -> Self {
-        Self { stream: BufReader::new(stream), position: 0 }
+    /// Begins at the start of a stream that unpacks the segment at this offset.
+    pub fn new(stream: Box<dyn Read + 'a>, segment: u64) -> Self {
+        Self { stream: BufReader::new(stream), position: 0, segment }
     }
 }
 
@@ -125,8 +140,8 @@ impl ArchiveSource for StreamSource<'_> {
         self.position
     }
 
-    fn offset(&self) -> Option<u64> {
-        None
+    fn at(&self) -> Offset {
+        Offset { offset: self.segment, within: Some(self.position) }
     }
 
     fn skip(&mut self, bytes: u64) -> io::Result<()> {

@@ -1,0 +1,20 @@
+//! Opening files that others name: a pipe would keep a program waiting for ever.
+
+use anyhow::{Context, Result, ensure};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens a regular file. `wanted`: what a user should give, for the error.
+///
+/// # Errors
+///
+/// A file that cannot be opened, or one that is no regular file: a directory, a pipe, a device.
+pub fn open(path: &Path, wanted: &str) -> Result<File> {
+    // A pipe without a writer opens at once with this flag; regular files have no use for it.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.with_context(|| format!("opening {}; give {wanted}", path.display()))?;
+    let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is no regular file; copy its contents into a file, and give that", path.display());
+    Ok(file)
+}
