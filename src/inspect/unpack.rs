@@ -59,12 +59,18 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
 ///
 /// A directory that is not empty; errors of reading and of writing. Files that were unpacked before stay.
 pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<Contents> {
-    fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
-    let mut entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
-    ensure!(entries.next().is_none(), "{} is not empty; give a new directory", directory.display());
+    let is_empty = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        entries => entries.with_context(|| format!("reading {}", directory.display()))?.next().is_none(),
+    };
+    ensure!(is_empty, "{} is not empty; give a new directory", directory.display());
+    // A file that is no ramdisk leaves no directory.
+    let make =
+        || fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()));
     let root = rustix::process::geteuid().is_root();
     let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
     let contents = ramdisk.walk_all(&mut |member, contents| {
+        make()?;
         let made = target.put(member, contents);
         let made =
             made.with_context(|| format!("unpacking {} into {}", printable(&member.path), directory.display()))?;
@@ -73,6 +79,9 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
         }
         Ok(())
     })?;
+    if contents.stop.is_none() {
+        make()?;
+    }
     // Only now, when their files are unpacked: they may be read-only. The deepest first.
     let mut directories: Vec<_> = target.directories.iter().collect();
     directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));

@@ -60,6 +60,8 @@ fn c_1_a_path_that_the_system_needs_is_not_left_out() {
     check(&system, &info, exclude(&tools), &[&text(&tools), &format!("{}/init points to it", system.display())]);
     check(&system, &info, exclude(&system), &["it is the system itself", "leave out --exclude", "or build"]);
     check(&system, &info, exclude(&shell), &[&text(&shell), &format!("{}/init points to it", system.display())]);
+    let both = StoreSelection { added: vec![shell.clone()], ..exclude(&shell) };
+    check(&system, &info, both, &[&text(&shell), "with --store-content and with --exclude; leave out one of them"]);
     let link = format!("{}/bin/bash points to it", shell.display());
     check(&system, &info, exclude(&loader), &[&text(&loader), &link, "leave out --exclude", "or build"]);
 
@@ -176,6 +178,21 @@ fn c_1_a_system_without_its_kernel_is_not_copied_by_nix() {
     assert!(!copied.status.success() && said.contains("hash mismatch") && said.contains("1zzzz"), "{said}");
     let (exported, said) = nix_store(&["--export", system.to_str().unwrap()], b"");
     assert!(!exported && said.contains("has changed"), "{said}");
+
+    // What nixos-install --system does, with the store of the booted system as its source.
+    let profile = target.path().join("nix/var/nix/profiles/system");
+    fs::create_dir_all(profile.parent().unwrap()).unwrap();
+    let installed = Command::new("nix-env")
+        .args(["--store", target.path().to_str().unwrap(), "--option", "substituters", &format!("{store}&trusted=1")])
+        .args(["--option", "require-sigs", "false", "--profile"])
+        .arg(&profile)
+        .arg("--set")
+        .arg(&system)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&installed.stderr);
+    let refused = !installed.status.success() && said.contains("hash mismatch") && !profile.exists();
+    assert!(refused, "{said}");
 
     // A root keeps the system.
     let roots = booted.path().join("nix/var/nix/gcroots");

@@ -98,7 +98,7 @@ fn c_12_systems_without_a_kernel_get_one_sentence() {
         fs::remove_dir_all(fake.path("kernel-modules")).unwrap();
         fake
     };
-    let words = ["has no kernel", "of a container", "boot.isContainer = false", "boot.kernel.enable = true"];
+    let words = ["has no kernel", "as a container", "boot.isContainer = false", "boot.kernel.enable = true"];
     refused(&container().in_store(), &[("build", &words)]);
     let spec = format!(
         r#"{{"org.nixos.bootspec.v1": {{"init": "/x/init", "kernel": "/x/bzImage", "kernelParams": [], "label": "x",

@@ -57,7 +57,14 @@ impl StoreSelection {
         };
         let mut excluded = HashSet::new();
         for path in &self.excluded {
-            excluded.insert(text(&named(path, "--exclude")?)?.to_owned());
+            let path = named(path, "--exclude")?;
+            // The toplevel has a sentence of its own.
+            ensure!(
+                path == system.toplevel || !roots.contains(&path),
+                "{} is given with --store-content and with --exclude; leave out one of them",
+                path.display()
+            );
+            excluded.insert(text(&path)?.to_owned());
         }
         let mut of_kernel = HashSet::new();
         if self.without_kernel {

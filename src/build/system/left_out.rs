@@ -3,9 +3,10 @@
 
 use crate::build::system::toplevel::{NixosSystem, STORE};
 use crate::formats::registration::Registered;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 /// Links of a toplevel that only the boot loader follows (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
@@ -24,7 +25,7 @@ struct Pointer {
 ///
 /// # Errors
 ///
-/// A needed path that is left out; the error names the link to it and both ways out.
+/// A needed path that is left out: the error names the link to it and both ways out. A file of the system that cannot be read.
 pub(super) fn check(
     system: &NixosSystem,
     closure: &[Registered],
@@ -39,8 +40,8 @@ pub(super) fn check(
         bail!("{toplevel} cannot be left out: it is the system itself; {}", ways_out(&toplevel, of_kernel));
     }
     let references: HashMap<_, _> = closure.iter().map(|path| (path.path.as_str(), &path.references)).collect();
-    for toplevel in toplevels(&system.toplevel, excluded) {
-        if let Some(Pointer { from, to }) = needed(&toplevel, &references, excluded) {
+    for toplevel in toplevels(&system.toplevel, excluded)? {
+        if let Some(Pointer { from, to }) = needed(&toplevel, &references, excluded)? {
             bail!(
                 "{to} cannot be left out: {} points to it, and the system {} needs it to run; {}",
                 from.display(),
@@ -61,32 +62,59 @@ fn ways_out(path: &str, of_kernel: &HashSet<String>) -> String {
 }
 
 /// The toplevel and those of its specialisations that are packed.
-fn toplevels(toplevel: &Path, excluded: &HashSet<String>) -> Vec<PathBuf> {
-    let specialisations = fs::read_dir(toplevel.join("specialisation")).into_iter().flatten().flatten();
-    let specialisations = specialisations.filter_map(|entry| entry.path().canonicalize().ok());
-    let packed = specialisations.filter(|path| store_path(path).is_some_and(|path| !excluded.contains(&path)));
-    [toplevel.to_path_buf()].into_iter().chain(packed).collect()
+fn toplevels(toplevel: &Path, excluded: &HashSet<String>) -> Result<Vec<PathBuf>> {
+    let mut packed = vec![toplevel.to_path_buf()];
+    for entry in entries(&toplevel.join("specialisation"))? {
+        let path = readable(&entry, entry.canonicalize())?;
+        if store_path(&path).is_some_and(|path| !excluded.contains(&path)) {
+            packed.push(path);
+        }
+    }
+    Ok(packed)
+}
+
+/// The entries of a directory, sorted; none if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> io::Result<Vec<_>> {
+        let mut paths = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    };
+    match read() {
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => Ok(Vec::new()),
+        read => readable(directory, read),
+    }
+}
+
+/// Adds the path and the next step to an error: a pointer in a file that cannot be read would be overlooked.
+fn readable<T>(path: &Path, read: io::Result<T>) -> Result<T> {
+    read.with_context(|| {
+        format!("reading {}; run firn as a user who may read it, or build the system again", path.display())
+    })
 }
 
 /// The first pointer from the files that a start needs to a left-out path.
-fn needed(toplevel: &Path, references: &HashMap<&str, &Vec<String>>, excluded: &HashSet<String>) -> Option<Pointer> {
-    let mut entries: Vec<_> =
-        fs::read_dir(toplevel).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.sort();
+fn needed(
+    toplevel: &Path,
+    references: &HashMap<&str, &Vec<String>>,
+    excluded: &HashSet<String>,
+) -> Result<Option<Pointer>> {
     let is =
         |path: &Path, names: &[&str]| path.file_name().is_some_and(|name| names.iter().any(|other| name == *other));
     let mut starts = BTreeSet::new();
-    for entry in entries.iter().filter(|entry| !is(entry, &OF_BOOT_LOADER)) {
+    for entry in entries(toplevel)?.iter().filter(|entry| !is(entry, &OF_BOOT_LOADER)) {
         let modules = is(entry, &["kernel-modules"]);
-        if let Some(pointer) = link(entry, modules, excluded, &mut HashSet::new()) {
-            return Some(pointer);
+        if let Some(pointer) = link(entry, modules, excluded, &mut HashSet::new())? {
+            return Ok(Some(pointer));
         }
         if is(entry, &["init", "prepare-root", "activate", "systemd"]) {
-            starts.extend(entry.canonicalize().ok().and_then(|path| store_path(&path)));
+            let real = readable(entry, entry.canonicalize())?;
+            starts.extend(store_path(&real));
             // The scripts of the toplevel name the interpreter, and the programs and files that they use.
-            for path in named_in(&fs::read(entry).unwrap_or_default()) {
+            let script = if real.is_file() { readable(entry, fs::read(entry))? } else { Vec::new() };
+            for path in named_in(&script) {
                 if excluded.contains(&path) {
-                    return Some(Pointer { from: entry.clone(), to: path });
+                    return Ok(Some(Pointer { from: entry.clone(), to: path }));
                 }
                 starts.insert(path);
             }
@@ -99,14 +127,14 @@ fn needed(toplevel: &Path, references: &HashMap<&str, &Vec<String>>, excluded: &
         for to in references.get(path.as_str()).into_iter().flat_map(|references| references.iter()) {
             if excluded.contains(to) {
                 let from = pointer_in(Path::new(&path), to).unwrap_or_else(|| path.into());
-                return Some(Pointer { from, to: to.clone() });
+                return Ok(Some(Pointer { from, to: to.clone() }));
             }
             if seen.insert(to.clone()) {
                 next.push(to.clone());
             }
         }
     }
-    None
+    Ok(None)
 }
 
 /// The store paths that a script names.
@@ -118,27 +146,28 @@ fn named_in(script: &[u8]) -> BTreeSet<String> {
 }
 
 /// Follows a link, and with `deep` all links below it, until one leads to a left-out path.
-fn link(path: &Path, deep: bool, excluded: &HashSet<String>, seen: &mut HashSet<PathBuf>) -> Option<Pointer> {
+fn link(path: &Path, deep: bool, excluded: &HashSet<String>, seen: &mut HashSet<PathBuf>) -> Result<Option<Pointer>> {
     if !seen.insert(path.to_path_buf()) {
-        return None;
+        return Ok(None);
     }
     if let Ok(target) = fs::read_link(path) {
         let target = normalized(&path.parent().unwrap_or(path).join(target));
         return match store_path(&target) {
-            Some(to) if excluded.contains(&to) => Some(Pointer { from: path.into(), to }),
+            Some(to) if excluded.contains(&to) => Ok(Some(Pointer { from: path.into(), to })),
             _ => link(&target, deep, excluded, seen),
         };
     }
-    if !deep {
-        return None;
+    if deep {
+        for entry in entries(path)?.iter().filter(|entry| !SOURCES.iter().any(|source| entry.ends_with(source))) {
+            if let Some(pointer) = link(entry, deep, excluded, seen)? {
+                return Ok(Some(pointer));
+            }
+        }
     }
-    let mut entries: Vec<_> = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.retain(|entry| !SOURCES.iter().any(|source| entry.ends_with(source)));
-    entries.sort();
-    entries.iter().find_map(|entry| link(entry, deep, excluded, seen))
+    Ok(None)
 }
 
-/// The first symlink or file in a store path that has the name of another one in it.
+/// The first symlink or file in a store path that has the name of another one in it, for a message; a file that cannot be read is not it.
 pub(super) fn pointer_in(path: &Path, to: &str) -> Option<PathBuf> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let names = |bytes: &[u8]| bytes.windows(to.len()).any(|window| window == to.as_bytes());

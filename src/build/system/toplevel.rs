@@ -188,28 +188,31 @@ pub fn in_store(path: &Path, wanted: &str) -> Result<PathBuf> {
 /// Makes sure that a system without a bootspec has the files that are read instead. That of a container has neither a bootspec nor a kernel
 /// (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
 fn ensure_files(toplevel: &Path) -> Result<()> {
-    let kernel = toplevel.join("kernel");
-    match fs::read_link(&kernel) {
-        Ok(target) if !kernel.exists() => bail!(
-            "{} leads to {}, which is missing; repair the store with nix-store --verify --check-contents --repair",
-            kernel.display(),
-            target.display()
-        ),
-        Err(_) if !kernel.exists() => bail!(
-            "{} has no kernel: it is the system of a container, which boots with the kernel of its host; build it with \
-             boot.isContainer = false and boot.kernel.enable = true",
-            toplevel.display()
-        ),
-        _ => {}
-    }
-    for name in ["nixos-version", "system", "kernel-params"] {
+    let has = |name: &str| {
         ensure!(
             toplevel.join(name).exists(),
             "{} has neither a boot.json nor the file {name} of an older NixOS system; give the path that nixos-rebuild build makes",
             toplevel.display()
         );
+        Ok(())
+    };
+    has("nixos-version")?;
+    has("system")?;
+    let kernel = toplevel.join("kernel");
+    match fs::read_link(&kernel) {
+        _ if kernel.exists() => {}
+        Ok(target) => bail!(
+            "{} leads to {}, which is missing; repair the store with nix-store --verify --check-contents --repair",
+            kernel.display(),
+            target.display()
+        ),
+        Err(_) => bail!(
+            "{} has no kernel, as a container, which runs under the kernel of its host; build it with boot.isContainer = false and \
+             boot.kernel.enable = true",
+            toplevel.display()
+        ),
     }
-    Ok(())
+    has("kernel-params")
 }
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {

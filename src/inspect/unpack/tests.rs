@@ -158,3 +158,14 @@ fn c_3_absolute_names_and_every_way_out_stay_below_the_directory() {
         assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o700, "{number}");
     }
 }
+
+#[test]
+fn a_file_that_is_no_ramdisk_leaves_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, out) = (directory.path().join("file"), directory.path().join("out"));
+    for contents in ["", "no ramdisk"] {
+        fs::write(&file, contents).unwrap();
+        let unpacked = unpack(&Ramdisk::open(&file).unwrap(), &out, &mut |_| {});
+        assert!(!unpacked.is_ok_and(|contents| contents.stop.is_none()) && !out.exists(), "{contents}");
+    }
+}
