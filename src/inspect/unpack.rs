@@ -65,12 +65,12 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
     };
     ensure!(is_empty, "{} is not empty; give a new directory", directory.display());
     // A file that is no ramdisk leaves no directory.
-    let make =
+    let create =
         || fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()));
     let root = rustix::process::geteuid().is_root();
     let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
     let contents = ramdisk.walk_all(&mut |member, contents| {
-        make()?;
+        create()?;
         let made = target.put(member, contents);
         let made =
             made.with_context(|| format!("unpacking {} into {}", printable(&member.path), directory.display()))?;
@@ -80,7 +80,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
         Ok(())
     })?;
     if contents.stop.is_none() {
-        make()?;
+        create()?;
     }
     // Only now, when their files are unpacked: they may be read-only. The deepest first.
     let mut directories: Vec<_> = target.directories.iter().collect();

@@ -60,8 +60,6 @@ fn c_1_a_path_that_the_system_needs_is_not_left_out() {
     check(&system, &info, exclude(&tools), &[&text(&tools), &format!("{}/init points to it", system.display())]);
     check(&system, &info, exclude(&system), &["it is the system itself", "leave out --exclude", "or build"]);
     check(&system, &info, exclude(&shell), &[&text(&shell), &format!("{}/init points to it", system.display())]);
-    let both = StoreSelection { added: vec![shell.clone()], ..exclude(&shell) };
-    check(&system, &info, both, &[&text(&shell), "with --store-content and with --exclude; leave out one of them"]);
     let link = format!("{}/bin/bash points to it", shell.display());
     check(&system, &info, exclude(&loader), &[&text(&loader), &link, "leave out --exclude", "or build"]);
 

@@ -3,6 +3,7 @@
 //! The systems are store paths of a real Nix, each with one fault.
 
 mod attempt;
+mod changed;
 mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;

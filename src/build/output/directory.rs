@@ -24,12 +24,27 @@ const STORE: &str = "/nix/store";
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    // Deleted before `_made`.
     staging: Staging,
+    _made: Made,
     entries: Vec<FileEntry>,
     /// Whether the output is single files, which lie beside files of other outputs.
     single: bool,
     /// The directory that the files were made from.
     source: Option<Generation>,
+}
+
+/// The directory itself if this output made it: it does not stay if it gets no files.
+#[derive(Debug)]
+struct Made(Option<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Fails if it has files.
+            drop(fs::remove_dir(path));
+        }
+    }
 }
 
 /// Describes a file; its name is the last component of the path.
@@ -131,7 +146,8 @@ impl Directory {
     }
 
     fn with_claim(path: &Path, claim: Claim) -> Result<Self> {
-        if !path.is_dir() {
+        let made = Made((!path.is_dir()).then(|| path.into()));
+        if made.0.is_some() {
             fs::create_dir_all(path).with_context(|| {
                 format!("making the output directory {}; give another directory with --out", path.display())
             })?;
@@ -146,6 +162,7 @@ impl Directory {
         Ok(Self {
             path: path.into(),
             staging,
+            _made: made,
             entries: Vec::new(),
             single: matches!(claim, Claim::File(_)),
             source: None,

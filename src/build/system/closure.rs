@@ -58,12 +58,10 @@ impl StoreSelection {
         let mut excluded = HashSet::new();
         for path in &self.excluded {
             let path = named(path, "--exclude")?;
-            // The toplevel has a sentence of its own.
-            ensure!(
-                path == system.toplevel || !roots.contains(&path),
-                "{} is given with --store-content and with --exclude; leave out one of them",
-                path.display()
-            );
+            // The toplevel gets an error.
+            if path != system.toplevel && roots.contains(&path) {
+                progress.say(&format!("{} is left out: --exclude goes before --store-content", path.display()));
+            }
             excluded.insert(text(&path)?.to_owned());
         }
         let mut of_kernel = HashSet::new();
