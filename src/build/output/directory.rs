@@ -1,6 +1,7 @@
 //! The output directory: files are written to a staging directory in it, and published when all of them are complete.
 
 use crate::build::output::checked::KnownFile;
+use crate::build::output::copies::{is_private, new_file, reflink};
 use crate::build::output::earlier;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest::{self, sha256};
@@ -12,9 +13,9 @@ use crate::host::replace::{ensure_replaceable, flush};
 use crate::host::staging::{Claim, Staging};
 use anyhow::{Context, Error, Result, bail, ensure};
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The store of this machine, in which output files may be symlinks.
@@ -62,44 +63,6 @@ pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
         Ok(FileEntry { name, bytes, sha256 })
     };
     read().with_context(|| format!("reading {}", path.display()))
-}
-
-/// Makes a file with the data of another: a reflink where the file system has them (btrfs, XFS; `ioctl_ficlone(2)`), a copy elsewhere.
-/// Never a hard link: whoever writes to one of its names changes the others. A file that not everybody may read gives one that only
-/// its owner may read.
-///
-/// # Errors
-///
-/// Those of reading and writing.
-pub fn clone_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    if reflink(from, to)? {
-        return Ok(());
-    }
-    let mut file = new_file(to, is_private(&File::open(from)?)?)?;
-    digest::copy(File::open(from)?, &mut file)?;
-    Ok(())
-}
-
-/// Makes a reflink. False where the file system has none; there is no file then.
-fn reflink(from: &Path, to: &Path) -> io::Result<bool> {
-    let source = File::open(from)?;
-    let file = new_file(to, is_private(&source)?)?;
-    if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
-        return Ok(true);
-    }
-    // A copy meets the same problem, if it is one, and names it.
-    fs::remove_file(to)?;
-    Ok(false)
-}
-
-/// Whether not everybody may read a file.
-fn is_private(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.permissions().mode() & 0o004 == 0)
-}
-
-/// Makes a file, which only its owner may read if it is `private`.
-fn new_file(path: &Path, private: bool) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(if private { 0o600 } else { 0o666 }).open(path)
 }
 
 /// Makes sure that an output does not lie inside of a system: nobody may change a store path.

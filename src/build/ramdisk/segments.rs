@@ -216,27 +216,32 @@ mod tests {
         assert_eq!(segments(Profile::Release, None, None), (Compressor::Zstd, 19));
     }
 
+    /// The plan of an image with the text `an image`.
+    fn plan(modules: Vec<String>) -> Plan {
+        let (_, sha256) = sha256(&b"an image"[..]).unwrap();
+        Plan {
+            version: VERSION,
+            firn: String::new(),
+            kernel_release: "6.9".into(),
+            init: "/init".into(),
+            start: None,
+            modules,
+            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
+            database: None,
+            verify: false,
+            host_id: None,
+            roots: Vec::new(),
+        }
+    }
+
     /// Foreign tools find the names in the compressed segment, and those in the segment after it.
     #[test]
     fn a_foreign_reader_finds_two_segments() {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         fs::write(&image, "an image").unwrap();
-        let (_, sha256) = sha256(&b"an image"[..]).unwrap();
         let module = RamdiskFile { path: "/lib/modules/6.9/loop.ko".into(), contents: b"loop".to_vec() };
-        let plan = Plan {
-            version: VERSION,
-            firn: String::new(),
-            kernel_release: "6.9".into(),
-            init: "/init".into(),
-            start: None,
-            modules: vec![module.path.clone()],
-            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
-            database: None,
-            verify: false,
-            host_id: None,
-            roots: Vec::new(),
-        };
+        let plan = plan(vec![module.path.clone()]);
         let executables = Executables { firn_init: b"firn-init".to_vec(), rescue_shell: Some(b"busybox".to_vec()) };
         let mut output = Directory::create(directory.path()).unwrap();
         output
@@ -276,20 +281,7 @@ mod tests {
     fn c_2_an_image_that_changes_after_its_description_is_an_error_with_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
-        let (_, sha256) = sha256(&b"an image"[..]).unwrap();
-        let plan = Plan {
-            version: VERSION,
-            firn: String::new(),
-            kernel_release: "6.9".into(),
-            init: "/init".into(),
-            start: None,
-            modules: Vec::new(),
-            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
-            database: None,
-            verify: false,
-            host_id: None,
-            roots: Vec::new(),
-        };
+        let plan = plan(Vec::new());
         let executables = Executables { firn_init: b"firn-init".to_vec(), rescue_shell: None };
         let images = [image.clone()];
         for (contents, expected) in [

@@ -4,7 +4,8 @@
 //!
 //! Several builds can use one cache.
 
-use crate::build::output::directory::{clone_or_copy, describe};
+use crate::build::output::copies::clone_or_copy;
+use crate::build::output::directory::describe;
 use crate::build::store::layers::{Identity, Layer, key, prefix};
 use crate::contract::manifest::FileEntry;
 use crate::host::directory_lock::DirectoryLock;
