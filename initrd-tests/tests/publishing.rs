@@ -112,23 +112,41 @@ fn c_9_ramdisks_with_added_files_are_for_their_owner() {
     assert!(said.contains("only its owner may read it (mode 0600)"), "{said}");
 }
 
+/// Writes to every output, and prints the files that have changed with it or that have several names.
+const WRITE_TO_OUTPUTS: &str = "
+    build() { firn build $system --firn-init $FIRN_INIT --profile dev --quiet \"$@\"; }
+    firn image $system --profile dev --quiet --out image
+    build --out first --layer-cache cache --layers 2
+    build --out second --layer-cache cache --layers 2
+    firn build $system --firn-init $FIRN_INIT --quiet --image image --out ready
+    firn kexec first --out kexec --quiet
+    firn ipxe first --out ipxe --quiet
+    firn ipxe first --out split --split --quiet
+    find . -type f -links +1
+    find first cache image -type f -exec sha256sum {} + > sums
+    for file in kexec/* ipxe/* split/* second/* ready/*; do echo key >> $file; done
+    sha256sum --check --quiet sums";
+
 #[test]
 fn c_9_writing_to_an_output_changes_no_other_file() {
     let work = TempDir::new().unwrap();
-    let script = "
-        build() { firn build $system --firn-init $FIRN_INIT --profile dev --quiet \"$@\"; }
-        firn image $system --profile dev --quiet --out image
-        build --out first --layer-cache cache --layers 2
-        build --out second --layer-cache cache --layers 2
-        firn build $system --firn-init $FIRN_INIT --quiet --image image --out ready
-        firn kexec first --out kexec --quiet
-        firn ipxe first --out ipxe --quiet
-        firn ipxe first --out split --split --quiet
-        find . -type f -links +1
-        find first cache image -type f -exec sha256sum {} + > sums
-        for file in kexec/* ipxe/* split/* second/* ready/*; do echo key >> $file; done
-        sha256sum --check --quiet sums";
-    assert_eq!(text(succeeds(bash(work.path(), system(), script)).stdout), "");
+    assert_eq!(text(succeeds(bash(work.path(), system(), WRITE_TO_OUTPUTS)).stdout), "");
+}
+
+#[test]
+fn c_9_files_with_the_same_blocks_of_the_disk_are_no_less_apart() {
+    let work = TempDir::new().unwrap();
+    // The mount ends with its namespace.
+    let script = format!(
+        "truncate --size 400M disk; mkfs.xfs -q disk; mkdir mounted
+        unshare --mount bash -euc 'firn() {{ $program \"$@\"; }}
+            mount disk mounted; cd mounted; {WRITE_TO_OUTPUTS}
+            filefrag -v kexec/initrd.gz ipxe/bzImage ready/nix-store.squashfs | grep --count shared
+            chmod 600 first/initrd; firn kexec first --out private --quiet; stat --format %a private/initrd.gz'"
+    );
+    let output = text(succeeds(bash(work.path(), system(), &script)).stdout);
+    let (shared, mode) = output.trim().split_once('\n').unwrap();
+    assert!(shared.parse::<u32>().unwrap() >= 3 && mode == "600", "{output}");
 }
 
 /// Kills 120 builds, each at another moment of its run, and checks the directory after each.

@@ -14,9 +14,10 @@ pub fn boots_with(fixture: &Fixture, processors: u32) -> Fixture {
     booted
 }
 
+// Not on Linux 7: under QEMU's translator its own patching of code (smp_text_poke) panics now and then.
 #[test]
 fn b_11_four_processors() {
-    boots_with(&LINUX_7, 4);
+    boots_with(&LINUX_6_12, 4);
 }
 
 #[test]
@@ -27,6 +28,6 @@ fn b_11_four_processors_on_6_1() {
 
 #[test]
 #[ignore = "slow: run by initrd-tests/run --all"]
-fn b_11_two_processors_on_6_12() {
-    boots_with(&LINUX_6_12, 2);
+fn b_11_two_processors_on_7() {
+    boots_with(&LINUX_7, 2);
 }
