@@ -65,6 +65,14 @@ fn c_4_the_module_measures_the_command_line_and_knows_the_oldest_kernel() {
 }
 
 #[test]
+fn c_13_the_module_allows_kernels_without_some_of_the_modules() {
+    let checks = evaluate("(import ./initrd-tests/nix/checks.nix { }).names");
+    let name = "kernels without some of the modules";
+    assert!(checks.as_array().unwrap().contains(&name.into()), "no check {name}: {checks:#}");
+    the_module_makes_of_configurations_what_it_should();
+}
+
+#[test]
 fn the_flake_has_what_it_should() {
     // With a substitute for nixpkgs that only shows the arguments of the package.
     let flake = evaluate(

@@ -2,12 +2,15 @@
 {
   config,
   lib,
+  modulesPath,
+  options,
   pkgs,
   ...
 }:
 
 let
   inherit (lib) literalExpression mkOption types;
+  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) optionValue;
 in
 {
   options.netboot = {
@@ -142,6 +145,17 @@ in
         example = true;
         description = ''
           At every boot, read the whole store image and compare it with its SHA-256 before it is mounted.
+        '';
+      };
+
+      allowMissingModules = mkOption {
+        type = types.bool;
+        default = optionValue [ "boot" "initrd" "allowMissingModules" ] false;
+        defaultText = literalExpression "config.boot.initrd.allowMissingModules, with nixpkgs that have it";
+        example = true;
+        description = ''
+          Leave out kernel modules that the kernel does not have, and name them during the build: for kernels of vendors without some of
+          the modules that NixOS lists. Those that stage 1 itself needs are still an error.
         '';
       };
 

@@ -91,8 +91,7 @@ let
   ++ optional "--rescue-shell" cfg.rescueShell
   ++ repeated "--prepend" (optionValue [ "boot" "initrd" "prepend" ] [ ] ++ cfg.prepend)
   ++ repeated "--append" cfg.append
-  # nixpkgs 24.11 and newer have this option for kernels without some of the modules that NixOS lists.
-  ++ flag "--allow-missing-modules" (optionValue [ "boot" "initrd" "allowMissingModules" ] false)
+  ++ flag "--allow-missing-modules" cfg.allowMissingModules
   ++ flag "--verify" cfg.verify;
 
   # A file, as in nixpkgs, or a directory of several files if the store is too large for one image.

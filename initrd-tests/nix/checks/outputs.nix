@@ -76,12 +76,39 @@ in
     expected =
       "firn build ${wholeStore} --firn-init /firn-init --compressor xz --database load --image-placement copy"
       + " --module dm_mod --module virtio_blk --available-module ahci --available-module nvme --available-module virtio_net"
-      + " --rescue-shell /busybox --prepend /ucode.img --prepend /more.img --append /host.cpio --verify"
+      + " --rescue-shell /busybox --prepend /ucode.img --prepend /more.img --append /host.cpio --allow-missing-modules --verify"
       + " $(printf -- '--image %s ' $images) --out $out";
   };
   "the ramdisk with a compressor that firn does not know" = {
     actual = call (build { boot.initrd.compressor = pkgs: "pigz"; }).netbootBuild == call of.netbootBuild;
     expected = true;
+  };
+  # Without the option of newer nixpkgs, with it, and against it.
+  "kernels without some of the modules" = {
+    actual =
+      let
+        allows = build: builtins.match ".* --allow-missing-modules .*" (call build) != null;
+        initrd.boot.initrd.allowMissingModules = true;
+        firn.netboot.firn.allowMissingModules = true;
+        refused.netboot.firn.allowMissingModules = false;
+      in
+      map allows [
+        (old { }).system.build.netbootBuild
+        (old firn).system.build.netbootBuild
+        (build initrd).netbootBuild
+        (build {
+          imports = [
+            initrd
+            refused
+          ];
+        }).netbootBuild
+      ];
+    expected = [
+      false
+      true
+      true
+      false
+    ];
   };
   "the ramdisk is an output of the build" = {
     actual = of.netbootRamdisk.outPath;

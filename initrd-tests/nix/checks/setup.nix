@@ -71,6 +71,7 @@ let
       withoutKernel = true;
       database = "load";
       verify = true;
+      allowMissingModules = true;
       imagePlacement = "copy";
       rescueShell = "/busybox";
       modules = [
