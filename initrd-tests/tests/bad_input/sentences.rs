@@ -1,7 +1,7 @@
 //! One sentence for each wrong input: the thing, the reason and the next step, each once.
 
 use crate::fake::Fake;
-use crate::shell::bash;
+use crate::shell::{bash, succeeds};
 use std::fs;
 use std::path::Path;
 
@@ -110,4 +110,16 @@ fn c_12_systems_without_a_kernel_get_one_sentence() {
     let fake = Fake::new();
     fs::remove_file(fake.path("nixos-version")).unwrap();
     refused(&fake.in_store(), &[("build", &["neither a boot.json nor the file nixos-version", "give the path"])]);
+}
+
+#[test]
+fn c_13_modules_that_the_kernel_does_not_have() {
+    let system = Fake::new().in_store();
+    let words = ["has no module sun4i-drm", "build without it with --allow-missing-modules"];
+    refused(&system, &[("build --module sun4i-drm", &words)]);
+    let work = tempfile::tempdir().unwrap();
+    let script = "firn build $system --out out --firn-init $FIRN_INIT --module sun4i-drm --allow-missing-modules 2>&1";
+    let output = succeeds(bash(work.path(), &system, script));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("Warning: the kernel has no module sun4i-drm"), "{said}");
 }

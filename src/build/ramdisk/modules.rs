@@ -84,7 +84,7 @@ pub fn collect(
         let similar = similar(&index, name).map(|other| format!("did you mean {other}? Or ")).unwrap_or_default();
         bail!(
             "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (searched {}); {similar}build without \
-             it with --allow-missing-modules (NixOS: boot.initrd.allowMissingModules)",
+             it with --allow-missing-modules (NixOS: netboot.firn.allowMissingModules)",
             system.kernel_release,
             directory.display()
         );
