@@ -3,6 +3,7 @@
 
 use crate::formats::lz4;
 use anyhow::{Result, bail};
+use bzip2::bufread::BzDecoder;
 use flate2::bufread::DeflateDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
@@ -57,7 +58,7 @@ impl SegmentCompression {
     ///
     /// # Errors
     ///
-    /// bzip2 and lzo, which firn does not unpack.
+    /// lzo, which firn does not unpack.
     pub fn unpack<'a>(self, input: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
@@ -66,7 +67,8 @@ impl SegmentCompression {
             Self::Xz => Box::new(XzDecoder::new_stream(input, Stream::new_stream_decoder(XZ_MEMORY, 0)?)),
             Self::Lz4 => Box::new(lz4::Decoder::new(input)),
             Self::Zstd => Box::new(zstd::Decoder::with_buffer(input)?.single_frame()),
-            Self::Bzip2 | Self::Lzo => bail!("it is compressed with {self}, which firn does not unpack"),
+            Self::Bzip2 => Box::new(BzDecoder::new(input)),
+            Self::Lzo => bail!("it is compressed with {self}, which firn does not unpack"),
         })
     }
 }

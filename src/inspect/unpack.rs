@@ -61,7 +61,9 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
 pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<Contents> {
     let is_empty = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => true,
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?.next().is_none(),
+        entries => {
+            entries.with_context(|| format!("reading {}; give a new directory", directory.display()))?.next().is_none()
+        }
     };
     ensure!(is_empty, "{} is not empty; give a new directory", directory.display());
     // A file that is no ramdisk leaves no directory.

@@ -182,6 +182,7 @@ fn ramdisk() -> Vec<u8> {
         ("lz4", "lz4 -l; printf '\\0\\0\\0\\0'"),
         ("xz-none", "xz --check=none"),
         ("lzma", "xz --format=lzma"),
+        ("bzip2", "bzip2"),
     ] {
         let archive = [
             member(name, DIRECTORY, b""),

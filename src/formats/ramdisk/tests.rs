@@ -54,6 +54,7 @@ fn every_compression_between_two_archives() {
     for (tool, compression) in [
         ("cat", SegmentCompression::None),
         ("gzip", SegmentCompression::Gzip),
+        ("bzip2", SegmentCompression::Bzip2),
         ("xz --check=crc32 --lzma2=dict=1MiB", SegmentCompression::Xz),
         ("xz --format=lzma", SegmentCompression::Lzma),
         ("zstd -19", SegmentCompression::Zstd),
@@ -279,23 +280,21 @@ fn c_7_a_segment_that_firn_cannot_unpack_hides_no_other() {
     let (first, last) = (file("a", b"1"), file("d/b", b"2"));
     // lzo of the kernel's kind needs lzop; its first bytes are enough.
     let lzo = [&b"\x89LZO\0\r\n\x1a\n"[..], &[0x55; 999]].concat();
-    for (name, packed) in [("bzip2", piped("bzip2", &file("c", &[7; 9999]))), ("lzo", lzo)] {
-        for next in [last.clone(), piped("zstd", &last), piped("xz --check=crc32", &last), piped("gzip", &last)] {
-            let mut ramdisk = [&first[..], &packed].concat();
-            ramdisk.resize(ramdisk.len().next_multiple_of(4), 0);
-            let offset = ramdisk.len();
-            ramdisk.extend(&next);
-            let (places, warnings) = made(&ramdisk);
-            // Its directory may be in the segment that firn cannot unpack.
-            assert_eq!(places, ["/a", "/d/b"], "{name}");
-            let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-            assert!(warning.contains(&format!("compressed with {name}, which firn does not unpack")), "{warning}");
-            assert!(warning.contains(&format!("goes on at offset {offset}")), "{warning}");
-        }
-        let (places, warnings) = made(&[&first[..], &packed].concat());
-        assert_eq!(places, ["/a"]);
-        assert!(warnings[0].contains("finds no other segment after it"), "{warnings:?}");
+    for next in [last.clone(), piped("zstd", &last), piped("xz --check=crc32", &last), piped("gzip", &last)] {
+        let mut ramdisk = [&first[..], &lzo].concat();
+        ramdisk.resize(ramdisk.len().next_multiple_of(4), 0);
+        let offset = ramdisk.len();
+        ramdisk.extend(&next);
+        let (places, warnings) = made(&ramdisk);
+        // Its directory may be in the segment that firn cannot unpack.
+        assert_eq!(places, ["/a", "/d/b"]);
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.contains("compressed with lzo, which firn does not unpack"), "{warning}");
+        assert!(warning.contains(&format!("goes on at offset {offset}")), "{warning}");
     }
+    let (places, warnings) = made(&[&first[..], &lzo].concat());
+    assert_eq!(places, ["/a"]);
+    assert!(warnings[0].contains("finds no other segment after it"), "{warnings:?}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn c_6_segments_that_the_kernel_takes_are_added() {
         "newc | xz --check=crc32 --lzma2=dict=1MiB > segment",
         "newc | xz --check=none > segment",
         "newc | xz --format=lzma > segment",
+        // Side by side without padding: the kernel begins a compressed segment anywhere.
+        "newc | bzip2 > segment; newc | bzip2 >> segment",
         "newc | lz4 -l > segment",
         "newc | zstd -19 > segment",
         "newc > a; head -c $(($(stat -c %s a) / 512 * 512 - 0)) a > segment",
@@ -61,7 +63,7 @@ fn c_6_segments_that_the_kernel_does_not_take_are_refused() {
         ("newc | head -c 700 | gzip > segment", ["junk at the end of compressed archive", right]),
         ("newc | gzip | head -c 700 > segment", ["the kernel stops", right]),
         ("newc | lz4 > segment", ["invalid magic", "the kernel knows the legacy kind only: lz4 -l"]),
-        ("newc | bzip2 > segment", ["compressed with bzip2", "compress it with zstd or gzip"]),
+        ("printf '\\211LZO\\0\\r\\n\\032\\n' > segment", ["compressed with lzo", "compress it with zstd or gzip"]),
         ("head -c 9000000 /dev/zero | zstd --long=28 > segment", ["decompressor failed", right]),
         ("newc | gzip > segment; echo garbage >> segment", ["invalid magic", right]),
         ("newc > segment; echo garbage >> segment", ["invalid magic", right]),
