@@ -11,12 +11,6 @@ use std::path::Path;
 /// The program, on the PATH.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
-/// The usual kernel parameters of a machine itself ([`Machine::own_parameters`]): of a parameter that comes twice the kernel
-/// uses the last, so each of these can be overridden. The console is the first serial port. earlyprintk shows the start of the
-/// kernel log in spite of `quiet` and `loglevel=`: without output the machine did not start. With `panic=-1` a panic reboots at
-/// once, and with `-no-reboot` a reboot ends the machine, so that it need not wait for a time limit.
-pub const OWN_PARAMETERS: &str = "earlyprintk=ttyS0 console=ttyS0 panic=-1";
-
 /// The host's side of the serial ports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Serial<'a> {
@@ -98,6 +92,7 @@ fn value(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::OWN_PARAMETERS;
 
     fn of(machine: &Machine, accel: Accel, serial: Serial) -> Vec<String> {
         arguments(machine, accel, serial).into_iter().map(|argument| argument.into_string().unwrap()).collect()

@@ -18,8 +18,7 @@ mod run;
 pub mod steps;
 pub mod uefi;
 
-pub use arguments::OWN_PARAMETERS;
 pub use kvm::Kvm;
 pub use loader::Loader;
-pub use machine::Machine;
+pub use machine::{Machine, OWN_PARAMETERS};
 pub use outcome::{Exit, Outcome};

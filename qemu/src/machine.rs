@@ -1,12 +1,17 @@
 //! A machine before its start, and the machine for a build.
 
-use crate::arguments::OWN_PARAMETERS;
 use crate::loader::Loader;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The usual kernel parameters of a machine itself ([`Machine::own_parameters`]): of a parameter that comes twice the kernel
+/// uses the last, so each of these can be overridden. The console is the first serial port. earlyprintk shows the start of the
+/// kernel log in spite of `quiet` and `loglevel=`: without output the machine did not start. With `panic=-1` a panic reboots at
+/// once, and with `-no-reboot` a reboot ends the machine, so that it need not wait for a time limit.
+pub const OWN_PARAMETERS: &str = "earlyprintk=ttyS0 console=ttyS0 panic=-1";
 
 /// The memory of a machine unless its ramdisk needs more, MiB.
 const MEMORY_MIB: u32 = 1024;

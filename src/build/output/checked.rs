@@ -1,8 +1,8 @@
-//! A file that was described before and is read again: it must not have changed in between.
+//! Descriptions of files; and files that were described before and are read again: they must not have changed in between.
 
 use crate::contract::file_name::FileName;
 use crate::contract::manifest::FileEntry;
-use crate::formats::digest;
+use crate::formats::digest::{self, sha256};
 use crate::host::interrupt::Interruptible;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result};
@@ -37,6 +37,23 @@ pub struct Checked {
     expected: KnownFile,
     left: u64,
     digest: digest::Writer<io::Sink>,
+}
+
+/// Describes a file; its name is the last component of the path.
+///
+/// # Errors
+///
+/// A file that cannot be read.
+pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
+    let read = || -> io::Result<_> {
+        let file = File::open(path)?;
+        let step = progress.step("Taking the checksum", file.metadata()?.len());
+        let (bytes, sha256) = sha256(step.reading(file))?;
+        step.done();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(FileEntry { name, bytes, sha256 })
+    };
+    read().with_context(|| format!("reading {}", path.display()))
 }
 
 impl KnownFile {
@@ -144,7 +161,6 @@ impl Read for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::digest::sha256;
     use std::fs;
 
     #[test]

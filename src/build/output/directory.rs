@@ -1,10 +1,10 @@
 //! The output directory: files are written to a staging directory in it, and published when all of them are complete.
 
-use crate::build::output::checked::KnownFile;
+use crate::build::output::checked::{KnownFile, describe};
 use crate::build::output::copies::{is_private, new_file, reflink};
 use crate::build::output::earlier;
 use crate::contract::manifest::FileEntry;
-use crate::formats::digest::{self, sha256};
+use crate::formats::digest;
 use crate::host::directory_lock::DirectoryLock;
 use crate::host::generation::Generation;
 use crate::host::progress::Progress;
@@ -46,23 +46,6 @@ impl Drop for Made {
             drop(fs::remove_dir(path));
         }
     }
-}
-
-/// Describes a file; its name is the last component of the path.
-///
-/// # Errors
-///
-/// A file that cannot be read.
-pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
-    let read = || -> io::Result<_> {
-        let file = File::open(path)?;
-        let step = progress.step("Taking the checksum", file.metadata()?.len());
-        let (bytes, sha256) = sha256(step.reading(file))?;
-        step.done();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(FileEntry { name, bytes, sha256 })
-    };
-    read().with_context(|| format!("reading {}", path.display()))
 }
 
 /// Makes sure that an output does not lie inside of a system: nobody may change a store path.

@@ -1,6 +1,6 @@
 //! Files of an earlier output in the same directory: those that have to go, and those that must not be mixed with new ones.
 
-use crate::build::output::directory::describe;
+use crate::build::output::checked::describe;
 use crate::contract::manifest::{FILE, FileEntry, Manifest};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};

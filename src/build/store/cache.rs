@@ -4,9 +4,9 @@
 //!
 //! Several builds can use one cache.
 
+use crate::build::output::checked::describe;
 use crate::build::output::copies::clone_or_copy;
-use crate::build::output::directory::describe;
-use crate::build::store::layers::{Identity, Layer, key, prefix};
+use crate::build::store::layer::{Identity, Layer, key, prefix};
 use crate::contract::manifest::FileEntry;
 use crate::host::directory_lock::DirectoryLock;
 use crate::host::interrupt;

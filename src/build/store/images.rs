@@ -1,10 +1,12 @@
 //! The store image: a file system whose root is the store, with the registration of its store paths.
 
-use crate::build::output::directory::{Directory, describe};
+use crate::build::output::checked::describe;
+use crate::build::output::directory::Directory;
 use crate::build::store::cache::{Cached, OpenCache};
 use crate::build::store::divide::{divide, numbered};
 use crate::build::store::erofs;
-use crate::build::store::layers::{self, Layer, LayerCache};
+use crate::build::store::layer::Layer;
+use crate::build::store::layers::{self, LayerCache};
 use crate::build::store::packing::{Format, Packing};
 use crate::build::store::{recipe, squashfs};
 use crate::contract::manifest::FileEntry;

@@ -4,6 +4,7 @@ mod cache;
 pub mod divide;
 mod erofs;
 pub mod images;
+pub mod layer;
 pub mod layers;
 pub mod packing;
 pub mod ready;

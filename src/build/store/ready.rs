@@ -1,7 +1,7 @@
 //! Store images from an earlier run, such as those of `firn image`.
 
-use crate::build::output::checked::KnownFile;
-use crate::build::output::directory::{Directory, describe};
+use crate::build::output::checked::{KnownFile, describe};
+use crate::build::output::directory::Directory;
 use crate::build::store::divide::numbered;
 use crate::build::store::packing::Format;
 use crate::contract::manifest::FileEntry;

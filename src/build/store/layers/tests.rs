@@ -1,5 +1,5 @@
 use super::*;
-use crate::build::output::directory::describe;
+use crate::build::output::checked::describe;
 use crate::build::store::cache::Cached;
 use crate::build::store::packing::Packing;
 use crate::build::store::recipe;
