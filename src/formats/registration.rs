@@ -29,7 +29,8 @@ struct Entry<'a> {
 }
 
 fn entries(text: &str) -> Vec<Entry<'_>> {
-    let (mut lines, mut entries) = (text.lines(), Vec::new());
+    // Not `lines`, which takes a carriage return away. Nix keeps it (`getLine` in its `libstore`).
+    let (mut lines, mut entries) = (text.split_terminator('\n'), Vec::new());
     while let Some(path) = lines.next() {
         let fields: Vec<_> = lines.by_ref().take(4).collect();
         let count = fields.get(3).and_then(|count| count.parse().ok()).unwrap_or_default();
@@ -131,6 +132,9 @@ mod tests {
             "/nix/store/b\nsha256:1\n120\n\n2\n/nix/store/a\n/nix/store/b\n/nix/store/a\nsha256:2\n80\n\n0\n"
         );
         assert_eq!(parse(&write(&paths)).unwrap(), paths);
+        let reference = parse("/nix/store/b\nsha256:1\n1\n\n1\n/nix/store/a\r\r\n").unwrap();
+        assert_eq!(reference[0].references, ["/nix/store/a\r\r"]);
+        assert_eq!(parse(&write(&reference)).unwrap(), reference);
     }
 
     #[test]

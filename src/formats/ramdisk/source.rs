@@ -52,13 +52,13 @@ impl<R: Read + Seek> FileSource<R> {
         Ok(start)
     }
 
-    /// Goes to an offset.
+    /// Goes to an offset, or to the end of the file if that comes first.
     ///
     /// # Errors
     ///
     /// Those of the file.
     pub fn go_to(&mut self, offset: u64) -> io::Result<()> {
-        self.position = self.reader.seek(SeekFrom::Start(offset))?;
+        self.position = self.reader.seek(SeekFrom::Start(offset.min(self.length)))?;
         Ok(())
     }
 }
