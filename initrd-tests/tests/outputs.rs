@@ -323,11 +323,17 @@ fn without_room_nothing_is_left_behind() {
         let output = bash(work.path(), &system, &format!("{before}\nfirn {command} --quiet")).output().unwrap();
         let error = text(output.stderr);
         assert!(!output.status.success(), "{command}");
-        let expected = format!("firn: writing {file}; make room there, or give another place with --out: ");
-        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{command}: {error}");
+        let (start, next) =
+            (format!("firn: writing {file}: "), "; make room on that file system, or give a place on another one");
+        let right = error.starts_with(&start) && error.trim_end().ends_with(next) && error.lines().count() == 1;
+        assert!(right, "{command}: {error}");
         fs::remove_file(full.join("other")).unwrap_or_default();
         assert_eq!(files(&full), ["initrd"], "{command}");
         assert_eq!(fs::read_to_string(&initrd).unwrap(), "of an earlier build", "{command}");
     }
+    let output = bash(work.path(), &system, &format!("{small} firn unpack build full/new/tree")).output().unwrap();
+    let error = text(output.stderr);
+    assert!(error.contains("into full/new/tree") && error.contains("; make room on that file system"), "{error}");
+    assert_eq!(files(&full), ["initrd", "other"]);
     succeeds(bash(work.path(), &system, "umount full"));
 }

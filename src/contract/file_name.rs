@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 /// The longest name of a file, bytes (`NAME_MAX`, include/uapi/linux/limits.h).
-const LONGEST: usize = 255;
+pub const LONGEST: usize = 255;
 
 /// The name of a file: ASCII letters, digits and `._+~-`, at most 255 of them, none of `.~-` at the beginning. It is one component of a path,
 /// and means itself in a URL, in a script of iPXE and in a shell.

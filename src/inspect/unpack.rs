@@ -2,6 +2,7 @@
 
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::printable::printable;
+use crate::host::interrupt::Interruptible;
 use crate::inspect::ramdisk::{Contents, Ramdisk, is_read_in_place};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
@@ -57,7 +58,8 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
 ///
 /// # Errors
 ///
-/// A directory that is not empty; errors of reading and of writing. Files that were unpacked before stay.
+/// A directory that is not empty; errors of reading and of writing, after which the files that were unpacked before are removed; an
+/// interrupt.
 pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Member)) -> Result<Contents> {
     let is_empty = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => true,
@@ -66,6 +68,23 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
         }
     };
     ensure!(is_empty, "{} is not empty; give a new directory", directory.display());
+    let missing: Vec<_> = directory.ancestors().take_while(|path| fs::symlink_metadata(path).is_err()).collect();
+    unpack_into(directory, ramdisk, skipped).map_err(|error| match clear(directory, &missing) {
+        Ok(()) => error,
+        Err(left) => error.context(format!("{} has a part of the ramdisk ({left}); remove it", directory.display())),
+    })
+}
+
+/// Removes everything in a directory, and directories that were missing, the deepest first.
+fn clear(directory: &Path, missing: &[&Path]) -> io::Result<()> {
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    missing.iter().filter(|path| path.is_dir()).try_for_each(fs::remove_dir)
+}
+
+fn unpack_into(directory: &Path, ramdisk: &Ramdisk, skipped: &mut dyn FnMut(&Member)) -> Result<Contents> {
     // A file that is no ramdisk leaves no directory.
     let create =
         || fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()));
@@ -73,7 +92,7 @@ pub fn unpack(ramdisk: &Ramdisk, directory: &Path, skipped: &mut dyn FnMut(&Memb
     let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
     let contents = ramdisk.walk_all(&mut |member, contents| {
         create()?;
-        let made = target.put(member, contents);
+        let made = target.put(member, &mut Interruptible(contents));
         let made =
             made.with_context(|| format!("unpacking {} into {}", printable(&member.path), directory.display()))?;
         if !made {

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            text::complain(&format!("{error:#}"));
+            text::complain(&format!("{error:#}{}", text::next_step(&error)));
             ExitCode::FAILURE
         }
     }

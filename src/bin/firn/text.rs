@@ -67,6 +67,17 @@ pub fn complain(sentence: &str) {
     progress::tell(&format!("firn: {}", printable_lines(sentence)));
 }
 
+/// The next step after an error of the operating system that no command of firn can know better, as the end of its sentence.
+pub fn next_step(error: &anyhow::Error) -> &'static str {
+    match error.root_cause().downcast_ref().map(io::Error::kind) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            "; make room on that file system, or give a place on another one"
+        }
+        Some(ErrorKind::PermissionDenied) => "; change its permissions, or run firn as another user",
+        _ => "",
+    }
+}
+
 fn went_away(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

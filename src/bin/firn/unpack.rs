@@ -1,10 +1,11 @@
 //! `firn unpack`: all files of a ramdisk.
 
 use crate::text;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use firn::formats::newc::MemberKind;
 use firn::formats::printable::printable;
+use firn::host::interrupt;
 use firn::inspect::ramdisk::Ramdisk;
 use firn::inspect::unpack;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub struct Unpack {
 impl Unpack {
     /// Unpacks, and names the files that are left out.
     pub fn run(self) -> Result<()> {
+        interrupt::listen().context("catching the signals that interrupt")?;
         let ramdisk = Ramdisk::open(&self.file)?;
         let contents = unpack::unpack(&ramdisk, &self.directory, &mut |member| {
             let reason = match member.kind {

@@ -14,11 +14,11 @@ use std::path::Path;
 ///
 /// Those of reading and writing.
 pub fn clone_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    if reflink(from, to)? {
-        return Ok(());
+    let source = File::open(from)?;
+    if !reflink(&source, to)? {
+        let mut file = new_file(to, is_private(&source)?)?;
+        digest::copy(source, &mut file)?;
     }
-    let mut file = new_file(to, is_private(&File::open(from)?)?)?;
-    digest::copy(File::open(from)?, &mut file)?;
     Ok(())
 }
 
@@ -26,11 +26,10 @@ pub fn clone_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of opening and making files.
-pub fn reflink(from: &Path, to: &Path) -> io::Result<bool> {
-    let source = File::open(from)?;
-    let file = new_file(to, is_private(&source)?)?;
-    if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
+/// Those of making a file.
+pub fn reflink(source: &File, to: &Path) -> io::Result<bool> {
+    let file = new_file(to, is_private(source)?)?;
+    if rustix::fs::ioctl_ficlone(&file, source).is_ok() {
         return Ok(true);
     }
     // A copy meets the same problem, if it is one, and names it.

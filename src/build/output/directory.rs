@@ -14,7 +14,7 @@ use crate::host::staging::{Claim, Staging};
 use anyhow::{Context, Error, Result, bail, ensure};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read};
+use std::io::{BufWriter, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -180,12 +180,10 @@ impl Directory {
         Ok(value)
     }
 
-    /// Adds the path of the output to an error, and the next step if the file system is full.
+    /// Adds the path of the output to an error.
+    #[must_use]
     pub fn write_error(&self, name: &str, error: Error) -> Error {
-        let kind = error.root_cause().downcast_ref().map(io::Error::kind);
-        let full = matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
-        let advice = if full { "; make room there, or give another place with --out" } else { "" };
-        error.context(format!("writing {}{advice}", self.path.join(name).display()))
+        error.context(format!("writing {}", self.path.join(name).display()))
     }
 
     /// Makes sure that the file `name` can be made, and does not overwrite one of these inputs.
@@ -233,9 +231,11 @@ impl Directory {
     /// Those of [`copy`](Self::copy), and a file that has changed since then.
     pub fn link(&mut self, name: &str, from: &KnownFile, progress: Progress) -> Result<()> {
         let to = self.staged(name);
-        let linked = match store_link_target(Path::new(STORE), &from.path, &self.path) {
-            Some(real) => symlink(real, &to).is_ok(),
-            None => reflink(&from.path, &to).map_err(|error| self.write_error(name, error.into()))?,
+        let linked = if let Some(real) = store_link_target(Path::new(STORE), &from.path, &self.path) {
+            symlink(real, &to).is_ok()
+        } else {
+            let source = File::open(&from.path).with_context(|| format!("reading {}", from.path.display()))?;
+            reflink(&source, &to).map_err(|error| self.write_error(name, error.into()))?
         };
         if !linked {
             return self.copy_from(name, &from.path, from.bytes, progress, || from.open(from.bytes));
@@ -336,6 +336,15 @@ mod tests {
         directory.publish().unwrap();
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "new");
         assert_eq!(files(&out), ["a", "b"]);
+    }
+
+    #[test]
+    fn c_12_a_file_that_cannot_be_read_is_not_said_to_be_written() {
+        let parent = tempfile::tempdir().unwrap();
+        let missing = KnownFile::of_this_run(parent.path().join("missing"), 1, "");
+        let mut directory = Directory::create(&parent.path().join("out")).unwrap();
+        let error = format!("{:#}", directory.link("initrd", &missing, Progress::Quiet).unwrap_err());
+        assert!(error.starts_with("reading ") && error.contains("/missing: No such file"), "{error}");
     }
 
     #[test]

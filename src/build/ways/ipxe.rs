@@ -112,13 +112,15 @@ fn word(word: &str, settings: &mut String) -> Result<String> {
     Ok(format!("${{{name}:string}}"))
 }
 
-/// A URL to which file names can be appended.
+/// A URL to which file names can be appended: it has a server, and neither a query nor a fragment, behind which they would be lost.
 fn base(url: &str) -> Result<String> {
+    let server = url.split_once("://").map_or("", |(_, server)| server);
     ensure!(
-        url.contains("://")
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+        !server.is_empty()
+            && !server.starts_with(['/', ':'])
+            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c))
             && url.starts_with(|c: char| c.is_ascii_alphabetic() || c == '$'),
-        "\"{url}\" is not a URL for iPXE; give one such as --base-url http://server/boot"
+        "\"{url}\" is not the URL of a directory for iPXE; give one such as --base-url http://server/boot"
     );
     Ok(format!("{}/", url.trim_end_matches('/')))
 }
@@ -237,7 +239,19 @@ mod tests {
             assert_eq!(base(url).unwrap(), "http://server/boot/");
         }
         assert_eq!(base("http://${next-server}").unwrap(), "http://${next-server}/");
-        for url in ["", "server/boot", "http://a b/", "--x=://", "#://", "http://a\u{1b}/"] {
+        for url in [
+            "",
+            "server/boot",
+            "http://a b/",
+            "--x=://",
+            "#://",
+            "http://a\u{1b}/",
+            "http://",
+            "http:///boot",
+            "http://:80/boot",
+            "http://server/?x=1",
+            "http://server/#x",
+        ] {
             let error = base(url).unwrap_err().to_string();
             assert!(error.contains("such as --base-url http://server/boot"), "{error}");
         }

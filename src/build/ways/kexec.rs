@@ -3,6 +3,7 @@
 
 use crate::build::ways::build_directory::BuildDirectory;
 use crate::build::ways::limits::{KEXEC_ROOM, Loader};
+use crate::contract::file_name;
 use crate::contract::manifest::{self, FileEntry};
 use crate::contract::parameters::LONGEST_LINE;
 use crate::formats::digest::sha256;
@@ -41,12 +42,13 @@ pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Ve
 ///
 /// Those of [`tree`], and a prefix that is no relative path without `..`.
 pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progress) -> Result<Vec<FileEntry>> {
+    let is_name = |part| matches!(part, Component::Normal(name) if name.len() <= file_name::LONGEST);
     ensure!(
-        prefix.is_empty() || Path::new(prefix).components().all(|component| matches!(component, Component::Normal(_))),
+        Path::new(prefix).components().all(is_name) && !prefix.contains(char::is_control),
         "\"{prefix}\" is not a name for a directory in a tarball; give one such as --prefix nixos"
     );
     let member = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-    let default = format!("nixos-kexec-{}-{}.tar.zst", file_name(&build.manifest.label), build.manifest.system);
+    let default = format!("nixos-kexec-{}-{}.tar.zst", named(&build.manifest.label), build.manifest.system);
     let (mut output, name) = build.file_output(out, &default)?;
     let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
     let script = script(build)?;
@@ -133,10 +135,12 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A label as a part of a file name that needs no quotes in a shell.
-fn file_name(label: &str) -> String {
+/// A label as a part of a file name that needs no quotes in a shell. A long one is cut: the whole name must not be too long.
+fn named(label: &str) -> String {
     let parts = label.split(|c: char| !(c.is_ascii_alphanumeric() || "._+-".contains(c)));
-    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+    let mut name = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+    name.truncate(file_name::LONGEST / 2);
+    name
 }
 
 #[cfg(test)]
@@ -357,6 +361,8 @@ mod tests {
             assert_eq!([line[0], line[1], line[3], line[4], line[5]], [mode, "0/0", "1970-01-01", "00:00:01", name]);
         }
         assert_eq!(lines.len(), 4);
+        let long = "x".repeat(300);
+        assert!(named(&long).len() < 150 && long.starts_with(&named(&long)));
         let first = fs::read(&path).unwrap();
         tarball(&build, &path, "", Progress::Quiet).unwrap();
         assert_eq!(fs::read(&path).unwrap(), first);
@@ -367,7 +373,7 @@ mod tests {
             b"nixos/kexec/bzImage\nnixos/kexec/initrd.gz\nnixos/kexec/kexec-boot\nnixos/kexec/manifest.json\n",
             "{output:?}"
         );
-        for prefix in ["/nixos", "..", "nixos/../..", "./nixos"] {
+        for prefix in ["/nixos", "..", "nixos/../..", "./nixos", "a\nb", &"x".repeat(256)] {
             let error = tarball(&build, &path, prefix, Progress::Quiet).unwrap_err().to_string();
             assert!(error.contains("is not a name for a directory in a tarball"), "{error}");
         }
