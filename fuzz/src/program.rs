@@ -3,7 +3,11 @@
 use firn::contract::manifest::Manifest;
 use firn::contract::nixos_init::Config;
 use firn::contract::plan::{Plan, VERSION};
-use firn::formats::pe;
+use firn::formats::pe::Program;
+use firn::formats::pe::added::{NewSection, with_sections};
+use firn::formats::uki::systemd_program;
+use firn::inspect::uki::Uki;
+use std::io::Cursor;
 
 /// A plan that can be read can be written, and is read the same.
 pub fn plan(json: &[u8]) {
@@ -30,16 +34,30 @@ pub fn bootspec(json: &[u8]) {
     }
 }
 
-/// Sections lie behind a program, one after the other.
+/// Sections lie behind a program, one after the other, and the result is a unified kernel image.
 pub fn pe(program: &[u8]) {
-    let sections = [(".cmdline", 10), (".linux", 70_000), (".initrd", 5)];
-    if let Ok((made, places)) = pe::with_sections(program.to_vec(), &sections) {
-        assert_eq!((made.len(), places.len()), (program.len(), sections.len()));
-        let mut end = program.len() as u64;
+    let length = program.len() as u64;
+    let sections = [(".cmdline", 10), (".initrd", 5), (".linux", 70_000)];
+    let new = sections.map(|(name, bytes)| NewSection { name, bytes, is_code: name == ".linux" });
+    if let Ok(parsed) = Program::of_whole(program, length)
+        && let Ok((mut made, places)) = with_sections(program.to_vec(), &parsed, &new)
+    {
+        assert!(made.len() <= program.len() && places.len() == sections.len());
+        let mut end = made.len() as u64;
         for (place, (_, bytes)) in places.iter().zip(sections) {
             assert!(place.offset >= end && place.end >= place.offset + bytes);
             end = place.end;
         }
+        made.resize(usize::try_from(end).unwrap(), b'x');
+        let uki = Uki::read(Cursor::new(&made)).unwrap();
+        assert_eq!((uki.sections.len(), uki.cmdline.as_str()), (parsed.sections.len() + 3, "xxxxxxxxxx"));
+        assert_eq!(uki.kernel_bytes, 70_000);
     }
-    assert!(pe::systemd_stub_version(program).is_none_or(|version| program.len() > version.to_string().len()));
+    if let Ok(uki) = Uki::read(Cursor::new(program)) {
+        assert!(uki.ramdisk.iter().all(|piece| piece.offset + piece.bytes <= length));
+        assert!(!uki.cmdline.contains('\0'));
+        assert!(uki.profiles.iter().all(|profile| profile.cmdline.trim_matches(' ') == profile.cmdline));
+        drop(uki.system());
+    }
+    assert!(systemd_program(program).is_none_or(|found| found.kind.len() < program.len()));
 }

@@ -2,6 +2,9 @@
 
 use crate::formats::magic::FileKind;
 
+/// As many bytes of the start of a kernel image as can hold its release: the header's pointer has 16 bits.
+pub const START: u64 = 0x200 + (1 << 16) + 4096;
+
 /// The first word of the version string that the header of an x86 kernel image points to (`kernel_version`,
 /// Documentation/arch/x86/boot.rst).
 #[must_use]

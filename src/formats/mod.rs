@@ -36,3 +36,7 @@ pub mod secrets;
 pub mod size;
 #[cfg(feature = "builder")]
 pub mod store_image;
+#[cfg(feature = "builder")]
+pub mod uki;
+#[cfg(feature = "builder")]
+pub mod window;

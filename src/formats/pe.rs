@@ -1,200 +1,215 @@
-//! Programs for UEFI (Microsoft's PE format, "PE32+"): sections can be added behind those that a program has.
+//! Programs for UEFI (Microsoft's "PE Format", read by the `object` crate): systemd's stub, unified kernel images, kernels.
 
-use crate::formats::magic::FileKind;
+use anyhow::{Result, anyhow, bail, ensure};
+use object::LittleEndian as LE;
+use object::pe::{
+    self, IMAGE_DIRECTORY_ENTRY_SECURITY, IMAGE_NT_OPTIONAL_HDR32_MAGIC, IMAGE_NT_OPTIONAL_HDR64_MAGIC, ImageDosHeader,
+    ImageNtHeaders32, ImageNtHeaders64, ImageSectionHeader,
+};
+use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, optional_header_magic};
+use std::fmt;
 
-/// The least alignment of added sections in memory, bytes: systemd's stub hands out the ramdisk from its place in the program.
-const PAGE: u64 = 4096;
+pub mod added;
+#[cfg(test)]
+pub(crate) mod tests;
 
-/// Size of an entry of the section table ("Section Table").
-const SECTION_HEADER: usize = 40;
+/// As many bytes of the start of a file as [`Program::parse`] needs, or all that the file has. Real headers have a few kilobytes.
+pub const START: u64 = 1 << 20;
 
-/// Initialized data that can be read ("Section Flags").
-const CHARACTERISTICS: u64 = 0x4000_0040;
+/// Size of a symbol in the table of symbols ("COFF Symbol Table"), bytes.
+const SYMBOL: u64 = 18;
 
-/// A reason why a program does not get its sections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SectionError {
-    /// The bytes are no PE32+ program.
-    NoProgram,
-    /// Its headers have no room for so many sections.
-    NoRoom(usize),
-    /// A number in its headers would have more than 32 bits.
-    TooLarge,
-}
-
-/// The place of a section's contents in the file, bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Section {
-    /// The first byte.
-    pub offset: u64,
-    /// The byte after the last one, padding included.
-    pub end: u64,
-}
-
-/// Adds sections, each a name of at most eight bytes and a size in bytes, to the headers of a program. Returns the program, and the
-/// places where the contents of the sections belong, all of them behind it.
-///
-/// # Errors
-///
-/// As [`SectionError`] says.
-pub fn with_sections(mut program: Vec<u8>, sections: &[(&str, u64)]) -> Result<(Vec<u8>, Vec<Section>), SectionError> {
-    let headers = Headers::parse(&program).ok_or(SectionError::NoProgram)?;
-    let no_room = SectionError::NoRoom(sections.len());
-    let begin = headers.table + headers.sections * SECTION_HEADER;
-    let count = u16::try_from(headers.sections + sections.len()).map_err(|_| no_room)?;
-    let alignment = PAGE.max(headers.alignment);
-    let (mut address, mut offset) = (headers.image_size, program.len() as u64);
-    let mut places = Vec::new();
-    // The headers end before the first section, whatever follows the table.
-    let table = program.get_mut(begin..headers.size).ok_or(no_room)?;
-    for (number, (name, size)) in sections.iter().enumerate() {
-        let entry = table.get_mut(number * SECTION_HEADER..).and_then(|rest| rest.get_mut(..SECTION_HEADER));
-        let entry = entry.ok_or(no_room)?;
-        address = address.next_multiple_of(alignment);
-        offset = offset.next_multiple_of(headers.file_alignment);
-        let file_size = size.next_multiple_of(headers.file_alignment);
-        entry.fill(0);
-        put(entry, 0, name.as_bytes())?;
-        for (place, value) in [(8, *size), (12, address), (16, file_size), (20, offset), (36, CHARACTERISTICS)] {
-            put(entry, place, &word(value)?)?;
-        }
-        places.push(Section { offset, end: offset + file_size });
-        address += size;
-        offset += file_size;
-    }
-    put(&mut program, headers.pe + 6, &count.to_le_bytes())?;
-    put(&mut program, headers.pe + 80, &word(address.next_multiple_of(alignment))?)?;
-    // The checksum of the program without the sections. UEFI does not look at it.
-    put(&mut program, headers.pe + 88, &word(0)?)?;
-    Ok((program, places))
-}
-
-/// The version of systemd in one of its stubs; none if the stub has no number.
-#[must_use]
-pub fn systemd_stub_version(stub: &[u8]) -> Option<u32> {
-    const BEFORE: &[u8] = b"#### LoaderInfo: systemd-stub ";
-    let place = stub.windows(BEFORE.len()).position(|bytes| bytes == BEFORE)? + BEFORE.len();
-    let digits: Vec<_> = stub.get(place..)?.iter().copied().take_while(u8::is_ascii_digit).collect();
-    String::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// All sizes in the headers have 32 bits.
-fn word(value: u64) -> Result<[u8; 4], SectionError> {
-    u32::try_from(value).map(u32::to_le_bytes).map_err(|_| SectionError::TooLarge)
-}
-
-fn put(bytes: &mut [u8], place: usize, value: &[u8]) -> Result<(), SectionError> {
-    let target = bytes.get_mut(place..).and_then(|rest| rest.get_mut(..value.len()));
-    target.ok_or(SectionError::NoProgram)?.copy_from_slice(value);
-    Ok(())
-}
-
-/// The fields of a program's headers that matter here.
-struct Headers {
-    /// The place where they begin, behind those for DOS.
-    pe: usize,
-    /// The place where the section table begins.
+/// The headers of a program.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The machine that it runs on.
+    pub machine: Machine,
+    /// Whether it has addresses of 64 bits ("PE32+").
+    pub is_64_bit: bool,
+    /// Its size in memory with all that is not in the file, bytes (`SizeOfImage`).
+    pub memory: u32,
+    /// Whether it has a signature, good or not.
+    pub is_signed: bool,
+    /// Its sections, in the order of the table.
+    pub sections: Vec<Section>,
+    /// The offset of the headers, behind those for DOS.
+    headers: usize,
+    /// The size of all headers, bytes (`SizeOfHeaders`).
+    headers_bytes: u32,
+    /// The offset of the section table.
     table: usize,
-    sections: usize,
-    /// The size of all headers.
-    size: usize,
-    /// The size of the program in memory.
-    image_size: u64,
-    /// Of sections in memory.
-    alignment: u64,
-    /// Of sections in the file.
-    file_alignment: u64,
+    /// The alignment of sections in memory, bytes.
+    alignment: u32,
+    /// The alignment of sections in the file, bytes.
+    file_alignment: u32,
+    /// The offset of the table of symbols and the offset behind it and its strings.
+    symbols: Option<(u64, u64)>,
 }
 
-impl Headers {
-    fn parse(program: &[u8]) -> Option<Self> {
-        let half = |place: usize| Some(u16::from_le_bytes(*program.get(place..)?.first_chunk()?));
-        let word = |place: usize| Some(u32::from_le_bytes(*program.get(place..)?.first_chunk()?));
-        let pe = usize::try_from(word(0x3c)?).ok()?;
-        // "PE32+": with addresses of 64 bits
-        if !FileKind::EfiProgram.is_kind_of(program)
-            || !program.get(pe..)?.starts_with(b"PE\0\0")
-            || half(pe + 24)? != 0x20b
-        {
-            return None;
-        }
-        let (alignment, file_alignment) = (u64::from(word(pe + 56)?), u64::from(word(pe + 60)?));
-        if !alignment.is_power_of_two() || !file_alignment.is_power_of_two() {
-            return None;
-        }
-        Some(Self {
-            pe,
-            table: pe + 24 + usize::from(half(pe + 20)?),
-            sections: half(pe + 6)?.into(),
-            size: usize::try_from(word(pe + 84)?).ok()?,
-            image_size: word(pe + 80)?.into(),
-            alignment,
-            file_alignment,
+/// A section of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// Its name, with NULs behind it.
+    pub name: [u8; 8],
+    /// Its address, relative to that of the program.
+    pub address: u32,
+    /// Its size in memory, bytes (`VirtualSize`). What the file does not have is zero.
+    pub memory: u32,
+    /// Its offset in the file, bytes.
+    pub offset: u32,
+    /// Its size in the file, bytes, padding included (`SizeOfRawData`).
+    pub bytes: u32,
+}
+
+/// The machine of a program, by its number ("Machine Types").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine(pub u16);
+
+impl Program {
+    /// Parses the headers of a program: the first [`START`] bytes of a file, and the size of the file in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no program, and headers that are cut off. The error is a part of a sentence: "it is no program ...".
+    pub fn parse(start: &[u8], length: u64) -> Result<Self> {
+        let parsed = match optional_header_magic(start) {
+            Ok(IMAGE_NT_OPTIONAL_HDR32_MAGIC) => Self::of::<ImageNtHeaders32>(start, length),
+            Ok(IMAGE_NT_OPTIONAL_HDR64_MAGIC) => Self::of::<ImageNtHeaders64>(start, length),
+            Ok(other) => bail!("it is no program for UEFI: its kind is {other:#x}"),
+            Err(error) => Err(error),
+        };
+        let program = parsed.map_err(|error| anyhow!("it is no program for UEFI, or it is cut off: {error}"))?;
+        ensure!(!program.sections.is_empty(), "it is no program for UEFI: it has no sections");
+        Ok(program)
+    }
+
+    /// The same for a file that has to have all that its headers say.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse`](Self::parse), and a file that is cut off.
+    pub fn of_whole(start: &[u8], length: u64) -> Result<Self> {
+        let program = Self::parse(start, length)?;
+        program.ensure_whole(length)?;
+        Ok(program)
+    }
+
+    fn of<Headers: ImageNtHeaders>(start: &[u8], length: u64) -> object::read::Result<Self> {
+        let headers = ImageDosHeader::parse(start)?.nt_headers_offset();
+        let mut offset = headers.into();
+        let (nt, directories) = Headers::parse(start, &mut offset)?;
+        let (file, optional) = (nt.file_header(), nt.optional_header());
+        let sections = nt.sections(start, offset)?;
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            machine: Machine(file.machine.get(LE).0),
+            is_64_bit: nt.is_type_64(),
+            memory: optional.size_of_image(),
+            is_signed: directories.get(IMAGE_DIRECTORY_ENTRY_SECURITY).is_some(),
+            sections: sections.iter().map(Section::of).collect(),
+            headers: number(headers.into()),
+            headers_bytes: optional.size_of_headers(),
+            table: number(offset),
+            alignment: optional.section_alignment(),
+            file_alignment: optional.file_alignment(),
+            symbols: symbols(start, length, file),
         })
     }
+
+    fn ensure_whole(&self, length: u64) -> Result<()> {
+        let in_file = self.sections.iter().filter(|section| section.bytes > 0);
+        let of_sections = in_file.map(|section| (format!("its section {}", section.name()), section.file().1));
+        let of_headers = ("its headers".to_owned(), u64::from(self.headers_bytes));
+        let of_symbols = self.symbols.map(|(_, end)| ("its table of symbols".to_owned(), end));
+        for (part, end) in [of_headers].into_iter().chain(of_sections).chain(of_symbols) {
+            ensure!(end <= length, "it is cut off: {part} ends at byte {end}, and the file has {length} bytes");
+        }
+        Ok(())
+    }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+/// The table of symbols. The size of the strings behind it is the first field of them.
+fn symbols(start: &[u8], length: u64, file: &pe::ImageFileHeader) -> Option<(u64, u64)> {
+    let begin = Some(u64::from(file.pointer_to_symbol_table.get(LE))).filter(|begin| *begin > 0)?;
+    let end = begin + SYMBOL * u64::from(file.number_of_symbols.get(LE));
+    let strings = usize::try_from(end).ok().and_then(|end| start.get(end..)?.first_chunk());
+    let strings = match strings {
+        Some(bytes) => u32::from_le_bytes(*bytes).into(),
+        // The file may end with the symbols, or be cut off.
+        None if end == length => 0,
+        None => size_of::<u32>() as u64,
+    };
+    Some((begin, end + strings))
+}
 
-    /// The headers of a program with one section, and room for six.
-    pub fn program() -> Vec<u8> {
-        let mut program = vec![0; 0x400];
-        program[..2].copy_from_slice(b"MZ");
-        program[0x3c] = 0x40;
-        program[0x40..0x44].copy_from_slice(b"PE\0\0");
-        for (place, value) in [(6, 1_u16), (20, 112), (24, 0x20b), (4, 0x8664), (22, 0x206), (92, 10)] {
-            put(&mut program, 0x40 + place, &value.to_le_bytes()).unwrap();
-        }
-        for (place, value) in [(56, 0x200_u32), (60, 0x200), (80, 0x1300), (84, 0x400), (88, 7)] {
-            put(&mut program, 0x40 + place, &value.to_le_bytes()).unwrap();
-        }
-        let section = 0x40 + 24 + 112;
-        program[section..section + 5].copy_from_slice(b".text");
-        for (place, value) in [(8, 0x100_u32), (12, 0x1000), (16, 0x200), (20, 0x400)] {
-            put(&mut program, section + place, &value.to_le_bytes()).unwrap();
-        }
-        program.extend([0x90; 0x200]);
-        program
-    }
-
-    #[test]
-    fn programs_without_room_for_sections() {
-        let section = |size| [(".initrd", size)];
-        let mut other = program();
-        other[0x40 + 24] = 0x0b; // PE32
-        other[0x40 + 25] = 0x01;
-        let mut full = program();
-        full[0x46] = 20;
-        let mut short = program();
-        short.truncate(0x300); // ends within its headers
-        for (stub, size, expected) in [
-            (b"#!/bin/sh".to_vec(), 1, SectionError::NoProgram),
-            (other, 1, SectionError::NoProgram),
-            (full, 1, SectionError::NoRoom(1)),
-            (short, 1, SectionError::NoRoom(1)),
-            (program(), u64::from(u32::MAX), SectionError::TooLarge),
-        ] {
-            assert_eq!(with_sections(stub, &section(size)).unwrap_err(), expected);
+impl Section {
+    fn of(header: &ImageSectionHeader) -> Self {
+        Self {
+            name: header.name,
+            address: header.virtual_address.get(LE),
+            memory: header.virtual_size.get(LE),
+            offset: header.pointer_to_raw_data.get(LE),
+            bytes: header.size_of_raw_data.get(LE),
         }
     }
 
-    #[test]
-    fn places_of_sections() {
-        let (program, places) = with_sections(program(), &[(".a", 1), (".b", 0x201)]).unwrap();
-        assert_eq!(program.len(), 0x600);
-        assert_eq!(places, [Section { offset: 0x600, end: 0x800 }, Section { offset: 0x800, end: 0xc00 }]);
+    /// Its name. Bytes that are no text are replaced.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(self.name.len());
+        String::from_utf8_lossy(self.name.get(..end).unwrap_or_default()).into_owned()
     }
 
-    #[test]
-    fn versions_of_stubs() {
-        for (text, expected) in [
-            ("#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####", Some(257)),
-            ("#### LoaderInfo: systemd-stub main ####", None),
-            ("", None),
-        ] {
-            assert_eq!(systemd_stub_version(text.as_bytes()), expected, "{text}");
+    /// Whether this is its name. Of a longer name it has the first eight bytes.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.name() == name
+    }
+
+    /// The offsets in the file of its first byte and behind its last one, padding included.
+    #[must_use]
+    pub fn file(&self) -> (u64, u64) {
+        (self.offset.into(), u64::from(self.offset) + u64::from(self.bytes))
+    }
+
+    /// The number of bytes that are read from the file. The rest of the file's bytes is padding, and the rest in memory is zero.
+    #[must_use]
+    pub fn loaded(&self) -> u32 {
+        self.bytes.min(self.memory)
+    }
+
+    /// The addresses of its first byte and behind its last one. Some linkers leave the size in memory out (EDK II,
+    /// `PeCoffLoaderLoadImage`).
+    fn addresses(&self) -> (u64, u64) {
+        let bytes = if self.memory == 0 { self.bytes } else { self.memory };
+        (self.address.into(), u64::from(self.address) + u64::from(bytes))
+    }
+}
+
+impl Machine {
+    /// Its name in the names of files such as `BOOTX64.EFI` and `linuxx64.efi.stub`, in lower case (UEFI 2.10, 3.5.1.1). That of x86-64
+    /// for a machine that systemd has no stub for.
+    #[must_use]
+    pub fn in_names_of_files(self) -> &'static str {
+        match pe::Machine(self.0) {
+            pe::IMAGE_FILE_MACHINE_ARM64 => "aa64",
+            pe::IMAGE_FILE_MACHINE_I386 => "ia32",
+            pe::IMAGE_FILE_MACHINE_THUMB => "arm",
+            pe::IMAGE_FILE_MACHINE_RISCV64 => "riscv64",
+            _ => "x64",
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match pe::Machine(self.0) {
+            pe::IMAGE_FILE_MACHINE_AMD64 => f.write_str("x86-64"),
+            pe::IMAGE_FILE_MACHINE_ARM64 => f.write_str("AArch64"),
+            pe::IMAGE_FILE_MACHINE_I386 => f.write_str("x86 with 32 bits"),
+            pe::IMAGE_FILE_MACHINE_ARM | pe::IMAGE_FILE_MACHINE_THUMB => f.write_str("Arm with 32 bits"),
+            pe::IMAGE_FILE_MACHINE_RISCV64 => f.write_str("RISC-V with 64 bits"),
+            _ => write!(f, "the machine {:#06x}", self.0),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The differences between two builds, two ramdisks or two store images.
+//! The differences between two builds, ramdisks or unified kernel images, or between two store images.
 
 use crate::formats::cmdline;
 use crate::formats::modules::module_name;
 use crate::inspect::store::StorePath;
 use crate::inspect::summary::{RamdiskSummary, Summary};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ struct Facts {
     roots: BTreeSet<String>,
 }
 
-/// Compares the builds, ramdisks or store images at two paths. A build can be compared with a ramdisk.
+/// Compares the builds, ramdisks, unified kernel images or store images at two paths. A build can be compared with a ramdisk, too.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub fn between(before: &Path, after: &Path) -> Result<Difference> {
     let is_image = |summary: &Summary| matches!(summary, Summary::Image(_));
     ensure!(
         is_image(&of_before) == is_image(&of_after),
-        "{} is {} and {} is {}: compare two builds, two ramdisks or two store images",
+        "{} is {} and {} is {}: compare two builds, ramdisks or unified kernel images, or two store images",
         before.display(),
         of_before.noun(),
         after.display(),
@@ -103,12 +103,19 @@ fn facts(summary: Summary, path: &Path) -> Result<Facts> {
             Facts { cmdline: build.manifest.map(|manifest| words(&manifest.cmdline)), ..of_ramdisk(build.ramdisk)? }
         }
         Summary::Ramdisk(ramdisk) => of_ramdisk(*ramdisk)?,
+        Summary::Uki(uki) => {
+            let ramdisk = uki.ramdisk.with_context(|| format!("{} has no ramdisk", uki.path))?;
+            Facts { cmdline: Some(words(&uki.uki.cmdline)), ..of_ramdisk(ramdisk)? }
+        }
         Summary::Image(image) => match image.unknown {
             None => Facts { store_paths: image.store_paths.into_iter().collect(), ..Facts::default() },
             Some(reason) => bail!("{}: its store paths cannot be compared: {reason}", path.display()),
         },
         Summary::Kernel(_) => {
-            bail!("{} is a kernel; compare two builds, two ramdisks or two store images", path.display())
+            bail!(
+                "{} is a kernel; compare two builds, ramdisks or unified kernel images, or two store images",
+                path.display()
+            )
         }
     })
 }

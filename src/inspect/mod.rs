@@ -9,5 +9,6 @@ pub mod names;
 pub mod ramdisk;
 pub mod store;
 pub mod summary;
+pub mod uki;
 pub mod unpack;
 pub mod verify;

@@ -1,4 +1,4 @@
-//! A summary of a build, a ramdisk, a store image or a kernel.
+//! A summary of a build, a ramdisk, a store image, a kernel or a unified kernel image.
 
 use crate::contract::manifest::Manifest;
 use crate::contract::plan::{self, Plan};
@@ -8,12 +8,14 @@ use crate::formats::modules::without_suffix;
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::printable::printable_line;
 use crate::formats::store_image::{self, recognize};
+use crate::formats::uki::KERNEL;
 use crate::host::file;
 use crate::host::generation::Generation;
 use crate::inspect::ramdisk::{Ramdisk, Segment, Stop, Warning};
 use crate::inspect::store::{StoreImage, stacked};
+use crate::inspect::uki::Uki;
 use crate::inspect::{manifest, names};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::fs;
 use std::io::Read;
@@ -21,9 +23,6 @@ use std::path::Path;
 
 /// The most that is read of a plan, bytes. A real one has a few kilobytes.
 const LONGEST_PLAN: u64 = 16 << 20;
-
-/// As many bytes of a kernel image as can hold its release: the header's pointer has 16 bits.
-const KERNEL_START: u64 = 0x200 + (1 << 16) + 4096;
 
 /// The summary of a file or a directory.
 #[derive(Debug, Serialize)]
@@ -37,6 +36,24 @@ pub enum Summary {
     Image(StoreImage),
     /// A kernel image.
     Kernel(Kernel),
+    /// A unified kernel image.
+    Uki(Box<UkiSummary>),
+}
+
+/// A unified kernel image.
+#[derive(Debug, Clone, Serialize)]
+pub struct UkiSummary {
+    /// Its path.
+    pub path: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its sections and the texts in them.
+    #[serde(flatten)]
+    pub uki: Uki,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Its ramdisk, if it has one: the sections for microcode and the ramdisk, as the kernel gets them. Offsets are those in there.
+    pub ramdisk: Option<RamdiskSummary>,
 }
 
 /// A kernel and a ramdisk.
@@ -98,13 +115,10 @@ impl Summary {
         if path.is_dir() {
             return build(path).map(|build| Self::Build(Box::new(build)));
         }
-        let start = start(path, KERNEL_START)?;
+        let start = start(path, kernel_image::START)?;
         match magic::recognize(&start) {
             Some(FileKind::Kernel) => return kernel(path).map(Self::Kernel),
-            Some(FileKind::EfiProgram) => bail!(
-                "{} is an EFI program; firn inspect reads builds, ramdisks, store images and kernels",
-                path.display()
-            ),
+            Some(FileKind::EfiProgram) => return uki(path).map(Box::new).map(Self::Uki),
             _ => {}
         }
         match image(path)? {
@@ -119,6 +133,7 @@ impl Summary {
         match self {
             Self::Build(build) => Some(&build.ramdisk),
             Self::Ramdisk(ramdisk) => Some(ramdisk),
+            Self::Uki(uki) => uki.ramdisk.as_ref(),
             Self::Image(_) | Self::Kernel(_) => None,
         }
     }
@@ -131,6 +146,7 @@ impl Summary {
             Self::Ramdisk(_) => "a ramdisk",
             Self::Image(_) => "a store image",
             Self::Kernel(_) => "a kernel",
+            Self::Uki(_) => "a unified kernel image",
         }
     }
 }
@@ -163,6 +179,9 @@ impl RamdiskSummary {
         contents.stop = read.stop;
         contents.kernel_release =
             contents.plan.as_ref().map(|plan| plan.kernel_release.clone()).or_else(|| release_of(&contents.modules));
+        for image in &mut contents.images {
+            image.offset = image.offset.and_then(|offset| ramdisk.offset_in_file(offset));
+        }
         contents.images = contents.images.into_iter().map(|image| image.with_paths(&ramdisk.path)).collect();
         stacked(&mut contents.images);
         contents.modules.sort();
@@ -221,8 +240,17 @@ pub fn kernel(path: &Path) -> Result<Kernel> {
     // Opening a pipe would wait for its other end.
     let metadata = fs::metadata(path).with_context(|| format!("reading the kernel {}", path.display()))?;
     ensure!(metadata.is_file(), "{} is no regular file", path.display());
-    let start = start(path, KERNEL_START).with_context(|| format!("reading the kernel {}", path.display()))?;
+    let start = start(path, kernel_image::START).with_context(|| format!("reading the kernel {}", path.display()))?;
     Ok(Kernel { path: path.display().to_string(), bytes: metadata.len(), release: kernel_image::release(&start) })
+}
+
+fn uki(path: &Path) -> Result<UkiSummary> {
+    let file = file::open(path, "a unified kernel image")?;
+    let uki = Uki::read(&file).with_context(|| path.display().to_string())?;
+    let path_of_kernel = format!("{}, section {}", path.display(), KERNEL);
+    let kernel = Kernel { path: path_of_kernel, bytes: uki.kernel_bytes, release: uki.kernel_release.clone() };
+    let ramdisk = if uki.ramdisk.is_empty() { None } else { Some(RamdiskSummary::of(path)?) };
+    Ok(UkiSummary { path: path.display().to_string(), bytes: file.metadata()?.len(), uki, kernel, ramdisk })
 }
 
 fn build(directory: &Path) -> Result<BuildSummary> {

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
+/// A program for UEFI in place of a kernel.
+const KERNEL: &[u8] = include_bytes!("../../../fuzz/seeds/pe/kernel");
+
 /// A system with only the files that the builder reads.
 pub struct Fake {
     directory: TempDir,
@@ -16,7 +19,7 @@ impl Fake {
     pub fn new() -> Self {
         let fake = Self { directory: tempfile::tempdir().unwrap() };
         fake.file("init", "#!/bin/sh\n");
-        fake.file("bzImage", "no real kernel");
+        fs::write(fake.path("bzImage"), KERNEL).unwrap();
         fake.file("kernel-modules/lib/modules/6.9/modules.dep", "overlay.ko:\nsquashfs.ko:\n");
         fake.file("kernel-modules/lib/modules/6.9/modules.builtin", "kernel/drivers/block/loop.ko\n");
         fake.file("kernel-modules/lib/modules/6.9/overlay.ko", "overlay");

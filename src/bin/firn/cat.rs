@@ -15,7 +15,7 @@ is refused.";
 #[derive(Args)]
 #[command(after_help = NOTE)]
 pub struct Cat {
-    /// Ramdisk, or a directory made by firn build
+    /// Ramdisk, a unified kernel image, or a directory made by firn build
     file: PathBuf,
 
     /// Path of a file in the ramdisk, as firn ls prints it

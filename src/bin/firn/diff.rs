@@ -11,10 +11,10 @@ use std::path::PathBuf;
 /// The arguments of `firn diff`.
 #[derive(Args)]
 pub struct Diff {
-    /// Old build, ramdisk or store image
+    /// Old build, ramdisk, unified kernel image or store image
     before: PathBuf,
 
-    /// New build, ramdisk or store image
+    /// New build, ramdisk, unified kernel image or store image
     after: PathBuf,
 
     /// Print JSON

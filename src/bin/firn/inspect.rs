@@ -1,4 +1,4 @@
-//! `firn inspect`: a summary of a build, a ramdisk, a store image or a kernel.
+//! `firn inspect`: a summary of a build, a ramdisk, a store image, a kernel or a unified kernel image.
 
 use crate::text::{self, size};
 use anyhow::Result;
@@ -6,7 +6,7 @@ use clap::Args;
 use firn::formats::modules::module_name;
 use firn::formats::printable::printable_line;
 use firn::inspect::store::StoreImage;
-use firn::inspect::summary::{Kernel, RamdiskSummary, Summary};
+use firn::inspect::summary::{Kernel, RamdiskSummary, Summary, UkiSummary};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ const LARGEST: usize = 10;
 /// The arguments of `firn inspect`.
 #[derive(Args)]
 pub struct Inspect {
-    /// Directory made by firn build, ipxe or kexec; or any ramdisk, a store image, or a kernel
+    /// Directory made by firn build, ipxe or kexec; or any ramdisk, a store image, a kernel, or a unified kernel image
     path: PathBuf,
 
     /// Print JSON, with all store paths
@@ -50,6 +50,43 @@ fn show(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         Summary::Ramdisk(contents) => ramdisk(contents, out),
         Summary::Image(found) => image(found, out),
         Summary::Kernel(found) => kernel(found, out),
+        Summary::Uki(found) => uki(found, out),
+    }
+}
+
+fn uki(summary: &UkiSummary, out: &mut dyn Write) -> io::Result<()> {
+    let uki = &summary.uki;
+    let signed = if uki.is_signed { "signed (the signature is not checked)" } else { "not signed" };
+    writeln!(out, "{}: a unified kernel image for {}, {}, {signed}", summary.path, uki.machine, size(summary.bytes))?;
+    writeln!(out, "  {:<9}  {:>12}  {:>10}  {:>10}", "section", "offset", "size", "in memory")?;
+    for section in &uki.sections {
+        let (name, offset) = (printable_line(&section.name), section.offset);
+        let profile = section.profile.map(|number| format!("  profile {number}")).unwrap_or_default();
+        let unread = if section.is_read { "" } else { "  not read: another one takes its place" };
+        let (bytes, memory) = (size(section.bytes), size(section.memory));
+        writeln!(out, "  {name:<9}  {offset:>12}  {bytes:>10}  {memory:>10}{profile}{unread}")?;
+    }
+    if let Some(system) = uki.system() {
+        writeln!(out, "  system: {}", printable_line(&system))?;
+    }
+    if let Some(release) = &uki.uname {
+        writeln!(out, "  uname: {}", printable_line(release))?;
+    }
+    writeln!(out, "  command line: {}", printable_line(&uki.cmdline))?;
+    for (number, profile) in uki.profiles.iter().enumerate() {
+        let named = |name| profile.variables.get(name).map(|value| printable_line(value)).unwrap_or_default();
+        writeln!(
+            out,
+            "  profile {number}: {}, \"{}\", command line: {}",
+            named("ID"),
+            named("TITLE"),
+            printable_line(&profile.cmdline)
+        )?;
+    }
+    kernel(&summary.kernel, out)?;
+    match &summary.ramdisk {
+        Some(found) => ramdisk(found, out),
+        None => writeln!(out, "  no ramdisk"),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// The arguments of `firn ls`.
 #[derive(Args)]
 pub struct Ls {
-    /// Ramdisk, or a directory made by firn build
+    /// Ramdisk, a unified kernel image, or a directory made by firn build
     file: PathBuf,
 
     /// Print a JSON object for each file, with its segment and its offset in the ramdisk

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// The arguments of `firn unpack`.
 #[derive(Args)]
 pub struct Unpack {
-    /// Ramdisk, or a directory made by firn build
+    /// Ramdisk, a unified kernel image, or a directory made by firn build
     file: PathBuf,
 
     /// Output directory, which must be empty or missing

@@ -195,6 +195,12 @@ impl BuildDirectory {
 }
 
 impl BuildFile {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
     /// A reader of its contents. It fails before its end if the file is not the one of the build.
     ///
     /// # Errors
@@ -220,16 +226,28 @@ pub(super) mod tests {
     use super::*;
     use crate::formats::cpio;
     use crate::formats::digest::sha256;
+    use crate::formats::pe::tests::kernel;
 
     /// A build of a few bytes. The ramdisk begins with `ramdisk`, padded to a multiple of four, and ends with the store image.
     pub fn sample(directory: &Path, label: &str, cmdline: &str, ramdisk: &str) -> BuildDirectory {
+        sample_with_kernel(directory, label, cmdline, ramdisk, &kernel(0x8664, 0x12_3000))
+    }
+
+    /// The same with another kernel.
+    pub fn sample_with_kernel(
+        directory: &Path,
+        label: &str,
+        cmdline: &str,
+        ramdisk: &str,
+        kernel: &[u8],
+    ) -> BuildDirectory {
         let mut initrd = ramdisk.as_bytes().to_vec();
         initrd.extend(cpio::padding(initrd.len() as u64));
         let before = initrd.len();
         let mut archive = cpio::Archive::new(&mut initrd);
         archive.file("/nix-store.squashfs", 0o444, None, 8, &b"an image"[..]).unwrap();
         archive.finish().unwrap();
-        let files: Vec<_> = [("nix-store.squashfs", &b"an image"[..]), ("initrd", &initrd), ("bzImage", b"kernel")]
+        let files: Vec<_> = [("nix-store.squashfs", &b"an image"[..]), ("initrd", &initrd), ("bzImage", kernel)]
             .map(|(name, contents)| {
                 fs::write(directory.join(name), contents).unwrap();
                 let (bytes, sha256) = sha256(contents).unwrap();
@@ -270,7 +288,7 @@ pub(super) mod tests {
         let build = sample(directory.path(), "", "", "");
         fs::write(directory.path().join("bzImage"), "half").unwrap();
         let error = build.kernel().unwrap_err().to_string();
-        assert!(error.contains("has 4 bytes, and manifest.json says 6: build it again"), "{error}");
+        assert!(error.contains("has 4 bytes, and manifest.json says 768: build it again"), "{error}");
         let error = build.output(directory.path(), &[], Progress::Quiet).unwrap_err().to_string();
         assert!(error.contains("give another directory with --out"), "{error}");
     }
