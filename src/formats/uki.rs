@@ -179,7 +179,9 @@ fn unquoted(value: &str) -> String {
 pub fn systemd_program(file: &[u8]) -> Option<SystemdProgram> {
     let place = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)? + MAGIC.len();
     let said = text(file.get(place..)?.get(..64).or_else(|| file.get(place..))?);
-    let (kind, version) = said.split_once(' ')?;
+    // Other programs may have these bytes, too, but no word behind them.
+    let (kind, version) =
+        said.split_once(' ').filter(|(kind, _)| kind.bytes().all(|byte| byte.is_ascii_lowercase()))?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     Some(SystemdProgram { kind: kind.into(), version: digits.parse().ok() })
 }

@@ -71,6 +71,8 @@ fn c_11_programs_of_systemd() {
         ("\0\0#### LoaderInfo: systemd-stub main ####", program("stub", None)),
         ("#### LoaderInfo: systemd-addon 257 ####", program("addon", Some(257))),
         ("#### LoaderInfo: systemd-stub", None),
+        ("#### LoaderInfo: systemd-\u{1b}]0;x 257", None),
+        ("#### LoaderInfo: systemd-\u{fffd} 257", None),
         ("", None),
     ] {
         assert_eq!(systemd_program(text.as_bytes()), expected, "{text}");
