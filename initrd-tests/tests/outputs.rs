@@ -3,6 +3,8 @@
 
 mod fake;
 mod shell;
+#[path = "outputs/uki.rs"]
+mod uki;
 
 use fake::Fake;
 use serde_json::Value;

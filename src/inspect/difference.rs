@@ -104,7 +104,12 @@ fn facts(summary: Summary, path: &Path) -> Result<Facts> {
         }
         Summary::Ramdisk(ramdisk) => of_ramdisk(*ramdisk)?,
         Summary::Uki(uki) => {
-            let ramdisk = uki.ramdisk.with_context(|| format!("{} has no ramdisk", uki.path))?;
+            let ramdisk = uki.ramdisk.with_context(|| {
+                format!(
+                    "{} is a unified kernel image without a ramdisk (section .initrd); compare two that have one",
+                    uki.path
+                )
+            })?;
             Facts { cmdline: Some(words(&uki.uki.cmdline)), ..of_ramdisk(ramdisk)? }
         }
         Summary::Image(image) => match image.unknown {

@@ -86,7 +86,7 @@ fn pieces(file: &File, is_of_build: bool) -> Result<Vec<Piece>> {
             let uki = Uki::read(file)?;
             ensure!(
                 !uki.ramdisk.is_empty(),
-                "it is a unified kernel image without a ramdisk: it has no section .initrd"
+                "it is a unified kernel image without a ramdisk (section .initrd); `firn inspect` shows its other sections"
             );
             Ok(uki.ramdisk)
         }

@@ -4,7 +4,7 @@ use crate::formats::kernel_image;
 use crate::formats::pe::{self, Program, Section};
 use crate::formats::uki::{self, CMDLINE, KERNEL, OS_RELEASE, PROFILE, RELEASE, piece};
 use crate::formats::window::{Piece, Window};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -77,10 +77,14 @@ impl Uki {
         let mut start = Vec::new();
         file.rewind()?;
         file.by_ref().take(pe::START).read_to_end(&mut start)?;
-        let program = Program::parse(&start, length)?;
+        let program = Program::parse(&start, length)
+            .map_err(|error| anyhow!("{error}; copy it again, or give a unified kernel image or a ramdisk"))?;
         let found = uki::Uki::of(&program).context(
             "it is an EFI program without a kernel (section .linux); give a build, a ramdisk, a store image, a kernel or a \
              unified kernel image",
+        )?;
+        let kernel = found.find(KERNEL, 0).context(
+            "its default profile has no kernel (section .linux), and does not boot; make it again with the kernel before all profiles",
         )?;
         let mut reader = SectionReader { file, length };
         let mut text = |name: &str, profile| {
@@ -96,7 +100,6 @@ impl Uki {
             let variables = uki::os_release(&uki::text(&text(PROFILE, number)?.unwrap_or_default()));
             profiles.push(UkiProfile { variables, cmdline });
         }
-        let kernel = found.find(KERNEL, 0).context("it has a kernel for a profile that is not the default one only")?;
         let sections = found.sections().map(|(profile, section, is_read)| UkiSection {
             name: section.name(),
             offset: section.offset.into(),

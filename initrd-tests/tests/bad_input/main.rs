@@ -17,3 +17,4 @@ mod shell;
 mod store;
 mod toplevel;
 mod trees;
+mod uki;

@@ -72,7 +72,10 @@ fn uki(summary: &UkiSummary, out: &mut dyn Write) -> io::Result<()> {
     if let Some(release) = &uki.uname {
         writeln!(out, "  uname: {}", printable_line(release))?;
     }
-    writeln!(out, "  command line: {}", printable_line(&uki.cmdline))?;
+    match uki.cmdline.as_str() {
+        "" => writeln!(out, "  no command line")?,
+        cmdline => writeln!(out, "  command line: {}", printable_line(cmdline))?,
+    }
     for (number, profile) in uki.profiles.iter().enumerate() {
         let named = |name| profile.variables.get(name).map(|value| printable_line(value)).unwrap_or_default();
         writeln!(

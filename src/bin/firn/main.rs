@@ -47,15 +47,15 @@ enum Command {
     Tarball(tarball::Tarball),
     /// Make a unified kernel image (UKI) from a build: one program for UEFI with kernel, ramdisk and command line
     Uki(uki::Uki),
-    /// Summarise a build, a ramdisk, a store image or a kernel
+    /// Summarise a build, a ramdisk, a store image, a kernel or a unified kernel image (UKI)
     Inspect(inspect::Inspect),
-    /// List the files of a ramdisk
+    /// List the files of a ramdisk or of the ramdisk in a UKI
     Ls(ls::Ls),
-    /// Print a file of a ramdisk
+    /// Print a file of a ramdisk or of the ramdisk in a UKI
     Cat(cat::Cat),
-    /// Unpack a ramdisk into a directory
+    /// Unpack a ramdisk or the ramdisk in a UKI into a directory
     Unpack(unpack::Unpack),
-    /// Compare two builds, ramdisks or store images: store paths, kernel, modules, command line
+    /// Compare two builds, ramdisks, UKIs or store images: store paths, kernel, modules, command line
     Diff(diff::Diff),
     /// Compare the files of a build with its manifest, and the store image with the plan in the ramdisk
     Verify(verify::Verify),

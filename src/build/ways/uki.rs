@@ -35,6 +35,10 @@ const ADDED: [&str; 6] = [OS_RELEASE, CMDLINE, RELEASE, RAMDISK, KERNEL, PROFILE
 /// The most bytes that a stub can have. Real ones have a few hundred kilobytes.
 const LARGEST_STUB: u64 = 64 << 20;
 
+/// The most memory that a kernel can ask for, bytes: as much as x86-64 has for it (`KERNEL_IMAGE_SIZE`,
+/// `arch/x86/include/asm/page_64_types.h` of Linux 6.12). All of it would be zeros in the file.
+const LARGEST_KERNEL: u32 = 1 << 30;
+
 /// The options of a unified kernel image.
 #[derive(Debug, Default)]
 pub struct UkiOptions {
@@ -116,6 +120,12 @@ impl Kernel {
                 kernel.path().display()
             )
         })?;
+        ensure!(
+            program.memory <= LARGEST_KERNEL,
+            "the kernel {} is damaged: its headers ask for {} bytes of memory (SizeOfImage); copy it again, or build the system again",
+            kernel.path().display(),
+            program.memory
+        );
         Ok(Self {
             machine: program.machine,
             bytes: kernel.bytes,

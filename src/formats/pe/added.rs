@@ -134,7 +134,7 @@ pub fn ensure_fit(program: &Program, names: &[&str]) -> Result<(), SectionError>
         return unfit("is a program with 32 bits, and firn adds sections to those with 64 bits only");
     }
     if program.is_signed {
-        return unfit("is signed, and added sections would break its signature; give one without, and sign the result");
+        return unfit("is signed, and added sections would break its signature (sign the image instead)");
     }
     if let Some(name) = names.iter().find(|new| program.sections.iter().any(|old| old.is(new))) {
         return unfit(&format!("has a section {name} already, as unified kernel images and their addons have"));

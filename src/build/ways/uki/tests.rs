@@ -134,7 +134,7 @@ fn c_11_kernels_that_uefi_cannot_start_are_refused() {
         (&cut, "it is cut off: its section .text ends at byte 768, and the file has 640 bytes"),
         (&kernel(0x14c, 0x2000), "is for x86-64, and the kernel is for x86 with 32 bits; give linuxia32.efi.stub"),
         (&zboot, "is for x86-64, and the kernel is for AArch64; give linuxaa64.efi.stub of systemd"),
-        (&kernel(0x8664, u32::MAX), "more than the 4 GiB of a program for UEFI; leave the store out (--without-image)"),
+        (&kernel(0x8664, u32::MAX), "bzImage is damaged: its headers ask for 4294967295 bytes of memory"),
     ];
     for (kernel, expected) in refusals {
         let error = made(Some(&program()), kernel, false).unwrap_err();
@@ -147,4 +147,27 @@ fn c_11_kernels_that_uefi_cannot_start_are_refused() {
         nt.optional_header.section_alignment = U32::new(LE, 0x1000);
     });
     made(Some(&stub), &zboot, false).unwrap();
+}
+
+#[test]
+fn c_11_an_image_of_more_than_4_gib_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    sample(directory.path(), "", "quiet", "firn-init");
+    let path = |name: &str| directory.path().join(name);
+    let bytes = fs::metadata(path("initrd")).unwrap().len();
+    let manifest = fs::read_to_string(path("manifest.json")).unwrap();
+    // Nothing of it is read.
+    let large = manifest.replace(&format!("\"bytes\":{bytes}"), "\"bytes\":4294967000");
+    assert_ne!(manifest, large);
+    fs::write(path("manifest.json"), large).unwrap();
+    fs::OpenOptions::new().write(true).open(path("initrd")).unwrap().set_len(4_294_967_000).unwrap();
+    fs::write(path("stub"), program()).unwrap();
+    let build = BuildDirectory::open(directory.path()).unwrap();
+    let options = UkiOptions { stub: Some(path("stub")), ..UkiOptions::default() };
+    let error = image(&build, &path("out.efi"), &options, Progress::Quiet).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the image would have more than the 4 GiB of a program for UEFI; leave the store out (--without-image)"
+    );
+    assert!(!path("out.efi").exists());
 }
