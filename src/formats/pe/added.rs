@@ -12,6 +12,10 @@ use object::{U16, U32};
 /// The least alignment of added sections in memory, bytes: systemd's stub hands out the ramdisk from its place in the program.
 const PAGE: u64 = 4096;
 
+/// The largest alignment of sections, bytes: a large page. In the file the specification has at most 64 KiB ("Optional Header
+/// Windows-Specific Fields"). As many zeros come between sections.
+const LARGEST_ALIGNMENT: u32 = 2 << 20;
+
 /// Size of an entry of the section table ("Section Table").
 const ENTRY: usize = size_of::<ImageSectionHeader>();
 
@@ -139,8 +143,9 @@ pub fn ensure_fit(program: &Program, names: &[&str]) -> Result<(), SectionError>
     if let Some(name) = names.iter().find(|new| program.sections.iter().any(|old| old.is(new))) {
         return unfit(&format!("has a section {name} already, as unified kernel images and their addons have"));
     }
-    if ![program.alignment, program.file_alignment].iter().all(|alignment| alignment.is_power_of_two()) {
-        return unfit("has sections with an alignment that is no power of two");
+    let is_wrong = |alignment: &u32| !alignment.is_power_of_two() || *alignment > LARGEST_ALIGNMENT;
+    if let Some(wrong) = [program.alignment, program.file_alignment].into_iter().find(is_wrong) {
+        return unfit(&format!("is damaged: its sections have an alignment of {wrong} bytes"));
     }
     let headers = ("its headers".to_owned(), (0, u64::from(program.headers_bytes)));
     let text_of = |section: &Section| format!("its section {}", section.name());

@@ -169,13 +169,14 @@ fn c_11_programs_that_get_no_sections() {
     signed[directory..directory + 4].copy_from_slice(&0x800_u32.to_le_bytes());
     let mut taken = stub();
     taken[0x40 + 24 + 112 + 80 + 3] = 1;
-    let refusals: [Refusal; 16] = [
+    let refusals: [Refusal; 17] = [
         (b"#!/bin/sh".to_vec(), 1, "it is no program for UEFI, or it is cut off: Invalid DOS header"),
         (b"MZ".to_vec(), 1, "it is no program for UEFI, or it is cut off: Invalid DOS header"),
         (with(|nt| nt.optional_header.magic = U16::new(LE, 0x107)), 1, "no program for UEFI: its kind is 0x107"),
         (with(|nt| nt.file_header.number_of_sections = U16::new(LE, 0)), 1, "no program for UEFI: it has no sections"),
         (with(|nt| nt.optional_header.magic = U16::new(LE, 0x10b)), 1, "is a program with 32 bits"),
-        (with(|nt| nt.optional_header.section_alignment = U32::new(LE, 0x300)), 1, "that is no power of two"),
+        (with(|nt| nt.optional_header.section_alignment = U32::new(LE, 0x300)), 1, "have an alignment of 768 bytes"),
+        (with(|nt| nt.optional_header.file_alignment = U32::new(LE, 1 << 22)), 1, "an alignment of 4194304 bytes"),
         (
             with_section(0, |header| header.virtual_address = U32::new(LE, 0x3ff)),
             1,
