@@ -15,6 +15,7 @@ pub fn open(path: &Path, wanted: &str) -> Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.with_context(|| format!("opening {}; give {wanted}", path.display()))?;
     let metadata = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
+    ensure!(!metadata.is_dir(), "{} is a directory; give {wanted}", path.display());
     ensure!(metadata.is_file(), "{} is no regular file; copy its contents into a file, and give that", path.display());
     Ok(file)
 }

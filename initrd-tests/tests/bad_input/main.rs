@@ -7,6 +7,7 @@ mod changed;
 mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod images;
 mod left_out;
 mod output;
 mod programs;
@@ -15,5 +16,6 @@ mod sentences;
 #[path = "../shell/mod.rs"]
 mod shell;
 mod store;
+mod store_paths;
 mod toplevel;
 mod trees;

@@ -69,7 +69,7 @@ fn c_6_segments_that_the_kernel_does_not_take_are_refused() {
         ("newc > segment; echo garbage >> segment", ["invalid magic", right]),
         (": > segment", ["it is empty", right]),
         ("head -c 4096 /dev/zero > segment", ["it is empty or has only zeros", right]),
-        ("mkdir segment", ["segment is no regular file", "copy its contents into a file"]),
+        ("mkdir segment", ["segment is a directory", "give a ramdisk"]),
         ("mkfifo segment", ["segment is no regular file", "copy its contents into a file"]),
         ("cp /bin/sh segment", ["invalid magic", right]),
         (
