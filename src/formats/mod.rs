@@ -36,3 +36,5 @@ pub mod secrets;
 pub mod size;
 #[cfg(feature = "builder")]
 pub mod store_image;
+#[cfg(feature = "builder")]
+pub mod xz;

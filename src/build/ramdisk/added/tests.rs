@@ -35,6 +35,8 @@ fn c_6_segments_that_the_kernel_takes_are_added() {
         "newc | tee a | gzip > segment; gzip < a >> segment",
         "newc | xz --check=crc32 --lzma2=dict=1MiB > segment",
         "newc | xz --check=none > segment",
+        "newc | xz --check=crc32 --x86 --lzma2 --block-size=2000 > segment",
+        "newc > a; xz --check=crc32 < a > segment; truncate -s %4 segment; head -c 8 /dev/zero >> segment; xz --check=none < a >> segment",
         "newc | xz --format=lzma > segment",
         // Side by side without padding: the kernel begins a compressed segment anywhere.
         "newc | bzip2 > segment; newc | bzip2 >> segment",
@@ -59,6 +61,12 @@ fn c_6_segments_that_the_kernel_does_not_take_are_refused() {
         ("(cd t && find . | cpio -o --quiet) > segment", ["old binary kind", right]),
         ("newc | xz > segment", ["its check is CRC64", "xz --check=crc32 --lzma2="]),
         ("newc | xz --check=sha256 > segment", ["its check is SHA-256", "xz --check=crc32 --lzma2="]),
+        ("newc | xz --check=crc32 --x86 --delta --lzma2 > segment", ["more filters", "xz --check=crc32 --lzma2="]),
+        ("newc | xz --check=crc32 --x86=start=4096 --lzma2 > segment", ["its filter x86", "xz --check=crc32 --lzma2="]),
+        (
+            "newc > a; newc | xz --check=crc32 > segment; xz --check=crc32 --delta --lzma2 < a >> segment",
+            ["has the filter delta", "xz --check=crc32 --lzma2="],
+        ),
         ("newc | head -c 700 > segment", ["the archive ends within the contents", right]),
         ("newc | head -c 700 | gzip > segment", ["junk at the end of compressed archive", right]),
         ("newc | gzip | head -c 700 > segment", ["the kernel stops", right]),
