@@ -35,6 +35,9 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     directory::ensure_outside(&options.out, &system.toplevel)?;
     let format = if options.images.is_empty() { options.packing.format } else { ready::format(&options.images)? };
     let inputs = Inputs::collect(&system, format, options, progress)?;
+    if !options.images.is_empty() {
+        ready::check(&options.images, format, &inputs.closure, progress)?;
+    }
     let cmdline = system.cmdline(inputs.retain)?;
     limits::ensure_bootable(&cmdline, &system.kernel, Loader::Any)?;
     let script = ipxe::script(&cmdline, &[], "")?;
@@ -116,6 +119,7 @@ pub fn ramdisk(options: &BuildOptions, images: &[PathBuf], split: bool, progress
     directory::ensure_outside(&options.out, &system.toplevel)?;
     let format = ready::format(images)?;
     let inputs = Inputs::collect(&system, format, options, progress)?;
+    ready::check(images, format, &inputs.closure, progress)?;
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
     output.ensure_no_input(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
     let database = inputs.database(&system, options, progress)?;

@@ -2,6 +2,7 @@
 //! this.
 
 use crate::formats::lz4;
+use crate::formats::xz::{self, Refusal};
 use anyhow::{Result, bail};
 use bzip2::bufread::BzDecoder;
 use flate2::bufread::DeflateDecoder;
@@ -45,12 +46,15 @@ impl SegmentCompression {
         })
     }
 
-    /// The reason why the kernel refuses a segment that begins with these bytes, though other programs unpack it.
-    #[must_use]
-    pub fn refusal(self, start: &[u8]) -> Option<String> {
+    /// Settings that the kernel refuses in the segment that begins here, though other programs unpack it.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn refusal(self, segment: &mut impl Read) -> io::Result<Option<Refusal>> {
         match self {
-            Self::Xz => xz_refusal(start),
-            _ => None,
+            Self::Xz => xz::refusal(segment),
+            _ => Ok(None),
         }
     }
 
@@ -71,27 +75,6 @@ impl SegmentCompression {
             Self::Lzo => bail!("it is compressed with {self}, which firn does not unpack"),
         })
     }
-}
-
-/// The settings of xz that the kernel's decoder has (`lib/xz/xz_dec_stream.c`): no check or CRC32, and LZMA2 behind at most one filter
-/// for programs.
-fn xz_refusal(start: &[u8]) -> Option<String> {
-    let check = match start.get(7)? {
-        0 | 1 => None,
-        4 => Some("CRC64"),
-        10 => Some("SHA-256"),
-        _ => Some("of an unknown kind"),
-    };
-    let settings = match (check, start.get(14)?) {
-        (Some(check), _) => format!("its check is {check}, and the kernel knows CRC32"),
-        // The filters come behind the sizes, if these are there.
-        (None, 3) => "its first filter is delta".into(),
-        _ => return None,
-    };
-    Some(format!(
-        "\"Input was encoded with settings that are not supported by this XZ decoder\": {settings}; pack it with \
-         xz --check=crc32 --lzma2=dict=1MiB"
-    ))
 }
 
 /// gzip as the kernel reads it (`lib/decompress_inflate.c`): it skips a file name in the header and no other field, and compares neither

@@ -40,3 +40,5 @@ pub mod store_image;
 pub mod uki;
 #[cfg(feature = "builder")]
 pub mod window;
+#[cfg(feature = "builder")]
+pub mod xz;

@@ -60,7 +60,7 @@ pub fn version(command: &mut Command, advice: &str) -> Result<String> {
 fn cannot_run(error: io::Error, name: &str, advice: &str) -> Error {
     let missing = error.kind() == ErrorKind::NotFound;
     Error::new(error).context(if missing {
-        format!("{name}, which makes the store image, is not on the PATH; {advice}")
+        format!("{name}, which firn needs for store images, is not on the PATH; {advice}")
     } else {
         format!("running {name}")
     })
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_missing_tool() {
         let error = run(&mut Command::new("no-such-tool"), "install it", |_| {}, |_| {}).unwrap_err().to_string();
-        assert_eq!(error, "no-such-tool, which makes the store image, is not on the PATH; install it");
+        assert_eq!(error, "no-such-tool, which firn needs for store images, is not on the PATH; install it");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod changed;
 mod command_line;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod images;
 mod left_out;
 mod output;
 mod programs;
@@ -15,6 +16,7 @@ mod sentences;
 #[path = "../shell/mod.rs"]
 mod shell;
 mod store;
+mod store_paths;
 mod toplevel;
 mod trees;
 mod uki;

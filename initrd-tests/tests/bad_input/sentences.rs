@@ -76,10 +76,7 @@ fn c_12_each_wrong_input_gets_one_sentence() {
             ("firn uki empty --out out", &["reading empty/manifest.json", built, "Not a directory"]),
             ("firn verify dir", &["reading dir/manifest.json", built, NO_FILE]),
             ("firn inspect nowhere", &["opening nowhere", "give a", NO_FILE]),
-            (
-                "firn ramdisk $system --out out --firn-init $FIRN_INIT --image dir",
-                &["store image dir", image, "Is a directory"],
-            ),
+            ("firn ramdisk $system --out out --firn-init $FIRN_INIT --image dir", &["dir is a directory", image]),
             (
                 "PATH=$PWD/nix:$PATH; build",
                 &["nix-store --query failed: opening lock file: Permission denied", "run firn as"],

@@ -1,8 +1,9 @@
 //! Ready-made segments of a ramdisk: each is read as the kernel will read it, behind those before it, and refused if the kernel would
 //! leave out a part of it or stop there.
 
-use crate::contract::place::{EARLY_DIRECTORIES, is_read_in_place};
-use crate::contract::plan::{MAX_UNPACKED, PATH};
+use crate::build::ramdisk::own_files::{self, OwnFiles};
+use crate::contract::place::{EARLY_DIRECTORIES, RETAINED, is_read_in_place};
+use crate::contract::plan::{Image, MAX_UNPACKED, PATH};
 use crate::formats::compression::SegmentCompression;
 use crate::formats::digest;
 use crate::formats::newc::{Member, MemberKind};
@@ -12,8 +13,8 @@ use crate::host::file;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
-use std::io::{Cursor, Seek, Write};
-use std::path::Path;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
 
 /// The command that makes an archive with all files of a directory, each directory before its files.
 const RIGHT: &str = "find . -print0 | sort -z | cpio --null -o -H newc";
@@ -22,8 +23,10 @@ const RIGHT: &str = "find . -print0 | sort -z | cpio --null -o -H newc";
 #[derive(Debug, Default)]
 pub struct AddedSegments {
     contents: Contents,
-    /// Whether firn's own segment is in it.
-    behind_firn: bool,
+    /// The files of firn's own segment, if that is in it.
+    own: Option<OwnFiles>,
+    /// The ready-made segments in it.
+    given: Vec<PathBuf>,
 }
 
 /// A segment that the kernel takes.
@@ -41,10 +44,25 @@ impl AddedSegments {
     ///
     /// # Errors
     ///
-    /// Those of reading it, which cannot fail.
+    /// A file of firn that the kernel does not make, because a segment before it is in the way.
     pub fn add_own(&mut self, archive: &[u8]) -> Result<()> {
-        self.behind_firn = true;
-        self.contents.read(Cursor::new(archive), &mut |_, _| Ok(()))
+        let own = OwnFiles::add(archive, &mut self.contents).with_context(|| self.adding())?;
+        self.own = Some(own);
+        Ok(())
+    }
+
+    /// Makes sure that the kernel can unpack the store images behind all of these segments.
+    ///
+    /// # Errors
+    ///
+    /// An image that the kernel does not make, because a segment before it is in the way.
+    pub fn check_images(&mut self, images: &[Image]) -> Result<()> {
+        OwnFiles::check_images(images, &mut self.contents).with_context(|| self.adding())
+    }
+
+    fn adding(&self) -> String {
+        let given: Vec<_> = self.given.iter().map(|path| path.display().to_string()).collect();
+        format!("adding {} to the ramdisk", given.join(", "))
     }
 
     /// Opens a segment, and reads all of it as the kernel does.
@@ -58,11 +76,18 @@ impl AddedSegments {
         file.rewind()?;
         let before = self.contents.segments.len();
         self.contents.warnings.clear();
-        let (behind_firn, mut notes, mut large) = (self.behind_firn, Vec::new(), None);
+        let (behind_firn, mut notes, mut large) = (self.own.is_some(), Vec::new(), None);
+        let (mut retained, mut plan) = (None, None);
         let packed_before =
             self.contents.segments.iter().any(|segment| segment.compression != SegmentCompression::None);
-        self.contents.read(&file, &mut |member, _| {
+        self.contents.read(&file, &mut |member, contents| {
             let name = printable(&member.path);
+            if is_retained(member) {
+                retained.get_or_insert(name.clone());
+            }
+            if member.kind == MemberKind::File && member.fate.place.as_deref() == Some(Path::new(PATH)) {
+                plan = Some(own_files::read_plan(contents)?);
+            }
             if behind_firn && replaces_firn(member) {
                 notes.push(format!("{}: its {name} takes the place of firn's", path.display()));
             }
@@ -83,6 +108,7 @@ impl AddedSegments {
         }
         let added = self.contents.segments.get(before..).unwrap_or_default();
         ensure!(!added.is_empty(), "it is empty or has only zeros; leave it out, or make it with {RIGHT}");
+        let needs_end = added.last().is_some_and(|segment| segment.compression == SegmentCompression::Lz4);
         let lost = self
             .contents
             .warnings
@@ -92,6 +118,14 @@ impl AddedSegments {
             let more = if rest.is_empty() { String::new() } else { format!(", and so {} more", rest.len()) };
             bail!("{first}{more}{}", advice(&first.reason));
         }
+        if let Some(name) = retained {
+            bail!(
+                "{name} lies in {RETAINED}, which is for the store images of firn: stage 1 would take it for one; leave it out"
+            );
+        }
+        if let Some(own) = &self.own {
+            own.check(plan.as_deref(), &mut self.contents)?;
+        }
         if let Some(name) = large {
             bail!(
                 "{name} has more than the {MAX_UNPACKED} bytes that kernels such as 6.1 unpack of one file; leave it out"
@@ -100,7 +134,7 @@ impl AddedSegments {
         for note in notes {
             progress.say(&note);
         }
-        let needs_end = added.last().is_some_and(|segment| segment.compression == SegmentCompression::Lz4);
+        self.given.push(path.into());
         Ok(AddedSegment { file, bytes, sha256, needs_end })
     }
 }
@@ -137,6 +171,12 @@ fn advice(reason: &str) -> String {
 
 fn replaces_firn(member: &Member) -> bool {
     ["/init", PATH].iter().any(|path| member.fate.place.as_deref() == Some(Path::new(path)))
+}
+
+/// Whether a member is in the directory of the store images, or is this directory.
+fn is_retained(member: &Member) -> bool {
+    let named = Path::new("/").join(&member.path);
+    [Some(named.as_path()), member.fate.place.as_deref()].into_iter().flatten().any(|path| path.starts_with(RETAINED))
 }
 
 /// Whether the kernel reads the member before it unpacks the ramdisk.

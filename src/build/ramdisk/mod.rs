@@ -5,6 +5,7 @@ pub mod compressor;
 pub mod database;
 pub mod file;
 pub mod modules;
+pub mod own_files;
 pub mod placement;
 pub mod program;
 pub mod segments;

@@ -107,6 +107,9 @@ pub fn write(
     for segment in &segments.after {
         copy(out, segment, &mut added, progress)?;
     }
+    if segments.has_ready_made() {
+        added.check_images(&plan.images)?;
+    }
     if plan.is_retained() {
         pad(out, PAGE)?;
     }

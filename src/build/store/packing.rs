@@ -2,10 +2,11 @@
 
 use crate::contract::plan::MAX_UNPACKED;
 use crate::formats::magic::{self, FileKind};
+use crate::formats::store_image;
+use crate::host::file;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
@@ -72,20 +73,38 @@ impl Format {
         }
     }
 
-    /// The format of an image, by its magic number.
+    /// The format of an image, by its superblock.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or that has another format.
+    /// A file that cannot be read, that is no regular file, that has another format, or that is shorter than its file system.
     pub fn of(image: &Path) -> Result<Self> {
+        let wanted = "an output of firn image";
+        let file = file::open(image, wanted)?;
         let mut start = Vec::new();
-        let read = fs::File::open(image).and_then(|file| file.take(magic::LENGTH).read_to_end(&mut start));
-        read.with_context(|| format!("reading the store image {}; give an output of firn image", image.display()))?;
-        match magic::recognize(&start) {
-            Some(FileKind::Squashfs) => Ok(Self::Squashfs),
-            Some(FileKind::Erofs) => Ok(Self::Erofs),
-            _ => bail!("{} is neither a squashfs nor an erofs image; give an output of firn image", image.display()),
-        }
+        let read = (&file).take(store_image::LENGTH as u64).read_to_end(&mut start);
+        read.with_context(|| format!("reading the store image {}; give {wanted}", image.display()))?;
+        let format = match magic::recognize(&start) {
+            Some(FileKind::Squashfs) => Self::Squashfs,
+            Some(FileKind::Erofs) => Self::Erofs,
+            _ => bail!("{} is neither a squashfs nor an erofs image; give {wanted}", image.display()),
+        };
+        let Some(superblock) = store_image::recognize(&start) else {
+            bail!(
+                "{} is no store image that Linux mounts, though it begins like a {}; give {wanted}",
+                image.display(),
+                format.name()
+            )
+        };
+        let bytes = file.metadata().with_context(|| format!("looking at {}", image.display()))?.len();
+        ensure!(
+            superblock.used <= bytes,
+            "{} has {bytes} bytes, and its {} {}: it is cut off; give {wanted}",
+            image.display(),
+            format.name(),
+            superblock.used
+        );
+        Ok(format)
     }
 
     /// The name of the file system and of its kernel module.

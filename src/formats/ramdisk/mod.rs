@@ -17,6 +17,7 @@ pub use tree::{Entry, Tree};
 use crate::formats::compression::SegmentCompression;
 use crate::formats::newc::{Member, lossy_or_none, padding};
 use crate::formats::printable::printable;
+use crate::formats::xz::Refusal;
 use anyhow::{Result, anyhow};
 use archive::Halt;
 use serde::Serialize;
@@ -171,12 +172,14 @@ impl Contents {
         visit: Visit,
     ) -> Result<(), Halt> {
         let at = Offset { offset: input.position(), within: None };
-        if let Some(reason) = compression.refusal(&input.peek(START)?) {
+        let refusal = compression.refusal(input)?;
+        input.go_to(at.offset)?;
+        if let Some(Refusal { unpacked: 0, reason }) = refusal {
             return Err(at.stops(reason));
         }
         let (unpacked, result) = match compression.unpack(&mut *input) {
             Ok(stream) => {
-                let mut stream = StreamSource::new(stream, at.offset);
+                let mut stream = StreamSource::new(stream, at.offset, refusal);
                 let result = self.archives(&mut stream, visit);
                 (stream.position(), result)
             }

@@ -1,10 +1,11 @@
 //! The bytes of archives: from the file of a ramdisk, or from a compressed segment of it. Both count the bytes and can skip some.
 
 use crate::formats::ramdisk::Offset;
+use crate::formats::xz::Refusal;
 use anyhow::Result;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-/// As many of the first bytes of a segment as tell its compression and the settings that the kernel refuses.
+/// As many of the first bytes of a segment as tell its compression, and as a message shows.
 pub const START: u64 = 64;
 
 /// A stream of archives.
@@ -110,9 +111,22 @@ pub struct StreamSource<'a> {
 }
 
 impl<'a> StreamSource<'a> {
-    /// Begins at the start of a stream that unpacks the segment at this offset.
-    pub fn new(stream: Box<dyn Read + 'a>, segment: u64) -> Self {
+    /// Begins at the start of a stream that unpacks the segment at this offset. It fails where the kernel refuses to go on.
+    pub fn new(stream: Box<dyn Read + 'a>, segment: u64, refusal: Option<Refusal>) -> Self {
+        let stream = match refusal {
+            None => stream,
+            Some(Refusal { unpacked, reason }) => Box::new(stream.take(unpacked).chain(Refused(reason))),
+        };
         Self { stream: BufReader::new(stream), position: 0, segment }
+    }
+}
+
+/// The place where the kernel refuses to unpack.
+struct Refused(String);
+
+impl Read for Refused {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other(self.0.clone()))
     }
 }
 

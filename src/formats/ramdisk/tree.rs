@@ -3,12 +3,15 @@
 //! It follows `do_name`, `do_symlink`, `maybe_link` and `clean_path` in init/initramfs.c, and the resolution of paths in fs/namei.c
 //! (`man 7 path_resolution`), of Linux 6.12. No contents are kept.
 
+mod walk;
+
 use crate::formats::newc::{Fate, Member, MemberKind};
 use crate::formats::printable::printable;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use walk::without_slash;
 
 /// The most memory for files and their names, bytes. In the kernel they take several times as much.
 pub const MOST_MEMORY: usize = 1 << 30;
@@ -56,6 +59,8 @@ struct Node {
     names: usize,
     /// The number of the member that has the contents.
     contents: usize,
+    /// Of a file: type and permission bits.
+    mode: u32,
 }
 
 /// A file in the finished tree.
@@ -67,14 +72,8 @@ pub struct Entry {
     pub target: PathBuf,
     /// The number of the member that has the contents, from 0.
     pub contents: usize,
-}
-
-/// The end of a path.
-struct Found {
-    directory: usize,
-    /// The name in the directory; none for the root, `.` and `..`.
-    name: Option<Vec<u8>>,
-    node: Option<usize>,
+    /// Of a file: type and permission bits.
+    pub mode: u32,
 }
 
 /// The path of a file that exists now, or the reason why the kernel makes none.
@@ -113,8 +112,18 @@ impl Tree {
     /// The file at a path. A symbolic link at its end is not followed.
     pub fn find(&mut self, path: &Path) -> Option<Entry> {
         let number = self.walk(path.as_os_str().as_bytes(), false).ok()?.node?;
+        Some(self.entry(number))
+    }
+
+    /// The file at a path, behind all symbolic links.
+    pub fn follow(&mut self, path: &Path) -> Option<Entry> {
+        let number = self.walk(path.as_os_str().as_bytes(), true).ok()?.node?;
+        Some(self.entry(number))
+    }
+
+    fn entry(&self, number: usize) -> Entry {
         let node = self.node(number);
-        Some(Entry { kind: node.kind, target: path_of(&node.target), contents: node.contents })
+        Entry { kind: node.kind, target: path_of(&node.target), contents: node.contents, mode: node.mode }
     }
 
     /// Makes the file of a member with this name, the member of this number. The device number is the one that the file has.
@@ -150,10 +159,11 @@ impl Tree {
             (None, Some(name)) => self.add(found.directory, name, Node::new(MemberKind::File)),
             (None, None) => return Err("it has no name".into()),
         };
-        if (!linked || member.bytes > 0)
-            && let Some(node) = self.nodes.get_mut(node)
-        {
-            node.contents = number;
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.mode = member.mode;
+            if !linked || member.bytes > 0 {
+                node.contents = number;
+            }
         }
         Ok(self.place(&found))
     }
@@ -267,77 +277,6 @@ impl Tree {
         Some(self.place(&found))
     }
 
-    /// Follows a path, from the root. Symbolic links on the way are followed, at the end only with `follow` or a slash there.
-    fn walk(&mut self, path: &[u8], follow: bool) -> Result<Found, String> {
-        let slash = path.ends_with(b"/");
-        let mut parts = parts_reversed(path);
-        let (mut at, mut links) = (ROOT, 0);
-        let mut found = Self::of_directory(ROOT);
-        while let Some(part) = parts.pop() {
-            if part == b"." || part == b".." {
-                at = if part == b"." { at } else { self.node(at).above.0 };
-                found = Self::of_directory(at);
-                continue;
-            }
-            if part.len() > LONGEST_PART {
-                return Err(format!(
-                    "a part of its name has {} bytes and the kernel accepts {LONGEST_PART}",
-                    part.len()
-                ));
-            }
-            let key = (at, part);
-            let node = self.names.get(&key).copied();
-            found = Found { directory: at, name: Some(key.1), node };
-            let Some(node) = node else {
-                if parts.is_empty() {
-                    break;
-                }
-                if !self.unknown {
-                    return Err(format!("its directory {} does not exist", printable(&self.place(&found))));
-                }
-                at = self.add(at, found.name.as_deref().unwrap_or_default(), Node::new(MemberKind::Directory));
-                continue;
-            };
-            match self.node(node).kind {
-                MemberKind::Directory => at = node,
-                MemberKind::Symlink if follow || slash || !parts.is_empty() => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(format!("more than {MOST_LINKS} symbolic links are on the way to it"));
-                    }
-                    let target = self.node(node).target.clone();
-                    at = if target.starts_with(b"/") { ROOT } else { at };
-                    found = Self::of_directory(at);
-                    parts.extend(parts_reversed(&target));
-                }
-                _ if parts.is_empty() && !slash => {}
-                _ => return Err(format!("{} is in the way and is no directory", printable(&self.place(&found)))),
-            }
-        }
-        Ok(found)
-    }
-
-    fn of_directory(node: usize) -> Found {
-        // The kernel cannot remove or make it by the names "." and "..", so it has none here.
-        Found { directory: node, name: None, node: Some(node) }
-    }
-
-    /// The absolute path of the end of a path.
-    fn place(&self, found: &Found) -> PathBuf {
-        let (mut directory, mut parts) = match (&found.name, found.node) {
-            (Some(name), _) => (found.directory, vec![name.as_slice()]),
-            (None, node) => (node.unwrap_or(ROOT), Vec::new()),
-        };
-        while directory != ROOT {
-            let (above, name) = &self.node(directory).above;
-            parts.push(name);
-            directory = *above;
-        }
-        let mut path = PathBuf::from("/");
-        path.extend(parts.iter().rev().map(|part| OsStr::from_bytes(part)));
-        path
-    }
-
     fn add(&mut self, directory: usize, name: &[u8], node: Node) -> usize {
         let number = self.nodes.len();
         self.memory += NODE_MEMORY + 2 * name.len() + node.target.len();
@@ -361,17 +300,8 @@ impl Tree {
 
 impl Node {
     fn new(kind: MemberKind) -> Self {
-        Self { kind, target: Vec::new(), device: (0, 0), above: (ROOT, Vec::new()), names: 0, contents: 0 }
+        Self { kind, target: Vec::new(), device: (0, 0), above: (ROOT, Vec::new()), names: 0, contents: 0, mode: 0 }
     }
-}
-
-fn parts_reversed(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).rev().map(<[u8]>::to_vec).collect()
-}
-
-fn without_slash(name: &[u8]) -> &[u8] {
-    let end = name.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
-    name.get(..end).unwrap_or_default()
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {
