@@ -10,8 +10,7 @@ use fake::Fake;
 use serde_json::Value;
 use shell::{bash, succeeds};
 use std::env;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -191,17 +190,14 @@ fn a_build_of_a_ready_image_is_no_other() {
     assert!(!output.status.success() && text(output.stderr).contains("cannot be used with"));
 }
 
-/// A build whose image is a sparse file: only its first bytes are those of a squashfs.
+/// A build whose image is a sparse file: only its beginning is a squashfs.
 fn large_build() -> &'static Path {
     static BUILD: OnceLock<TempDir> = OnceLock::new();
     let build = BUILD.get_or_init(|| {
         let build = TempDir::new().unwrap();
-        let mut image = File::create(build.path().join("large")).unwrap();
-        image.write_all(b"hsqs").unwrap();
-        image.set_len(LARGE).unwrap();
         let make = "
             firn build $system --out . --firn-init $FIRN_INIT --quiet
-            mv large nix-store.squashfs
+            truncate --size 3G nix-store.squashfs
             firn ramdisk $system --image nix-store.squashfs --split --out split --firn-init $FIRN_INIT --quiet
             $measured $program ramdisk $system --image nix-store.squashfs --out new --firn-init $FIRN_INIT --json 2> /dev/null
             mv new initrd";

@@ -3,15 +3,23 @@
 use crate::contract::file_name::{FileName, MemberPath, ensure_printable};
 use crate::contract::kind::Kind;
 use crate::formats::printable::printable_line;
-use anyhow::{Context, Result, anyhow};
+use crate::host::file;
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::de::DeserializeOwned;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::fs;
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
 
 /// The name of the file in the build directory.
 pub const FILE: &str = "manifest.json";
+
+/// The names of the files that a machine boots, or that boot it. No store image has one of them.
+pub const BOOTED: [&str; 5] = ["bzImage", "initrd", "initrd.gz", "netboot.ipxe", "kexec-boot"];
+
+/// The longest manifest that is read, bytes.
+const LONGEST: u64 = 16 << 20;
 
 /// The contents of `manifest.json`. Another version of firn may have written it. A missing field is read as empty, and so is an
 /// unreadable field that only `firn build` needs. Anybody else may have written it, too: [`Manifest::read`] lets in no name that leads
@@ -96,27 +104,55 @@ impl Manifest {
     /// A directory that `firn build` did not make, or a damaged manifest.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
-        let json = fs::read(&path)
-            .with_context(|| format!("reading {}; give a directory made by `firn build`", path.display()))?;
-        let parsed = serde_json::from_slice(&json).map_err(|error| anyhow!(printable_line(&error.to_string())));
+        let mut json = Vec::new();
+        file::open(&path, "a directory made by `firn build`")?
+            .take(LONGEST + 1)
+            .read_to_end(&mut json)
+            .with_context(|| format!("reading {}", path.display()))?;
+        let parsed = if json.len() as u64 > LONGEST {
+            Err(anyhow!("it has more than {LONGEST} bytes"))
+        } else {
+            serde_json::from_slice(&json).map_err(|error| anyhow!(printable_line(&error.to_string())))
+        };
         parsed
             .and_then(|manifest: Self| manifest.check().map(|()| manifest))
             .with_context(|| format!("{} is damaged or is not a manifest; build the system again", path.display()))
     }
 
-    /// Checks the texts that are no [`FileName`] by their type.
+    /// Checks the texts that are no [`FileName`] by their type, and that each name is that of one file: a directory that is made from
+    /// the build has files of these names.
     ///
     /// # Errors
     ///
-    /// A platform or a kernel release that cannot be a part of a path, or a control character anywhere.
+    /// A platform or a kernel release that cannot be a part of a path, a control character anywhere, or a name that is there twice.
     pub fn check(&self) -> Result<()> {
         for (text, field) in [(&self.system, "system"), (&self.kernel_release, "kernel_release")] {
             if !text.is_empty() {
                 FileName::new(text).with_context(|| format!("the field {field}"))?;
             }
         }
+        let mut names = HashSet::from([FILE]);
+        for file in &self.files {
+            ensure!(names.insert(&file.name), "the file {} is there twice", file.name);
+        }
+        let (mut names, mut paths) = (HashSet::from(BOOTED), HashSet::new());
+        names.insert(FILE);
+        for image in &self.images {
+            ensure!(names.insert(&image.file), "the store image {} has the name of another file", image.file);
+            ensure!(paths.insert(&image.path), "two store images have the path {}", image.path);
+        }
         ensure_printable(self)
     }
+}
+
+/// Whether a file has a name that `firn build` gives to store images: `nix-store.squashfs`, `nix-store-2.erofs`.
+#[must_use]
+pub fn is_image_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".squashfs").or_else(|| name.strip_suffix(".erofs"));
+    let number = stem.and_then(|stem| stem.strip_prefix("nix-store"));
+    number.is_some_and(|number| {
+        number.is_empty() || number.strip_prefix('-').is_some_and(|digits| digits.parse::<u8>().is_ok())
+    })
 }
 
 impl FileEntry {
@@ -165,7 +201,7 @@ mod tests {
     fn manifests_of_other_versions() {
         let directory = tempfile::tempdir().unwrap();
         let read = |json: &str| {
-            fs::write(directory.path().join(FILE), json).unwrap();
+            std::fs::write(directory.path().join(FILE), json).unwrap();
             Manifest::read(directory.path())
         };
         assert_eq!(read("{}").unwrap(), Manifest::default());
@@ -186,6 +222,12 @@ mod tests {
     #[test]
     fn c_3_a_manifest_with_a_bad_name_is_refused_and_names_it() {
         let directory = tempfile::tempdir().unwrap();
+        let entry = |name: &str| format!(r#"{{"name": "{name}", "bytes": 1, "sha256": ""}}"#);
+        let images = |images: &[(&str, &str)]| {
+            let images: Vec<_> =
+                images.iter().map(|(file, path)| serde_json::json!({"file": file, "path": path})).collect();
+            serde_json::json!({"images": images}).to_string()
+        };
         for (json, expected) in [
             (
                 r#"{"files": [{"name": "../../evil", "bytes": 1, "sha256": ""}]}"#,
@@ -206,8 +248,16 @@ mod tests {
             (r#"{"init": "\u009b2J", "modules": []}"#, r#"the text "\u{9b}2J" has"#),
             (r#"{"modules": ["/lib/a", "\u0000"]}"#, r#"the text "\0" has"#),
             (r#"{"firn": "\u2066"}"#, "has a control character"),
+            (&format!(r#"{{"files": [{}, {0}]}}"#, entry("a")), "the file a is there twice"),
+            (&format!(r#"{{"files": [{}]}}"#, entry("manifest.json")), "the file manifest.json is there twice"),
+            (&images(&[("initrd", "/a")]), "the store image initrd has the name of another file"),
+            (&images(&[("bzImage", "/a")]), "the store image bzImage has the name of another file"),
+            (&images(&[("netboot.ipxe", "/a")]), "the store image netboot.ipxe has the name of another file"),
+            (&images(&[("manifest.json", "/a")]), "the store image manifest.json has the name of another file"),
+            (&images(&[("a", "/a"), ("a", "/b")]), "the store image a has the name of another file"),
+            (&images(&[("a", "/a"), ("b", "/a")]), "two store images have the path /a"),
         ] {
-            fs::write(directory.path().join(FILE), json).unwrap();
+            std::fs::write(directory.path().join(FILE), json).unwrap();
             let error = format!("{:#}", Manifest::read(directory.path()).unwrap_err());
             let named = error.contains(expected) && error.contains("manifest.json is damaged or is not a manifest");
             assert!(named && !error.contains(char::is_control), "{json}: {error}");

@@ -5,6 +5,7 @@ use crate::formats::magic::{NEWC, NEWC_WITH_CHECKSUM};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use std::ffi::OsString;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -233,6 +234,23 @@ pub fn name(mut bytes: Vec<u8>) -> Result<PathBuf> {
     ensure!(end > 0, "the name is empty");
     bytes.truncate(end);
     Ok(OsString::from_vec(bytes).into())
+}
+
+/// The name of the member at an offset of a ramdisk, absolute. None if no member begins there.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn name_at(ramdisk: &mut (impl Read + Seek), offset: u64) -> io::Result<Option<PathBuf>> {
+    if offset >= ramdisk.seek(SeekFrom::End(0))? {
+        return Ok(None);
+    }
+    ramdisk.seek(SeekFrom::Start(offset))?;
+    let mut start = Vec::new();
+    ramdisk.take(HEADER as u64 + u64::from(LONGEST_NAME)).read_to_end(&mut start)?;
+    let Some((header, rest)) = start.split_first_chunk() else { return Ok(None) };
+    let named = Member::of_header(header).ok().and_then(|_| name(rest.to_vec()).ok());
+    Ok(named.map(|name| Path::new("/").join(name)))
 }
 
 /// The number of bytes that fill up `length` to a multiple of four, where the next part of a member begins.

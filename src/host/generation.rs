@@ -1,6 +1,6 @@
 //! The state of an output directory while it is read: a build may replace its files at the same time.
 
-use crate::host::publication::settle;
+use crate::host::publication::ensure_settled;
 use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -20,13 +20,13 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Notes the present files of a directory. Finishes a publication that was interrupted there.
+    /// Notes the present files of a directory.
     ///
     /// # Errors
     ///
-    /// As [`settle`].
+    /// As [`ensure_settled`].
     pub fn of(directory: &Path) -> Result<Self> {
-        settle(directory)?;
+        ensure_settled(directory)?;
         Ok(Self { directory: directory.into(), files: identities(directory) })
     }
 

@@ -3,15 +3,17 @@
 //! One file is renamed. For several, the staging directory first becomes a journal: one rename to `.firn-publish-XXXXXX` decides that
 //! the new output counts. Then all old files go, the last one first, and after that the new ones get their names, so that old and new
 //! files never lie side by side. A boot script and the manifest are the last files of an output. If the process is killed in
-//! between, the next one that opens the directory finishes its work ([`settle`]).
+//! between, the next one that writes to the directory finishes its work, and so does `firn verify` ([`settle`]); those that only read
+//! it change nothing ([`ensure_settled`]).
 
 use crate::host::directory_lock::DirectoryLock;
 use crate::host::replace::{ensure_replaceable, flush};
-use crate::host::staging::{PREFIX, Staging};
+use crate::host::staging::{PREFIX, Staging, is_claimed, is_suffix};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
@@ -80,6 +82,20 @@ pub fn publish(lock: &DirectoryLock, staging: Staging, files: &[&str], stale: &[
     })
 }
 
+/// Makes sure that a directory has all files of its output, without changing it.
+///
+/// # Errors
+///
+/// A publication that was interrupted there.
+pub fn ensure_settled(directory: &Path) -> Result<()> {
+    ensure!(
+        journals(directory)?.is_empty(),
+        "the publication of a new output in {0} was interrupted, and some of its files are missing; finish it with firn verify {0}",
+        directory.display()
+    );
+    Ok(())
+}
+
 /// Finishes the publications of processes that were killed in this directory, if there are any.
 ///
 /// # Errors
@@ -109,7 +125,7 @@ pub fn settle_locked(lock: &DirectoryLock) -> Result<()> {
     journals(&lock.path)?.iter().try_for_each(|journal| finish(lock, journal))
 }
 
-/// The journals in a directory, except those of other users where files of others are not to be trusted, as in /tmp.
+/// The journals in a directory: directories with the names and the claims of staging directories. Except those of other users where files of others are not to be trusted, as in /tmp.
 fn journals(directory: &Path) -> Result<Vec<String>> {
     let context = || format!("reading the directory {}", directory.display());
     let entries = match fs::read_dir(directory) {
@@ -127,7 +143,7 @@ fn journals(directory: &Path) -> Result<Vec<String>> {
     for entry in entries {
         let entry = entry.with_context(context)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if !name.starts_with(JOURNAL) {
+        if !name.strip_prefix(JOURNAL).is_some_and(is_suffix) || !is_claimed(&entry.path()) {
             continue;
         }
         match entry.metadata() {
@@ -151,7 +167,10 @@ fn finish(lock: &DirectoryLock, journal: &str) -> Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let from = openat(out, journal, flags, Mode::empty())
         .with_context(|| format!("opening {}", path.join(journal).display()))?;
-    let list = List::read(&from).with_context(|| format!("reading {}/{LIST}", path.join(journal).display()))?;
+    let list = List::read(&from).with_context(|| {
+        let journal = path.join(journal);
+        format!("{}/{LIST} is damaged; remove {0}, and make the output again", journal.display())
+    })?;
     if let Some(list) = list {
         let mut waiting = Vec::new();
         for name in &list.files {
@@ -186,7 +205,9 @@ fn finish(lock: &DirectoryLock, journal: &str) -> Result<()> {
 impl List {
     /// Reads the list of a journal. None if the journal is done.
     fn read(journal: impl rustix::fd::AsFd) -> Result<Option<Self>> {
-        let file = match openat(journal, LIST, OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        // A pipe without a writer opens at once with this flag, and is empty.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(journal, LIST, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
             file => File::from(file?),
         };
@@ -197,13 +218,15 @@ impl List {
         Ok(Some(list))
     }
 
-    /// Makes sure that all names are those of files in the directory: another user may have written the list.
+    /// Makes sure that all names are those of different files in the directory: another user may have written the list.
     fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
         for name in self.files.iter().chain(&self.stale) {
             let mut parts = Path::new(name).components();
             let plain =
                 matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == &**name);
             ensure!(plain && !name.contains('\0'), "{name:?} is not the name of a file in a directory");
+            ensure!(names.insert(name), "the name {name} is there twice");
             if name.starts_with(PREFIX) {
                 bail!("{name} is a name that firn keeps for its own files; give another one with --out");
             }

@@ -125,11 +125,23 @@ fn staging_directories(parent: &Path) -> Result<Vec<PathBuf>> {
         let entry = entry.with_context(|| format!("reading the directory {}", parent.display()))?;
         let name = entry.file_name();
         let suffix = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if suffix.is_some_and(|suffix| suffix.len() == 6 && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        if suffix.is_some_and(is_suffix) {
             found.push(entry.path());
         }
     }
     Ok(found)
+}
+
+/// Whether a text is the end of the name of a staging directory, as [`tempfile`] makes it.
+#[must_use]
+pub fn is_suffix(text: &str) -> bool {
+    text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether a directory has the claim of a process, or is what remains of one that was being deleted: empty.
+#[must_use]
+pub fn is_claimed(path: &Path) -> bool {
+    path.join(CLAIM).exists() || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Whether an unlocked directory is from firn. Without a claim its files tell: a directory of other files belongs to somebody else.

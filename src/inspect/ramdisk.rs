@@ -6,7 +6,7 @@ use crate::formats::ramdisk;
 pub use crate::formats::ramdisk::{Contents, Segment, Stop, Visit, Warning};
 use crate::formats::window::{Piece, Window, length, offset_in_file};
 use crate::host::file;
-use crate::host::publication::settle;
+use crate::host::publication::ensure_settled;
 use crate::inspect::uki::Uki;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
@@ -34,7 +34,7 @@ impl Ramdisk {
     pub fn open(path: &Path) -> Result<Self> {
         let is_directory = path.is_dir();
         if is_directory {
-            settle(path)?;
+            ensure_settled(path)?;
         }
         let path = match (path.join("initrd"), path.join("initrd.gz")) {
             _ if !is_directory => path.into(),

@@ -1,12 +1,14 @@
 //! Compares a build with its manifest and its plan: a copy may have failed, or a disk may have lost bytes.
 
 use crate::contract::file_name::FileName;
-use crate::contract::manifest::{FileEntry, Manifest};
+use crate::contract::manifest::{BOOTED, FileEntry, Manifest, is_image_name};
 use crate::contract::plan::{self, Image, Plan};
 use crate::formats::digest::{self, sha256};
+use crate::formats::newc::name_at;
 use crate::host::file;
 use crate::host::generation::Generation;
 use crate::host::progress::{Progress, Step};
+use crate::host::publication;
 use crate::inspect::manifest;
 use crate::inspect::ramdisk::{self, Ramdisk};
 use crate::inspect::summary::{kernel, read_plan};
@@ -29,9 +31,6 @@ pub struct Finding {
     pub note: Option<String>,
 }
 
-/// The files of a directory that a machine boots, or that boot it: one that the manifest does not list is not compared with anything.
-const BOOTED: [&str; 5] = ["bzImage", "initrd", "initrd.gz", "netboot.ipxe", "kexec-boot"];
-
 /// Compares every file of a directory with its manifest, and the store image, in the ramdisk or next to it, with the plan. Every file
 /// is read once, and no file is held in memory. A directory that `firn ipxe` or `firn kexec` of firn 0.2.0 or older made has no manifest:
 /// there only the plan tells how things should be, and a note says what is not verified.
@@ -46,6 +45,7 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
          image, with the SHA-256 that --json prints when it is made, by sha256sum)",
         directory.display()
     );
+    publication::settle(directory)?;
     let generation = Generation::of(directory)?;
     let findings = findings(directory, progress)?;
     generation.ensure_same()?;
@@ -64,16 +64,27 @@ fn findings(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
         });
         findings.push(finding(file.name.to_string(), fault));
     }
-    for name in BOOTED {
-        let is_there = fs::symlink_metadata(directory.join(name)).is_ok();
-        if is_there && manifest.files.iter().all(|file| file.name != name) {
+    for name in booted(directory)? {
+        if manifest.files.iter().all(|file| *file.name != name) {
             let fault = "manifest.json does not list it; make the directory again, as one of its own";
-            findings.push(finding(name.into(), Ok(Some(fault.into()))));
+            findings.push(finding(name, Ok(Some(fault.into()))));
         }
     }
     findings.push(finding("the store image that the ramdisk's plan names".into(), images));
     findings.push(finding("the kernel release".into(), release(directory, &manifest, "manifest.json")));
     Ok(findings)
+}
+
+/// The files in a directory that a machine boots, or that boot it, and those with the names of store images; sorted.
+fn booted(directory: &Path) -> Result<Vec<String>> {
+    let context = || format!("reading the directory {}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).with_context(context)? {
+        let name = entry.with_context(context)?.file_name();
+        names.extend(name.to_str().filter(|name| BOOTED.contains(name) || is_image_name(name)).map(Into::into));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The finding about a comparison that returned a fault or none, or that failed.
@@ -147,8 +158,35 @@ fn images(ramdisk: &mut InOrder<File>, manifest: &Manifest) -> Result<Option<Str
             plan.kernel_release, manifest.kernel_release
         )));
     }
+    let first = name_at(ramdisk, manifest.before_images)?;
+    if let Some(fault) = differs_from_plan(manifest, &plan, first.as_deref()) {
+        return Ok(Some(fault));
+    }
     compared(&plan, &found, &|image| {
         Ok(manifest.files.iter().any(|file| file.sha256 == image.sha256 && file.bytes == image.bytes))
+    })
+}
+
+/// What a manifest says of the ramdisk and the plan does not; `first`: the member of the ramdisk at the place of the first store image.
+fn differs_from_plan(manifest: &Manifest, plan: &Plan, first: Option<&Path>) -> Option<String> {
+    let says = |field, one: &str, other: &str| Some(format!("the {field} is {one} and manifest.json says {other}"));
+    let init = manifest.cmdline.rsplit(' ').find_map(|word| word.strip_prefix("init=")).unwrap_or_default();
+    if manifest.init != plan.init {
+        return says("init of the plan", &plan.init, &manifest.init);
+    }
+    if manifest.init != init {
+        return says("init of its command line", init, &manifest.init);
+    }
+    if manifest.modules != plan.modules {
+        return says("list of modules in the plan", &plan.modules.join(" "), &manifest.modules.join(" "));
+    }
+    let in_plan = |path: &str| plan.images.iter().any(|image| image.place.path() == path);
+    if let Some(image) = manifest.images.iter().find(|image| !in_plan(&image.path)) {
+        return Some(format!("the plan names no store image {}, and manifest.json does", image.path));
+    }
+    let image = manifest.images.first().filter(|_| manifest.tree.is_empty())?;
+    (manifest.before_images == 0 || first != Some(image.path.as_ref())).then(|| {
+        format!("the store images do not begin at byte {}, which is what manifest.json says", manifest.before_images)
     })
 }
 

@@ -72,9 +72,9 @@ fn c_12_each_wrong_input_gets_one_sentence() {
             ("firn ls nowhere", &["opening nowhere", ramdisk, NO_FILE]),
             ("firn cat dir init", &["opening dir/initrd", ramdisk, NO_FILE]),
             ("firn ls empty", &["empty: ", "has only zeros", ramdisk]),
-            ("firn ipxe nowhere --out out", &["reading nowhere/manifest.json", built, NO_FILE]),
-            ("firn uki empty --out out", &["reading empty/manifest.json", built, "Not a directory"]),
-            ("firn verify dir", &["reading dir/manifest.json", built, NO_FILE]),
+            ("firn ipxe nowhere --out out", &["opening nowhere/manifest.json", built, NO_FILE]),
+            ("firn uki empty --out out", &["opening empty/manifest.json", built, "Not a directory"]),
+            ("firn verify dir", &["opening dir/manifest.json", built, NO_FILE]),
             ("firn inspect nowhere", &["opening nowhere", "give a", NO_FILE]),
             ("firn ramdisk $system --out out --firn-init $FIRN_INIT --image dir", &["dir is a directory", image]),
             (

@@ -57,7 +57,7 @@ impl Boot {
     /// Boots the build, and returns when the machine has switched itself off.
     pub fn run(self) -> Result<()> {
         interrupt::listen().context("catching the signals that interrupt")?;
-        publication::settle(&self.directory)?;
+        publication::ensure_settled(&self.directory)?;
         let mut machine = Machine::of_build(&self.directory)?;
         machine.memory_mib = self.memory.unwrap_or(machine.memory_mib);
         machine.own_parameters = OWN_PARAMETERS;

@@ -1,7 +1,7 @@
 //! Files of an earlier output in the same directory: those that have to go, and those that must not be mixed with new ones.
 
 use crate::build::output::checked::describe;
-use crate::contract::manifest::{FILE, FileEntry, Manifest};
+use crate::contract::manifest::{FILE, FileEntry, Manifest, is_image_name};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
 use std::fs::{self, File};
@@ -86,18 +86,9 @@ pub fn stale_images(directory: &Path, new: &[&str]) -> Vec<String> {
     // Nothing else: the manifest may be from somebody else, and these are names that firn gives.
     images.retain(|name| {
         let is_file = || fs::symlink_metadata(directory.join(name)).is_ok_and(|found| !found.is_dir());
-        is_image(name) && !new.contains(&name.as_str()) && is_file()
+        is_image_name(name) && !new.contains(&name.as_str()) && is_file()
     });
     images
-}
-
-/// Whether firn gives this name to store images: `nix-store.squashfs`, `nix-store-2.erofs`.
-fn is_image(name: &str) -> bool {
-    let stem = name.strip_suffix(".squashfs").or_else(|| name.strip_suffix(".erofs"));
-    let number = stem.and_then(|stem| stem.strip_prefix("nix-store"));
-    number.is_some_and(|number| {
-        number.is_empty() || number.strip_prefix('-').is_some_and(|digits| digits.parse::<u8>().is_ok())
-    })
 }
 
 /// The manifest of a build in a directory. None if there is no manifest, or a file of this name from another program.

@@ -8,13 +8,14 @@ use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
 use crate::formats::digest::copy;
 use crate::formats::kernel_line::KernelLine;
-use crate::formats::magic::NEWC;
+use crate::formats::newc;
+use crate::host::file;
 use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// An output directory of `firn build`.
@@ -81,13 +82,11 @@ impl BuildDirectory {
         let BuildFile { file, private, .. } = self.ramdisk()?;
         let path = &file.path;
         let begin = self.manifest.before_images;
-        let found = || -> io::Result<_> {
-            let mut magic = [0; 6];
-            File::open(path)?.read_exact_at(&mut magic, begin)?;
-            Ok(magic == *NEWC)
-        };
+        let mut ramdisk = file::open(path, "a whole build")?;
+        let found = newc::name_at(&mut ramdisk, begin).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
-            found().with_context(|| format!("reading {}", path.display()))?,
+            begin > 0
+                && self.manifest.images.first().is_some_and(|image| found.as_deref() == Some(image.path.as_ref())),
             "{} has no store image at the offset that manifest.json says; it was changed after the build: build it again",
             path.display()
         );
@@ -184,6 +183,7 @@ impl BuildDirectory {
         let expected = entry.bytes;
         let metadata =
             fs::metadata(&path).with_context(|| format!("reading the size of {}; build it again", path.display()))?;
+        ensure!(metadata.is_file(), "{} is no regular file: build it again", path.display());
         let (bytes, private) = (metadata.len(), metadata.permissions().mode() & 0o004 == 0);
         ensure!(
             bytes == expected,
@@ -265,7 +265,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_ramdisk_without_the_image_ends_before_it() {
+    fn c_3_the_ramdisk_without_the_image_ends_before_it() {
         let directory = tempfile::tempdir().unwrap();
         let build = sample(directory.path(), "", "", "firn-init");
         let mut small = Vec::new();
@@ -275,8 +275,17 @@ pub(super) mod tests {
         let initrd = directory.path().join("initrd");
         let contents = fs::read(&initrd).unwrap();
         fs::write(&initrd, [&contents[4..], b"more"].concat()).unwrap();
-        let error = build.ramdisk_without_images().unwrap_err().to_string();
-        assert!(error.contains("has no store image at the offset") && error.contains("build it again"), "{error}");
+        let refused = |build: &BuildDirectory| {
+            let error = build.ramdisk_without_images().unwrap_err().to_string();
+            assert!(error.contains("has no store image at the offset") && error.contains("build it again"), "{error}");
+        };
+        refused(&build);
+        fs::write(&initrd, contents).unwrap();
+        for before in [0, 4, 1 << 20, u64::MAX] {
+            let mut build = BuildDirectory::open(directory.path()).unwrap();
+            build.manifest.before_images = before;
+            refused(&build);
+        }
     }
 
     #[test]

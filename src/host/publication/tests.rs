@@ -128,7 +128,7 @@ fn c_8_a_directory_in_the_way_is_named_before_anything_changes() {
     publish_all(out, &["image", "initrd", "manifest"], "old", &[]).unwrap();
     fs::create_dir_all(out.join("script/inside")).unwrap();
     let before = visible(out);
-    let error = publish_all(out, &NAMES, "new", &["image"]).unwrap_err().to_string();
+    let error = publish_all(out, &NAMES, "new", &["old-image"]).unwrap_err().to_string();
     assert!(error.contains("script is a directory") && error.contains("--out"), "{error}");
     assert_eq!(visible(out), before);
     assert_eq!(fs::read_dir(out).unwrap().count(), 4);
@@ -142,12 +142,36 @@ fn c_8_names_of_a_journal_stay_in_its_directory() {
     let journal = out.join(".firn-publish-abcdef");
     for name in ["../outside", "/etc/hostname", "a/b", "", ".", "..", ".firn-abcdef", "a/"] {
         fs::create_dir_all(&journal).unwrap();
+        fs::write(journal.join(".firn-claim"), "").unwrap();
         fs::write(journal.join(LIST), serde_json::json!({"files": [], "stale": [name]}).to_string()).unwrap();
         let error = format!("{:#}", settle(&out).unwrap_err());
         assert!(error.contains("interrupted") && error.contains("name"), "{name:?}: {error}");
     }
+    let twice = serde_json::json!({"files": ["a"], "stale": ["a"]}).to_string();
+    for list in ["{", "", &twice] {
+        fs::write(journal.join(LIST), list).unwrap();
+        let error = format!("{:#}", settle(&out).unwrap_err());
+        assert!(error.contains("is damaged; remove ") && error.contains("/.firn-publish-abcdef, and make"), "{error}");
+    }
+    let error = ensure_settled(&out).unwrap_err().to_string();
+    assert!(error.contains("was interrupted") && error.contains("finish it with firn verify"), "{error}");
     assert!(parent.path().join("outside").exists());
     fs::remove_file(journal.join(LIST)).unwrap();
     settle(&out).unwrap();
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+}
+
+#[test]
+fn c_8_a_directory_that_is_no_journal_of_firn_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path();
+    let list = serde_json::json!({"files": [], "stale": ["notes"]}).to_string();
+    for name in [".firn-publish-abc", ".firn-publish-backup", ".firn-publish-", ".firn-publish-abcdef.old"] {
+        fs::create_dir(out.join(name)).unwrap();
+        fs::write(out.join(name).join(LIST), &list).unwrap();
+    }
+    fs::write(out.join("notes"), "mine").unwrap();
+    settle(out).unwrap();
+    ensure_settled(out).unwrap();
+    assert_eq!(fs::read_dir(out).unwrap().count(), 5);
 }
