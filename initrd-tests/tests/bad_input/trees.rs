@@ -2,6 +2,7 @@
 
 use crate::fake::Fake;
 use crate::shell::{bash, succeeds};
+use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -20,6 +21,16 @@ fn verified(directory: &Path, tree: &str, code: i32, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "{tree}: no {word:?} in {said}");
     }
+}
+
+/// Changes a field of a manifest, and returns the text that it had before.
+fn changed(tree: &Path, field: &str, value: Value) -> Vec<u8> {
+    let path = tree.join("manifest.json");
+    let before = fs::read(&path).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&before).unwrap();
+    *manifest.pointer_mut(field).unwrap() = value;
+    fs::write(path, manifest.to_string()).unwrap();
+    before
 }
 
 /// A directory with a build and all trees, which are no links to it.
@@ -66,6 +77,44 @@ fn c_10_a_changed_file_of_a_tree_is_found() {
     fs::remove_file(work.path().join("ipxe/bzImage")).unwrap();
     run(work.path(), "mkfifo ipxe/bzImage");
     verified(work.path(), "ipxe", 1, &["bzImage: it is no regular file"]);
+}
+
+#[test]
+fn c_10_a_manifest_that_differs_from_the_ramdisk_is_found() {
+    let work = trees();
+    for (tree, field, value, expected) in [
+        ("build", "/init", json!("/nix/store/x/init"), "manifest.json says /nix/store/x/init"),
+        ("kexec", "/init", json!("/nix/store/x/init"), "manifest.json says /nix/store/x/init"),
+        ("ipxe", "/cmdline", json!("quiet"), "the init of its command line is  and manifest.json says /nix/store/"),
+        ("build", "/modules", json!(["/lib/x.ko"]), "and manifest.json says /lib/x.ko"),
+        ("split", "/images/0/path", json!("/other"), "the plan names no store image /other, and manifest.json does"),
+        ("build", "/before_images", json!(0), "the store images do not begin at byte 0"),
+        ("build", "/before_images", json!(4), "the store images do not begin at byte 4"),
+        ("build", "/before_images", json!(u64::MAX), "the store images do not begin at byte 18446744073709551615"),
+    ] {
+        let right = changed(&work.path().join(tree), field, value);
+        verified(work.path(), tree, 1, &[expected]);
+        fs::write(work.path().join(tree).join("manifest.json"), right).unwrap();
+    }
+    for (tree, name) in
+        [("build", "nix-store-2.squashfs"), ("ipxe", "nix-store.squashfs"), ("kexec", "nix-store.erofs")]
+    {
+        fs::write(work.path().join(tree).join(name), "stray").unwrap();
+        verified(work.path(), tree, 1, &[&format!("{name}: manifest.json does not list it")]);
+    }
+}
+
+#[test]
+fn c_3_a_manifest_that_names_a_file_twice_changes_no_tree() {
+    let work = trees();
+    let build = work.path().join("build");
+    for name in ["initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
+        let right = changed(&build, "/images/0/file", json!(name));
+        let error = String::from_utf8(run(work.path(), "firn ipxe build --out split --split").stderr).unwrap();
+        assert!(error.contains(&format!("the store image {name} has the name of another file")), "{error}");
+        verified(work.path(), "split", 0, &[]);
+        fs::write(build.join("manifest.json"), right).unwrap();
+    }
 }
 
 #[test]
