@@ -57,6 +57,7 @@ fn c_12_each_wrong_input_gets_one_sentence() {
             ("build --store-content inside", &["/init lies inside a store path", path]),
             ("build --store-content /nix/store", &["is the whole store", path]),
             ("build --exclude nowhere", &["cannot find nowhere", excluded, NO_FILE]),
+            ("build --exclude $system/", &["cannot be left out: it is the system itself", "leave out --exclude /"]),
             ("build --exclude dir", &["/dir is not in the Nix store", excluded]),
             ("firn build dangling --out out", &["dangling leads to", "give the toplevel of a NixOS system", NO_FILE]),
             ("firn build dir --out out", &["/dir is not in", "give the toplevel of a NixOS system"]),
@@ -78,7 +79,7 @@ fn c_12_each_wrong_input_gets_one_sentence() {
             ("firn inspect nowhere", &["opening nowhere", "give a", NO_FILE]),
             ("firn ramdisk $system --out out --firn-init $FIRN_INIT --image dir", &["dir is a directory", image]),
             (
-                "PATH=$PWD/nix:$PATH; build",
+                "sed -i 's/error: /\\x1b[31;1merror:\\x1b[0m /' nix/nix-store; PATH=$PWD/nix:$PATH; build",
                 &["nix-store --query failed: opening lock file: Permission denied", "run firn as"],
             ),
             ("PATH=$PWD/broken:$PATH; build", &["cannot run the nix-store on the PATH", "--closure-info"]),
@@ -104,6 +105,13 @@ fn c_12_systems_without_a_kernel_get_one_sentence() {
     );
     let words = ["has no kernel", "/x/bzImage is missing", "boot.kernel.enable = true"];
     refused(&container().file("boot.json", &spec).in_store(), &[("build", &words)]);
+    // A kernel without modules: only boot.json can say that it has none.
+    for modules in ["kernel-modules", "kernel-modules/lib/modules"] {
+        let fake = Fake::new();
+        fs::remove_dir_all(fake.path(modules)).unwrap();
+        let words = ["neither a boot.json nor the file kernel-modules/lib/modules", "give the path"];
+        refused(&fake.in_store(), &[("build", &words)]);
+    }
     let fake = Fake::new();
     fs::remove_file(fake.path("nixos-version")).unwrap();
     refused(&fake.in_store(), &[("build", &["neither a boot.json nor the file nixos-version", "give the path"])]);
@@ -114,6 +122,8 @@ fn c_13_modules_that_the_kernel_does_not_have() {
     let system = Fake::new().in_store();
     let words = ["has no module sun4i-drm", "build without it with --allow-missing-modules"];
     refused(&system, &[("build --module sun4i-drm", &words)]);
+    let words = ["has no module aa, bb or squashfz,", "did you mean squashfs for squashfz?", "build without them"];
+    refused(&system, &[("build --module aa --module bb --module aa --available-module squashfz", &words)]);
     let work = tempfile::tempdir().unwrap();
     let script = "firn build $system --out out --firn-init $FIRN_INIT --module sun4i-drm --allow-missing-modules 2>&1";
     let output = succeeds(bash(work.path(), &system, script));

@@ -78,11 +78,11 @@ pub struct PackingArguments {
 #[derive(Args)]
 pub struct RamdiskArguments {
     /// Kernel module that every boot loads, with its dependencies; may be given several times
-    #[arg(long = "module", value_name = "NAME")]
+    #[arg(long = "module", value_name = "NAME", value_parser = module)]
     modules: Vec<String>,
 
     /// Kernel module that stage 1 loads if the machine has a device for it; may be given several times
-    #[arg(long = "available-module", value_name = "NAME")]
+    #[arg(long = "available-module", value_name = "NAME", value_parser = module)]
     available_modules: Vec<String>,
 
     /// Build without modules of --module and --available-module that the kernel does not have, and name each in a warning
@@ -197,6 +197,14 @@ fn image_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("it takes 1M to {MAX_MEMBER} bytes, for which there is a file in a ramdisk"))
 }
 
+/// Reads the name of a kernel module, or an alias of one.
+fn module(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it takes the name of a kernel module, such as virtio_net".into());
+    }
+    Ok(text.into())
+}
+
 fn default_firn_init() -> Result<PathBuf> {
     let firn = env::current_exe().context("finding the path of this program; name firn-init with --firn-init")?;
     program::find_firn_init(&firn, env::consts::ARCH)
@@ -204,7 +212,7 @@ fn default_firn_init() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{block_size, image_size};
+    use super::{block_size, image_size, module};
 
     #[test]
     fn block_sizes() {
@@ -216,6 +224,12 @@ mod tests {
         for text in ["", "M", "0", "1000", "2048", "2M", "9999999M", "1G", "-1", "1 M"] {
             assert!(block_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn c_12_a_module_has_a_name() {
+        assert_eq!(module("virtio_net"), Ok("virtio_net".into()));
+        assert!(module("").is_err() && module(" ").is_err());
     }
 
     #[test]

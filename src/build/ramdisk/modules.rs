@@ -80,14 +80,8 @@ pub fn collect(
         all.missing.iter().copied().filter(|name| !module_alias::is_built_in(&modinfo, name)).collect();
     if allow_missing {
         warn_missing(&missing, &user_forced, progress);
-    } else if let Some(name) = missing.first() {
-        let similar = similar(&index, name).map(|other| format!("did you mean {other}? Or ")).unwrap_or_default();
-        bail!(
-            "the kernel {} has no module {name}, neither as a file nor built in nor as an alias (searched {}); {similar}build without \
-             it with --allow-missing-modules (NixOS: netboot.firn.allowMissingModules)",
-            system.kernel_release,
-            directory.display()
-        );
+    } else if !missing.is_empty() {
+        bail!("{}", missing_modules(&missing, &index, &system.kernel_release, directory));
     }
     let users: Vec<_> = users.into_iter().filter(|name| !missing.contains(name)).collect();
     if let Some(note) = built_in_note(&index, &users) {
@@ -124,6 +118,29 @@ fn similar<'a>(index: &'a Index<'_>, name: &str) -> Option<&'a str> {
     let name = module_name(name);
     let distances = index.names().map(|other| (strsim::osa_distance(other, &name), other));
     distances.min().filter(|(distance, _)| distance * 3 <= name.chars().count()).map(|(_, other)| other)
+}
+
+/// The error for modules that the kernel does not have.
+fn missing_modules(missing: &[&str], index: &Index<'_>, release: &str, directory: &Path) -> String {
+    let mut named = HashSet::new();
+    let names: Vec<_> = missing.iter().copied().filter(|name| named.insert(*name)).collect();
+    let meant: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let other = similar(index, name)?;
+            Some(if names.len() == 1 { other.into() } else { format!("{other} for {name}") })
+        })
+        .collect();
+    let (list, it) = match names.as_slice() {
+        [first @ .., last] if !first.is_empty() => (format!("{} or {last}", first.join(", ")), "them"),
+        names => (names.join(""), "it"),
+    };
+    let meant = if meant.is_empty() { String::new() } else { format!("did you mean {}? Or ", meant.join(", ")) };
+    format!(
+        "the kernel {release} has no module {list}, neither as a file nor built in nor as an alias (searched {}); {meant}build without \
+         {it} with --allow-missing-modules (NixOS: netboot.firn.allowMissingModules)",
+        directory.display()
+    )
 }
 
 /// Names each module that the ramdisk does not get. Those that every boot was to load are `forced`.

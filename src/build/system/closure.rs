@@ -190,7 +190,9 @@ fn present(closure: Vec<Registered>) -> Result<Vec<Registered>> {
 /// Follows symlinks until the path is in the store, as Nix does: a store path that is itself a symlink stays this path.
 /// `option` is the one that names the path.
 fn named(path: &Path, option: &str) -> Result<PathBuf> {
-    let mut named = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
+    let absolute = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
+    // Without slashes at its end.
+    let mut named: PathBuf = absolute.components().collect();
     // The kernel follows as many (MAXSYMLINKS, include/linux/namei.h).
     for _ in 0..40 {
         if named.parent() == Some(Path::new("/nix/store")) && fs::symlink_metadata(&named).is_ok() {

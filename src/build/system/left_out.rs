@@ -37,7 +37,12 @@ pub(super) fn check(
     }
     let toplevel = system.toplevel.to_string_lossy().into_owned();
     if excluded.contains(&toplevel) {
-        bail!("{toplevel} cannot be left out: it is the system itself; {}", ways_out(&toplevel, of_kernel));
+        let way_out = if of_kernel.contains(&toplevel) {
+            ways_out(&toplevel, of_kernel)
+        } else {
+            format!("leave out --exclude {toplevel}")
+        };
+        bail!("{toplevel} cannot be left out: it is the system itself; {way_out}");
     }
     let references: HashMap<_, _> = closure.iter().map(|path| (path.path.as_str(), &path.references)).collect();
     for toplevel in toplevels(&system.toplevel, excluded)? {

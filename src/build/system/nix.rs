@@ -59,7 +59,7 @@ fn output(arguments: &[&str]) -> Result<String> {
         ),
     })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = without_colors(&String::from_utf8_lossy(&output.stderr));
         let said = said.trim();
         let next = if said.contains("ermission denied") {
             "; run firn as a user who may use the store (root, or with a running nix-daemon), or give the closure with --closure-info"
@@ -77,8 +77,28 @@ fn reason(said: &str) -> String {
     lines.map(|line| line.strip_prefix("error: ").unwrap_or(line)).collect::<Vec<_>>().join(" ")
 }
 
+/// The text without the escape sequences with which Nix colors it.
+fn without_colors(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    // A sequence ends with its first letter.
+    parts.for_each(|part| {
+        plain.push_str(part.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, text)| text))
+    });
+    plain
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn c_12_the_errors_of_nix_have_no_colors() {
+        let said = "\x1b[31;1merror:\x1b[0m path '\x1b[35;1m/nix/store/x\x1b[0m' is not valid\n";
+        let plain = super::without_colors(said);
+        assert_eq!(plain, "error: path '/nix/store/x' is not valid\n");
+        assert_eq!(super::reason(&plain), "path '/nix/store/x' is not valid");
+        assert_eq!(super::without_colors("plain\x1b[3"), "plain");
+    }
+
     #[test]
     fn c_12_the_reason_that_nix_prints() {
         let said = "warning: the group 'nixbld' does not exist\nerror: path '/nix/store/x'\n       is not valid\n";

@@ -212,6 +212,7 @@ fn ensure_files(toplevel: &Path) -> Result<()> {
             toplevel.display()
         ),
     }
+    has("kernel-modules/lib/modules")?;
     has("kernel-params")
 }
 
@@ -226,10 +227,15 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
         })?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             ensure_files(toplevel)?;
-            let document = BootJson::synthesize_latest(toplevel).with_context(|| {
-                format!(
-                    "{} has no boot.json, and its other files cannot be read; build the system again",
-                    toplevel.display()
+            let document = BootJson::synthesize_latest(toplevel).map_err(|error| {
+                let error = anyhow::Error::from(error);
+                // Each error of the chain has the text of those below it.
+                let reason =
+                    error.chain().collect::<Vec<_>>().into_iter().rev().take(2).last().map(ToString::to_string);
+                anyhow!(
+                    "{} has no boot.json, and its other files cannot be read: {}; build the system again",
+                    toplevel.display(),
+                    reason.unwrap_or_default()
                 )
             })?;
             (document, true)
