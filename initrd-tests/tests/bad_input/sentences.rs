@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Wrong inputs in the directory of a test.
 const INPUTS: &str = "
-    mkdir dir nix && : > empty && ln -s /nonexistent dangling && ln -s $system/init inside
+    mkfifo pipe; mkdir info; mkfifo info/registration; mkdir dir nix && : > empty && ln -s /nonexistent dangling && ln -s $system/init inside
     printf '#!/bin/sh\\necho \"error: opening lock file: Permission denied\" >&2; exit 1\\n' > nix/nix-store && chmod +x nix/nix-store
     mkdir broken && echo text > broken/nix-store && chmod +x broken/nix-store
     mkdir without && ln -s /usr/bin/* without && rm -f without/nix-store";
@@ -59,6 +59,11 @@ fn c_12_each_wrong_input_gets_one_sentence() {
             ("build --exclude nowhere", &["cannot find nowhere", excluded, NO_FILE]),
             ("build --exclude $system/", &["cannot be left out: it is the system itself", "leave out --exclude /"]),
             ("build --exclude dir", &["/dir is not in the Nix store", excluded]),
+            ("FIRN_INIT=pipe build", &["reading firn-init at pipe", "it is no regular file; copy its contents", init]),
+            ("build --rescue-shell pipe", &["reading the rescue shell pipe", "it is no regular file", shell]),
+            ("build --closure-info info", &["reading info/registration", "it is no regular file", info]),
+            ("build --image pipe", &["pipe is no regular file; copy its contents"]),
+            ("build --append pipe", &["pipe is no regular file; copy its contents"]),
             ("firn build dangling --out out", &["dangling leads to", "give the toplevel of a NixOS system", NO_FILE]),
             ("firn build dir --out out", &["/dir is not in", "give the toplevel of a NixOS system"]),
             ("FIRN_INIT=nowhere build", &["reading firn-init at nowhere", init, NO_FILE]),

@@ -122,8 +122,8 @@ fn similar<'a>(index: &'a Index<'_>, name: &str) -> Option<&'a str> {
 
 /// The error for modules that the kernel does not have.
 fn missing_modules(missing: &[&str], index: &Index<'_>, release: &str, directory: &Path) -> String {
-    let mut named = HashSet::new();
-    let names: Vec<_> = missing.iter().copied().filter(|name| named.insert(*name)).collect();
+    let mut seen = HashSet::new();
+    let names: Vec<_> = missing.iter().copied().filter(|name| seen.insert(*name)).collect();
     let meant: Vec<_> = names
         .iter()
         .filter_map(|name| {

@@ -1,10 +1,10 @@
 //! The programs of the ramdisk, checked: with a dynamically linked PID 1 the kernel panics without giving the reason, since the
 //! ramdisk has no loader.
 
+use crate::host::file;
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Architecture, Endianness, Object, elf};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Finds the firn-init that belongs to the program `firn`: the one that cargo built for musl, if firn lies in a target directory of
@@ -40,7 +40,7 @@ fn how_to_build(machine: &str) -> String {
 ///
 /// A missing file, a file that is no program, a program for another machine, or one that is linked dynamically.
 pub fn firn_init(path: &Path, system: &str) -> Result<Vec<u8>> {
-    let program = fs::read(path).with_context(|| {
+    let program = file::read(path).with_context(|| {
         let machine = system.split_once('-').map_or("x86_64", |(machine, _)| machine);
         format!("reading firn-init at {}; {}", path.display(), how_to_build(machine))
     })?;
@@ -56,7 +56,7 @@ pub fn firn_init(path: &Path, system: &str) -> Result<Vec<u8>> {
 /// Those of [`firn_init`].
 pub fn rescue_shell(path: &Path, system: &str) -> Result<Vec<u8>> {
     let advice = "give a static busybox: pkgsStatic.busybox of nixpkgs, or Debian's busybox-static";
-    let program = fs::read(path).with_context(|| format!("reading the rescue shell {}; {advice}", path.display()))?;
+    let program = file::read(path).with_context(|| format!("reading the rescue shell {}; {advice}", path.display()))?;
     check(&program, system, advice).with_context(|| format!("{} cannot be the rescue shell", path.display()))?;
     Ok(program)
 }
@@ -83,6 +83,7 @@ fn check(program: &[u8], system: &str, advice: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn firn_init_lies_beside_firn_or_in_the_target_directory() {

@@ -3,10 +3,12 @@
 use crate::build::system::toplevel::{NixosSystem, in_store};
 use crate::build::system::{left_out, nix};
 use crate::formats::registration::{self, Registered};
+use crate::host::file;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// How many of the references to excluded paths are named.
@@ -142,7 +144,8 @@ fn warning(removed: &[RemovedReference]) -> Option<String> {
 fn from_closure_info(directory: &Path, roots: &[PathBuf]) -> Result<(Vec<Registered>, Vec<String>)> {
     let read = |name: &str| {
         let path = directory.join(name);
-        fs::read_to_string(&path).with_context(|| {
+        let text = file::read(&path).and_then(|text| String::from_utf8(text).map_err(io::Error::other));
+        text.with_context(|| {
             format!("reading {}; --closure-info needs the directory that closureInfo makes", path.display())
         })
     };

@@ -82,9 +82,9 @@ fn without_colors(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     // A sequence ends with its first letter.
-    parts.for_each(|part| {
-        plain.push_str(part.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, text)| text))
-    });
+    for part in parts {
+        plain.push_str(part.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, text)| text));
+    }
     plain
 }
 
