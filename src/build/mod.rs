@@ -17,8 +17,8 @@ use crate::build::store::{divide, images, ready};
 use crate::build::system::toplevel;
 use crate::build::ways::ipxe;
 use crate::build::ways::limits::{self, Loader};
-use crate::contract::manifest::FileEntry;
-use crate::contract::manifest::Manifest;
+use crate::contract::manifest::{FileEntry, Manifest};
+use crate::contract::plan::MAX_IMAGES;
 use crate::host::progress::Progress;
 use anyhow::Result;
 use std::io::Write;
@@ -96,13 +96,13 @@ pub fn store_image(options: &BuildOptions, progress: Progress) -> Result<Vec<Fil
     let (mut output, name) = Directory::of_file(&options.out, options.packing.format.file_name())?;
     output.ensure_no_input(&name, options.inputs())?;
     let images = images::pack(&closure, &mut output, &name, &options.packing, options.layers.as_ref(), progress)?;
-    let more = divide::numbered(&name, images.len());
-    let more = if options.out.is_dir() { options.out.join(more) } else { options.out.with_file_name(more) };
     let files = output.publish()?;
-    if more.exists() {
+    let beside = |name| if options.out.is_dir() { options.out.join(name) } else { options.out.with_file_name(name) };
+    let others = (images.len()..MAX_IMAGES).map(|number| beside(divide::numbered(&name, number)));
+    for other in others.filter(|other| other.exists()) {
         progress.say(&format!(
             "{} is none of these images: if it is from an earlier run, delete it, since it does not belong to this store",
-            more.display()
+            other.display()
         ));
     }
     Ok(files)

@@ -293,7 +293,7 @@ impl Directory {
             Vec::new()
         } else {
             if self.source.is_some() {
-                earlier::ensure_no_build(&self.path)?;
+                earlier::ensure_manifest_of(&self.path, &["ipxe", "kexec"])?;
             }
             earlier::ensure_no_mixture(&self.path, &self.entries)?;
             earlier::stale_images(&self.path, &names)

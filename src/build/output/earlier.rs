@@ -31,16 +31,18 @@ pub fn ensure_no_file_of_a_build(directory: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a directory has no build.
+/// Makes sure that a directory has the manifest of no other subcommand than these.
 ///
 /// # Errors
 ///
-/// A manifest of `firn build`.
-pub fn ensure_no_build(directory: &Path) -> Result<()> {
+/// A manifest of `firn build`, or of another subcommand.
+pub fn ensure_manifest_of(directory: &Path, trees: &[&str]) -> Result<()> {
+    let found = manifest(directory).map(|found| found.tree).filter(|tree| !trees.contains(&tree.as_str()));
     ensure!(
-        manifest(directory).is_none_or(|found| !found.tree.is_empty()),
-        "{} has the files of firn build, whose manifest would be wrong afterwards; give another directory with --out",
-        directory.display()
+        found.is_none(),
+        "{} has the files of firn {}, whose manifest would be wrong afterwards; give another directory with --out",
+        directory.display(),
+        found.filter(|tree| !tree.is_empty()).as_deref().unwrap_or("build")
     );
     Ok(())
 }
@@ -135,8 +137,13 @@ mod tests {
         let error = ensure_no_file_of_a_build(directory.path(), "notes").unwrap_err().to_string();
         assert!(error.contains("is a file of the build in"), "{error}");
         ensure_no_file_of_a_build(directory.path(), "nixos.efi").unwrap();
-        let error = ensure_no_build(directory.path()).unwrap_err().to_string();
+        let error = ensure_manifest_of(directory.path(), &["ipxe"]).unwrap_err().to_string();
         assert!(error.contains("has the files of firn build"), "{error}");
+        let manifest = Manifest { firn: "1".into(), tree: "ipxe".into(), ..Manifest::default() };
+        fs::write(path(FILE), manifest.to_json().unwrap()).unwrap();
+        ensure_manifest_of(directory.path(), &["ipxe"]).unwrap();
+        let error = ensure_manifest_of(directory.path(), &["kexec"]).unwrap_err().to_string();
+        assert!(error.contains("has the files of firn ipxe") && error.contains("--out"), "{error}");
     }
 
     #[test]

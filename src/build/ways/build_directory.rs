@@ -111,18 +111,19 @@ impl BuildDirectory {
         limits::left(line, &self.whole("bzImage")?.file.path, Loader::Kexec)
     }
 
-    /// Opens another output directory and copies files of this one into it; `files` has their names here and there.
+    /// Opens another output directory for the subcommand `tree` and copies files of this one into it; `files` has their names here and
+    /// there.
     ///
     /// # Errors
     ///
-    /// A missing file, those of writing, and an output directory that has this build or another one.
-    pub fn output(&self, out: &Path, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
+    /// A missing file, those of writing, and an output directory that has this build, another one, or the files of another subcommand.
+    pub fn output(&self, out: &Path, tree: &str, files: &[(&str, &str)], progress: Progress) -> Result<Directory> {
         ensure!(
             !directory::same(out, &self.directory),
             "{} is the build directory, and its manifest would be wrong afterwards; give another directory with --out",
             out.display()
         );
-        earlier::ensure_no_build(out)?;
+        earlier::ensure_manifest_of(out, &[tree])?;
         let mut output = Directory::create(out)?;
         output.made_from(self.generation.clone());
         for (from, to) in files {
@@ -298,7 +299,7 @@ pub(super) mod tests {
         fs::write(directory.path().join("bzImage"), "half").unwrap();
         let error = build.kernel().unwrap_err().to_string();
         assert!(error.contains("has 4 bytes, and manifest.json says 768: build it again"), "{error}");
-        let error = build.output(directory.path(), &[], Progress::Quiet).unwrap_err().to_string();
+        let error = build.output(directory.path(), "ipxe", &[], Progress::Quiet).unwrap_err().to_string();
         assert!(error.contains("give another directory with --out"), "{error}");
     }
 }

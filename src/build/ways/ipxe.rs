@@ -35,7 +35,7 @@ pub fn tree(
     let images = if form == Form::Split { build.manifest.images.as_slice() } else { &[] };
     let script = script(&build.cmdline("", Loader::Any)?, images, &base)?;
     let mut output = match form {
-        Form::Combined => build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
+        Form::Combined => build.output(out, "ipxe", &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
         Form::Split => {
             ensure!(
                 !images.is_empty(),
@@ -43,7 +43,7 @@ pub fn tree(
             );
             let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
             let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
-            let mut output = build.output(out, &files, progress)?;
+            let mut output = build.output(out, "ipxe", &files, progress)?;
             let ramdisk = build.ramdisk_without_images()?;
             output.write_with("initrd", ramdisk.private, |out| ramdisk.copy(out))?;
             output

@@ -26,7 +26,7 @@ const LEVEL: i32 = 10;
 ///
 /// A damaged build, and those of writing.
 pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Vec<FileEntry>> {
-    let mut output = build.output(out, &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
+    let mut output = build.output(out, "kexec", &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
     output.write("kexec-boot", |out| Ok(out.write_all(script(build)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
