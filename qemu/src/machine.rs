@@ -88,6 +88,8 @@ impl Machine {
         }
 
         let path = directory.join("manifest.json");
+        // Opening a pipe would wait for its other end.
+        ensure!(!path.exists() || path.is_file(), "{} is no regular file; build the system again", path.display());
         let json = fs::read(&path)
             .with_context(|| format!("reading {}; give a directory made by `firn build`", path.display()))?;
         let manifest: Manifest = serde_json::from_slice(&json)

@@ -19,19 +19,28 @@ pub fn open(path: &Path, wanted: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file.
+/// Opens a regular file, or a directory, which fails when it is read.
 ///
 /// # Errors
 ///
 /// As [`open`], without the name of the file.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = at_once(path)?;
+pub fn regular(path: &Path) -> io::Result<File> {
+    let file = at_once(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() && !metadata.is_dir() {
-        return Err(io::Error::other("it is no regular file; copy its contents into a file, and give that"));
+    if metadata.is_file() || metadata.is_dir() {
+        return Ok(file);
     }
+    Err(io::Error::other("it is no regular file; copy its contents into a file, and give that"))
+}
+
+/// Reads a regular file.
+///
+/// # Errors
+///
+/// As [`regular`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    file.read_to_end(&mut contents)?;
+    regular(path)?.read_to_end(&mut contents)?;
     Ok(contents)
 }
 

@@ -55,7 +55,7 @@ pub fn verify(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
 fn findings(directory: &Path, progress: Progress) -> Result<Vec<Finding>> {
     let Some(manifest) = manifest::read_if_any(directory)? else { return without_manifest(directory, progress) };
     let mut findings = Vec::new();
-    let mut images = Err(anyhow!("manifest.json names no ramdisk; build the system again"));
+    let mut images = Err(anyhow!("they were not compared, because the ramdisk was not read"));
     for file in &manifest.files {
         let fault = matches(directory, file, progress, |contents| {
             if file.name == "initrd" || file.name == "initrd.gz" {

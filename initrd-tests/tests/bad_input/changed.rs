@@ -108,3 +108,38 @@ fn c_2_a_changed_file_of_a_build_is_not_packed() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn c_7_a_pipe_in_the_place_of_a_file_of_a_build_keeps_nobody_waiting() {
+    let work = tempfile::tempdir().unwrap();
+    let make = "
+        firn build $system --firn-init $FIRN_INIT --profile dev --quiet --out build
+        cp -r build saved";
+    succeeds(bash(work.path(), &Fake::new().in_store(), make));
+    let script = "
+        ! timeout 20 $program $command > said 2>&1 || exit 1
+        grep --quiet 'is no regular file' said || { echo \"$command, pipe $pipe: $(cat said)\" >&2; exit 1; }";
+    for (pipe, commands) in [
+        ("manifest.json", &["ipxe", "kexec", "uki", "tarball", "boot", "verify", "inspect", "diff build"][..]),
+        ("bzImage", &["ipxe", "kexec", "uki", "tarball", "verify", "inspect", "diff build"]),
+        ("initrd", &["ipxe", "kexec", "uki", "tarball", "verify", "inspect", "diff build", "ls", "unpack"]),
+    ] {
+        for command in commands {
+            let output = if *command == "unpack" { "out" } else { "" };
+            let output = if ["ipxe", "kexec", "uki", "tarball"].contains(command) { "--out out" } else { output };
+            let replace =
+                format!("rm build/{pipe}; mkfifo build/{pipe}; pipe={pipe} command='{command} build {output}'");
+            let restore = format!("rm build/{pipe}; cp saved/{pipe} build");
+            succeeds(bash(work.path(), Path::new("/nonexistent"), &format!("{replace}{script}\n{restore}")));
+        }
+    }
+    // Pipes in the places of files that an output replaces, or has to look at.
+    for (pipes, words) in [("netboot.ipxe kexec-boot", "kexec-boot is no regular file"), ("netboot.ipxe", "")] {
+        let script = format!(
+            "rm -rf tree; mkdir tree; cd tree; mkfifo {pipes}; cd ..; timeout 20 $program kexec build --out tree"
+        );
+        let output = bash(work.path(), Path::new("/nonexistent"), &script).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() == words.is_empty() && said.contains(words), "{said}");
+    }
+}

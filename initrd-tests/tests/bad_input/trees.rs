@@ -77,6 +77,17 @@ fn c_10_a_changed_file_of_a_tree_is_found() {
     fs::remove_file(work.path().join("ipxe/bzImage")).unwrap();
     run(work.path(), "mkfifo ipxe/bzImage");
     verified(work.path(), "ipxe", 1, &["bzImage: it is no regular file"]);
+    fs::remove_file(work.path().join("split/initrd")).unwrap();
+    verified(
+        work.path(),
+        "split",
+        1,
+        &["initrd: opening it: No such file", "names: they were not compared, because the ramdisk"],
+    );
+    fs::write(work.path().join("split/manifest.json"), "{}").unwrap();
+    verified(work.path(), "split", 1, &["split/manifest.json lists no files; build the system again"]);
+    let inspected = run(work.path(), "firn inspect split");
+    assert!(!inspected.status.success() && inspected.stderr.ends_with(b"lists no files; build the system again\n"));
 }
 
 #[test]

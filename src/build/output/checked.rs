@@ -3,6 +3,7 @@
 use crate::contract::file_name::FileName;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest::{self, sha256};
+use crate::host::file;
 use crate::host::interrupt::Interruptible;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result};
@@ -46,7 +47,7 @@ pub struct Checked {
 /// A file that cannot be read.
 pub fn describe(path: &Path, progress: Progress) -> Result<FileEntry> {
     let read = || -> io::Result<_> {
-        let file = File::open(path)?;
+        let file = file::regular(path)?;
         let step = progress.step("Taking the checksum", file.metadata()?.len());
         let (bytes, sha256) = sha256(step.reading(file))?;
         step.done();
@@ -75,7 +76,7 @@ impl KnownFile {
     ///
     /// A file that cannot be opened. The reader fails if the file has changed.
     pub fn open(&self, bytes: u64) -> Result<Checked> {
-        let file = File::open(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
+        let file = file::regular(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
         Ok(Checked::new(file, self.clone(), bytes)?)
     }
 
@@ -92,7 +93,7 @@ impl KnownFile {
     /// Another file, or one that cannot be read.
     pub fn compare(&self, copy: &Path, progress: Progress) -> Result<()> {
         let step = progress.step("Comparing a file", self.bytes);
-        let file = File::open(copy).with_context(|| format!("reading {}", copy.display()))?;
+        let file = file::regular(copy).with_context(|| format!("reading {}", copy.display()))?;
         let checked = Checked::new(file, self.clone(), self.bytes)?;
         digest::copy(step.reading(checked), &mut io::sink())?;
         step.done();

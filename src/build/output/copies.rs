@@ -1,6 +1,7 @@
 //! Copies of files, and reflinks where the file system has them.
 
 use crate::formats::digest;
+use crate::host::file;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,7 +15,7 @@ use std::path::Path;
 ///
 /// Those of reading and writing.
 pub fn clone_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    let source = File::open(from)?;
+    let source = file::regular(from)?;
     if !reflink(&source, to)? {
         let mut file = new_file(to, is_private(&source)?)?;
         digest::copy(source, &mut file)?;

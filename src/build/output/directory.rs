@@ -6,6 +6,7 @@ use crate::build::output::earlier;
 use crate::contract::manifest::FileEntry;
 use crate::formats::digest;
 use crate::host::directory_lock::DirectoryLock;
+use crate::host::file;
 use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use crate::host::publication;
@@ -221,7 +222,7 @@ impl Directory {
             return Ok(());
         }
         let bytes = fs::metadata(from).with_context(|| format!("copying {}", from.display()))?.len();
-        self.copy_from(name, from, bytes, progress, || Ok(File::open(from)?))
+        self.copy_from(name, from, bytes, progress, || Ok(file::regular(from)?))
     }
 
     /// Adds a file that was described before, as a symlink (`store_link_target`), a reflink or a copy.
@@ -234,7 +235,7 @@ impl Directory {
         let linked = if let Some(real) = store_link_target(Path::new(STORE), &from.path, &self.path) {
             symlink(real, &to).is_ok()
         } else {
-            let source = File::open(&from.path).with_context(|| format!("reading {}", from.path.display()))?;
+            let source = file::regular(&from.path).with_context(|| format!("reading {}", from.path.display()))?;
             reflink(&source, &to).map_err(|error| self.write_error(name, error.into()))?
         };
         if !linked {
@@ -255,7 +256,7 @@ impl Directory {
         open: impl FnOnce() -> Result<R>,
     ) -> Result<()> {
         let context = || format!("copying {}", from.display());
-        let private = File::open(from).and_then(|file| is_private(&file)).with_context(context)?;
+        let private = file::regular(from).and_then(|file| is_private(&file)).with_context(context)?;
         self.write_with(name, private, |output| {
             let step = progress.step("Copying a file", bytes);
             digest::copy(step.reading(open()?), output).with_context(context)?;

@@ -2,9 +2,10 @@
 
 use crate::build::output::checked::describe;
 use crate::contract::manifest::{FILE, FileEntry, Manifest, is_image_name};
+use crate::host::file;
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -101,7 +102,7 @@ fn manifest(directory: &Path) -> Option<Manifest> {
 /// The beginning of a text.
 fn start(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
-    File::open(path)?.take(MADE_BY_FIRN.1 * 64).read_to_end(&mut text)?;
+    file::regular(path)?.take(MADE_BY_FIRN.1 * 64).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

@@ -10,10 +10,11 @@ use crate::build::system::toplevel::NixosSystem;
 use crate::contract::plan::REQUIRED_MODULES;
 use crate::formats::module_alias;
 use crate::formats::modules::{Index, MODINFO, Texts, module_name, packed, without_suffix};
+use crate::host::file;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -230,7 +231,7 @@ fn keep_present(directory: &Path, texts: &mut Texts) {
 
 /// Reads a file about the kernel's modules. A missing file that is `optional` counts as empty.
 fn read(path: &Path, optional: bool) -> Result<Vec<u8>> {
-    match fs::read(path) {
+    match file::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && optional => Ok(Vec::new()),
         other => other.with_context(|| {
             let next = if path.ends_with("modules.dep") {
@@ -244,7 +245,7 @@ fn read(path: &Path, optional: bool) -> Result<Vec<u8>> {
 }
 
 fn decompressed(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = file::regular(path)?;
     let mut contents = Vec::new();
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => liblzma::read::XzDecoder::new_multi_decoder(file).read_to_end(&mut contents)?,

@@ -7,6 +7,7 @@ use crate::contract::plan::Start;
 use crate::contract::release::{LEAST, at_least};
 use crate::formats::kernel_image;
 use crate::formats::kernel_line::KernelLine;
+use crate::host::file;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootspec::generation::Generation;
 use bootspec::v1::BootSpecV1;
@@ -125,7 +126,7 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
 
 /// Reads a file of a system. `missing` is the error if there is no such file.
 fn read_or(path: &Path, missing: impl FnOnce() -> String) -> Result<Vec<u8>> {
-    match fs::read(path) {
+    match file::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!(missing()),
         other => other.with_context(|| {
             format!("reading {}; run firn as a user who may read it, or build the system again", path.display())
@@ -190,7 +191,7 @@ pub fn in_store(path: &Path, wanted: &str) -> Result<PathBuf> {
 fn ensure_files(toplevel: &Path) -> Result<()> {
     let has = |name: &str| {
         ensure!(
-            toplevel.join(name).exists(),
+            fs::metadata(toplevel.join(name)).is_ok_and(|found| found.len() > 0 || name == "kernel-params"),
             "{} has neither a boot.json nor the file {name} of an older NixOS system; give the path that nixos-rebuild build makes",
             toplevel.display()
         );
@@ -218,7 +219,7 @@ fn ensure_files(toplevel: &Path) -> Result<()> {
 
 fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
     let path = toplevel.join(JSON_FILENAME);
-    let (document, from_files): (BootJson, bool) = match fs::read(&path) {
+    let (document, from_files): (BootJson, bool) = match file::read(&path) {
         Ok(json) => serde_json::from_slice(&json).map(|document| (document, false)).with_context(|| {
             format!(
                 "{} is not a bootspec of version 1 (RFC 125); build the system with NixOS 23.05 or newer",
@@ -266,7 +267,7 @@ fn bootspec(toplevel: &Path) -> Result<BootSpecV1> {
 /// The host id that the system has in its `/etc/hostid`: four bytes, the lowest first (nixpkgs, `tasks/network-interfaces.nix`).
 fn host_id(toplevel: &Path) -> Result<Option<String>> {
     let path = toplevel.join("etc/hostid");
-    match fs::read(&path) {
+    match file::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         Ok(bytes) => {

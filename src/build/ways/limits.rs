@@ -5,9 +5,9 @@ use crate::contract::parameters::LONGEST_LINE;
 use crate::formats::cmdline::key_and_value;
 use crate::formats::kernel_line::{KernelLine, shown};
 use crate::formats::kernel_parameters::KernelParameters;
+use crate::host::file;
 use anyhow::{Context, Result, ensure};
 use std::borrow::Cow;
-use std::fs;
 use std::path::Path;
 
 /// The most words without a value that the kernel passes to init, and the most variables, with `HOME` and `TERM`, which it sets itself
@@ -116,7 +116,7 @@ fn parameters(line: &KernelLine, loader: Loader, kernel: &Path) -> Result<Kernel
     if Places::after(line, loader, &KernelParameters::default()).is_ok() {
         return Ok(KernelParameters::common());
     }
-    let image = fs::read(kernel).with_context(|| format!("reading the kernel {}", kernel.display()))?;
+    let image = file::read(kernel).with_context(|| format!("reading the kernel {}", kernel.display()))?;
     Ok(KernelParameters::of_image(&image).unwrap_or_else(KernelParameters::common))
 }
 

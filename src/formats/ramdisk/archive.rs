@@ -2,7 +2,6 @@
 
 use crate::formats::newc::{Fate, HEADER, LONGEST_NAME, Member, MemberKind, TRAILER, padding};
 use crate::formats::ramdisk::source::{ArchiveSource, up_to};
-use crate::formats::ramdisk::tree::MOST_MEMORY;
 use crate::formats::ramdisk::{Contents, Offset, Stop, Visit};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -144,10 +143,8 @@ impl Contents {
             self.warn(at, Some(&member.path), reason);
             self.warnings.iter_mut().rev().take(1).for_each(|warning| warning.is_lost = false);
         }
-        if self.tree.is_full() {
-            return Err(Halt::Failed(anyhow::anyhow!(
-                "the names of its files take more than the {MOST_MEMORY} bytes of memory that firn gives to them"
-            )));
+        if let Some(reason) = self.tree.is_too_large() {
+            return Err(Halt::Failed(anyhow::anyhow!(reason)));
         }
         self.members += 1;
         if let Some(segment) = self.segments.last_mut() {

@@ -14,7 +14,11 @@ use std::path::{Path, PathBuf};
 use walk::without_slash;
 
 /// The most memory for files and their names, bytes. In the kernel they take several times as much.
-pub const MOST_MEMORY: usize = 1 << 30;
+const MOST_MEMORY: usize = 1 << 30;
+
+/// The most directories and links on the ways to all files. A real ramdisk has some dozens for each file; a hostile one of a few
+/// kilobytes can have billions.
+const MOST_STEPS: u64 = 1 << 27;
 
 /// The memory of a file without its names, bytes.
 const NODE_MEMORY: usize = 256;
@@ -45,6 +49,8 @@ pub struct Tree {
     unknown: bool,
     /// The memory of all of it, bytes.
     memory: usize,
+    /// The number of directories and links on the ways that were followed.
+    steps: u64,
 }
 
 /// A file.
@@ -83,8 +89,14 @@ impl Default for Tree {
     /// The files of the ramdisk that is built into a kernel (`usr/default_cpio_list`).
     fn default() -> Self {
         let root = Node::new(MemberKind::Directory);
-        let mut tree =
-            Self { nodes: vec![root], names: HashMap::new(), links: HashMap::new(), unknown: false, memory: 0 };
+        let mut tree = Self {
+            nodes: vec![root],
+            names: HashMap::new(),
+            links: HashMap::new(),
+            unknown: false,
+            memory: 0,
+            steps: 0,
+        };
         let directory = tree.add(ROOT, b"dev", Node::new(MemberKind::Directory));
         tree.add(directory, b"console", Node { device: (5, 1), ..Node::new(MemberKind::CharacterDevice) });
         tree.add(ROOT, b"root", Node::new(MemberKind::Directory));
@@ -98,10 +110,17 @@ impl Tree {
         self.unknown = true;
     }
 
-    /// Whether the files take more than [`MOST_MEMORY`].
+    /// The reason why no more files are made: they take too much memory or time.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.memory > MOST_MEMORY
+    pub fn is_too_large(&self) -> Option<String> {
+        if self.memory > MOST_MEMORY {
+            return Some(format!(
+                "the names of its files take more than the {MOST_MEMORY} bytes of memory that firn gives to them"
+            ));
+        }
+        (self.steps > MOST_STEPS).then(|| {
+            format!("the ways to its files have more than the {MOST_STEPS} directories and links that firn follows")
+        })
     }
 
     /// The end of an archive: the kernel forgets which files have several names.

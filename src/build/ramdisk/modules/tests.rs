@@ -30,7 +30,7 @@ fn packed(modules: Modules) -> Vec<(String, String)> {
 
 /// A system whose modules squashfs and zlib are compressed, with the drivers of a disk.
 fn with_files(path: &Path) -> NixosSystem {
-    let mut xz = liblzma::write::XzEncoder::new(File::create(path.join("squashfs.ko.xz")).unwrap(), 6);
+    let mut xz = liblzma::write::XzEncoder::new(fs::File::create(path.join("squashfs.ko.xz")).unwrap(), 6);
     xz.write_all(b"squashfs").unwrap();
     xz.finish().unwrap();
     fs::write(path.join("zlib.ko.zst"), zstd::encode_all(&b"zlib"[..], 3).unwrap()).unwrap();

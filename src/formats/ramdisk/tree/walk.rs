@@ -23,6 +23,7 @@ impl Tree {
         let (mut at, mut links) = (ROOT, 0);
         let mut found = Self::of_directory(ROOT);
         while let Some(part) = parts.pop() {
+            self.steps += 1;
             if part == b"." || part == b".." {
                 at = if part == b"." { at } else { self.node(at).above.0 };
                 found = Self::of_directory(at);
@@ -96,4 +97,25 @@ fn parts_reversed(path: &[u8]) -> Vec<Vec<u8>> {
 pub(super) fn without_slash(name: &[u8]) -> &[u8] {
     let end = name.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     name.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::ramdisk::tree::MOST_STEPS;
+
+    #[test]
+    fn c_7_long_ways_of_links_end() {
+        let mut tree = Tree::default();
+        // Each link leads to the one before it; "./" is no way, and takes as long as one.
+        let target = [b"./".repeat(2000), b"link".to_vec()].concat();
+        tree.add(ROOT, b"link", Node { target: target.clone(), ..Node::new(MemberKind::Symlink) });
+        assert_eq!(tree.is_too_large(), None);
+        assert!(tree.walk(b"/link", true).err().unwrap().contains("more than 40 symbolic links"));
+        assert_eq!(tree.steps, 1 + 40 * 2001);
+        tree.steps = MOST_STEPS;
+        assert_eq!(tree.is_too_large(), None);
+        drop(tree.walk(b"/link", false));
+        assert!(tree.is_too_large().unwrap().contains("directories and links"));
+    }
 }
