@@ -130,7 +130,9 @@ impl Uki {
 ///
 /// A file that ends within them.
 pub fn piece(section: &Section, length: u64) -> Result<Piece> {
-    let (offset, bytes) = (u64::from(section.offset), u64::from(section.loaded()));
+    let bytes = u64::from(section.loaded());
+    // A section without bytes in the file may have any offset.
+    let offset = if bytes > 0 { section.offset.into() } else { 0 };
     ensure!(
         offset + bytes <= length,
         "it is cut off: its section {} ends at byte {}, and the file has {length} bytes; make or copy it again",

@@ -78,3 +78,10 @@ fn c_11_programs_of_systemd() {
         assert_eq!(systemd_program(text.as_bytes()), expected, "{text}");
     }
 }
+
+#[test]
+fn c_7_a_section_without_bytes_in_the_file_has_any_offset() {
+    let section = |bytes| Section { name: *b".osrel\0\0", address: 0, memory: 5, offset: 900, bytes };
+    assert_eq!(piece(&section(0), 10).unwrap(), Piece { offset: 0, bytes: 0, zeros: 5 });
+    assert!(piece(&section(1), 10).is_err());
+}
