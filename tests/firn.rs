@@ -47,8 +47,8 @@ fn a_store_image_of_3_gib_is_not_held_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let image = 3 << 30;
     let plan = format!(
-        r#"{{"version": 3, "firn": "x", "kernel_release": "6.9", "init": "/x/init", "modules": [],
-             "images": [{{"place": {{"unpacked": "/nix-store.squashfs"}}, "bytes": {image}, "sha256": "00"}}]}}"#
+        r#"{{"version": 4, "firn": "x", "kernel_release": "6.9", "init": "/x/init", "modules": [],
+             "images": [{{"path": "/nix-store.squashfs", "bytes": {image}, "sha256": "00"}}]}}"#
     );
     let mut initrd = File::create(directory.path().join("initrd")).unwrap();
     initrd.write_all(&header("firn", 0o040_755, 0)).unwrap();

@@ -18,7 +18,7 @@ fn it_says_what_it_is() {
     assert!(output.status.success());
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        format!("firn-init {} (plans of format 3)\n", env!("CARGO_PKG_VERSION"))
+        format!("firn-init {} (plans of format 4)\n", env!("CARGO_PKG_VERSION"))
     );
 }
 
@@ -28,17 +28,17 @@ fn it_checks_plans() {
     let file = directory.path().join("plan.json");
     let check = || firn_init(&["--check-plan", file.to_str().unwrap()]);
 
-    let good = r#"{"version": 3, "firn": "x", "kernel_release": "6.9", "init": "/x/init", "modules": [],
-                   "images": [{"place": {"unpacked": "/nix-store.squashfs"}, "bytes": 1, "sha256": "00"}]}"#;
+    let good = r#"{"version": 4, "firn": "x", "kernel_release": "6.9", "init": "/x/init", "modules": [],
+                   "images": [{"path": "/nix-store.squashfs", "bytes": 1, "sha256": "00"}]}"#;
     fs::write(&file, good).unwrap();
     let output = check();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.ends_with("plan.json is for the kernel 6.9 and starts /x/init\n"), "{text}");
 
-    fs::write(&file, good.replace("\"version\": 3", "\"version\": 4")).unwrap();
+    fs::write(&file, good.replace("\"version\": 4", "\"version\": 5")).unwrap();
     let output = check();
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("firn x made this plan in format 4"), "{text}");
+    assert!(text.contains("firn x made this plan in format 5"), "{text}");
 }

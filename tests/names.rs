@@ -68,8 +68,8 @@ fn c_3_no_control_character_of_others_is_printed() {
     let bad = serde_json::to_string(BAD).unwrap();
     let plan = |init: &str, release: &str| {
         format!(
-            r#"{{"version": 3, "firn": {bad}, "kernel_release": {release}, "init": {init}, "modules": [{bad}], "roots": [{bad}],
-                 "images": [{{"place": {{"unpacked": "/a"}}, "bytes": 1, "sha256": {bad}}}]}}"#
+            r#"{{"version": 4, "firn": {bad}, "kernel_release": {release}, "init": {init}, "modules": [{bad}], "roots": [{bad}],
+                 "images": [{{"path": "/a", "bytes": 1, "sha256": {bad}}}]}}"#
         )
     };
     for plan in [
@@ -77,7 +77,7 @@ fn c_3_no_control_character_of_others_is_printed() {
         plan(&bad, "\"6.9\""),
         "{}".into(),
         format!(r#"{{"version": 7, "firn": {bad}}}"#),
-        format!(r#"{{"version": 3, "kernel_release": "6.9", "start": {{"kind": {bad}}}}}"#),
+        format!(r#"{{"version": 4, "kernel_release": "6.9", "start": {{"kind": {bad}}}}}"#),
     ] {
         let directory = ramdisk(&plan);
         fs::create_dir(directory.path().join("bad")).unwrap();

@@ -93,7 +93,7 @@ fn programs_can_follow_it() {
     };
     let ramdisk = "--firn-init $FIRN_INIT";
     let (made, lines) = json(&format!("build $system --out build --json {ramdisk}"));
-    assert_eq!(made["files"].as_array().unwrap().len(), 4);
+    assert_eq!(made["files"].as_array().unwrap().len(), 5);
     let note = lines.iter().find(|line| line["note"].is_string()).unwrap();
     assert!(note["note"].as_str().unwrap().starts_with("No prebuilt Nix database"));
     let done = lines.iter().filter(|line| line["done"] == true);
@@ -111,7 +111,7 @@ fn programs_can_follow_it() {
     for (command, files) in [
         ("image $system --out image".into(), 1),
         (format!("ramdisk $system --image image --out ramdisk {ramdisk}"), 1),
-        ("ipxe build --out ipxe".into(), 4),
+        ("ipxe build --out ipxe".into(), 5),
         ("kexec build --out kexec".into(), 4),
         ("tarball build --out .".into(), 1),
         ("uki build --out nixos.efi".into(), 1),
@@ -121,7 +121,7 @@ fn programs_can_follow_it() {
     }
     let output = succeeds(bash(work.path(), system(), "firn verify build --json --quiet"));
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(findings.len() == 6 && findings.iter().all(|finding| finding["fault"].is_null()), "{findings:?}");
+    assert!(findings.len() == 7 && findings.iter().all(|finding| finding["fault"].is_null()), "{findings:?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn c_8_a_directory_has_the_files_of_one_build() {
         firn verify other --quiet";
     let output = succeeds(bash(work.path(), system(), script));
     let (files, said) = (text(output.stdout), text(output.stderr));
-    let expected = ".firn-backup\nbzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.erofs\nnotes\nmine\nmine\n";
+    let expected = ".firn-backup\nbzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.erofs\nnotes\nzero-copy.cpio\nmine\nmine\n";
     assert_eq!(files, expected);
     for words in [
         "out/netboot.ipxe is a directory, and the output has a file of this name: remove it",
@@ -75,7 +75,10 @@ fn c_8_a_second_build_is_refused_at_once_and_a_hangup_after_nohup_is_not_heard()
         kill -HUP $!; wait $!
         firn verify out --quiet; ls -A out; cat error >&2";
     let output = succeeds(bash(work.path(), system(), script));
-    assert_eq!(text(output.stdout), "bzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.squashfs\n");
+    assert_eq!(
+        text(output.stdout),
+        "bzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.squashfs\nzero-copy.cpio\n"
+    );
     let said = text(output.stderr);
     assert!(said.contains("another firn (process ") && said.contains("give another place with --out"), "{said}");
 }
@@ -141,7 +144,7 @@ fn c_9_files_with_the_same_blocks_of_the_disk_are_no_less_apart() {
         "truncate --size 400M disk; mkfs.xfs -q disk; mkdir mounted
         unshare --mount bash -euc 'firn() {{ $program \"$@\"; }}
             mount disk mounted; cd mounted; {WRITE_TO_OUTPUTS}
-            filefrag -v kexec/initrd.gz ipxe/bzImage ready/nix-store.squashfs | grep --count shared
+            filefrag -v kexec/bzImage ipxe/initrd ready/nix-store.squashfs | grep --count shared
             chmod 600 first/initrd; firn kexec first --out private --quiet; stat --format %a private/initrd.gz'"
     );
     let output = text(succeeds(bash(work.path(), system(), &script)).stdout);
@@ -179,6 +182,9 @@ fn c_8_builds_that_are_killed_leave_a_whole_directory() {
         build; ls -A out
         echo $old old, $new new >&2";
     let output = succeeds(bash(work.path(), system(), script));
-    assert_eq!(text(output.stdout), "bzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.squashfs\n");
+    assert_eq!(
+        text(output.stdout),
+        "bzImage\ninitrd\nmanifest.json\nnetboot.ipxe\nnix-store.squashfs\nzero-copy.cpio\n"
+    );
     eprintln!("{}", text(output.stderr));
 }

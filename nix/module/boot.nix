@@ -73,12 +73,11 @@ in
     ];
 
     # firn writes the parameters that it needs into its own command lines. They are here as well for configurations that make a
-    # command line from boot.kernelParams: without them stage 1 does not find the store image. They come first, before a `--` of others.
+    # command line from boot.kernelParams. They come first, before a `--` of others.
     boot.kernelParams = lib.mkBefore (
       [
         "rootfstype=ramfs"
       ]
-      ++ lib.optional (cfg.imagePlacement == "auto" && kernelAtLeast "6.8") "retain_initrd"
       ++ lib.optional (cfg.register != "prebuilt") "firn.register=${cfg.register}"
       ++ lib.optional (cfg.rwStoreSize != null) "firn.rw-store.size=${cfg.rwStoreSize}"
       ++ lib.optional (cfg.rootSize != null) "firn.root.size=${cfg.rootSize}"

@@ -25,7 +25,11 @@ let
   systemName = optionValue [ "system" "name" ] "unnamed";
   hash = "00000000000000000000000000000000";
   init = "init=/nix/store/${hash}-nixos-system-${systemName}-${config.system.nixos.label}/init";
-  length = words: builtins.stringLength (lib.concatStringsSep " " ([ init ] ++ config.boot.kernelParams ++ words));
+  # firn's boot files add it for zero copy.
+  retain = lib.optional (cfg.imagePlacement == "auto" && kernelAtLeast "6.8") "retain_initrd";
+  length =
+    words:
+    builtins.stringLength (lib.concatStringsSep " " ([ init ] ++ retain ++ config.boot.kernelParams ++ words));
 
   tooLong = words: bytes: limit: {
     assertion = bytes <= limit;

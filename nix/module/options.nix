@@ -167,8 +167,9 @@ in
         default = "auto";
         example = "copy";
         description = ''
-          Where the store image is in memory during the boot. With `auto` and Linux 6.8 or newer it stays where the boot loader
-          put it, so the machine needs about half as much memory to boot. With `copy`, and with older kernels, the kernel unpacks
+          Where the store image is in memory during the boot. With `auto` and Linux 6.8 or newer the ramdisk has a small one beside it,
+          `zero-copy.cpio`. firn's own boot files load both: then the image stays where the boot loader put it, and the machine needs
+          about half as much memory to boot. With `copy`, with older kernels, and for whoever loads `initrd` alone, the kernel unpacks
           it.
         '';
       };

@@ -108,8 +108,11 @@ let
     [ ! -d $images ] || images=$(printf '%s\n' ${store}/* | sort --version-sort)
     ${firn ([ "build" ] ++ storeArguments ++ ramdiskArguments)} $(printf -- '--image %s ' $images) --out $out
     mkdir $ramdisk
-    mv $out/initrd $ramdisk/initrd
-    ln -s $ramdisk/initrd $out/initrd
+    for file in initrd zero-copy.cpio; do
+      [ -e $out/$file ] || continue
+      mv $out/$file $ramdisk/$file
+      ln -s $ramdisk/$file $out/$file
+    done
   '';
 
   ipxeTree = make "netboot-ipxe" { } ''
@@ -155,7 +158,7 @@ let
       }
       ''
         mkdir kexec $out
-        cp ${build.ramdisk}/initrd kexec/initrd
+        cp ${kexecTree}/initrd.gz kexec/initrd
         cp ${kexecTree}/bzImage ${kexecTree}/kexec-boot kexec
         cp ${pkgs.pkgsStatic.kexec-tools}/bin/kexec ${
           pkgs.pkgsStatic.iproute2.override { iptables = null; }
@@ -196,7 +199,9 @@ in
         mkdir $out
         cp ${ipxeTree}/netboot.ipxe $out
       '';
-      inherit kexecTree kexecTarball;
+      inherit kexecTree;
+      # Other modules define these two for themselves, such as nixos-images until 2025 the first.
+      kexecTarball = lib.mkDefault kexecTarball;
       kexecScript = pkgs.runCommand "kexec-boot" { } "cp ${kexecTree}/kexec-boot $out";
       kexecInstallerTarball = lib.mkDefault installerTarball;
       netbootUki = uki;

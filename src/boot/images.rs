@@ -4,15 +4,15 @@ use crate::boot::image::expected::ExpectedImage;
 use crate::boot::image::{locate::locate, recognize::recognize, verify::verify};
 use crate::boot::kernel::loop_device::Backing;
 use crate::boot::mounted::Mounted;
-use crate::contract::place::{Place, archive_bytes};
+use crate::contract::place::archive_bytes;
 use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 /// A store image that is ready to be mounted.
 pub struct Found {
-    /// Its place in the ramdisk.
-    pub place: Place,
+    /// Its path in the ramdisk.
+    pub path: String,
     /// The file, part of a file, or device with its bytes.
     pub backing: Backing,
     /// The type of its file system, `squashfs` or `erofs`.
@@ -41,7 +41,7 @@ pub fn find<'f>(
     mounted: &mut Mounted,
 ) -> Result<&'f [Found]> {
     ensure!(!images.is_empty(), "the plan names no store image; build the ramdisk again");
-    let sizes: Option<Vec<_>> = images.iter().map(|image| Some((&image.place, image.bytes?))).collect();
+    let sizes: Option<Vec<_>> = images.iter().map(|image| Some((image.path.as_str(), image.bytes?))).collect();
     let archive = sizes.map(archive_bytes);
     let mut before = std::mem::take(found);
     before.retain(Found::is_unchanged);
@@ -70,9 +70,9 @@ fn find_one(image: &ExpectedImage, archive: Option<u64>, verified: bool) -> Resu
     if verified {
         verify(image, &backing)?;
     }
-    let file_system = recognize(&image.place, &backing)?;
+    let file_system = recognize(&image.path, &backing)?;
     let stamp = stamp(&backing);
-    Ok(Found { place: image.place.clone(), backing, file_system, image: image.clone(), verified, stamp })
+    Ok(Found { path: image.path.clone(), backing, file_system, image: image.clone(), verified, stamp })
 }
 
 impl Found {

@@ -97,7 +97,7 @@ fn read_file() -> Result<BootPlan> {
     let host_id =
         plan.host_id.map(|id| values::host_id(&id).with_context(|| format!("{PATH}: host_id"))).transpose()?;
     let known = |image: crate::contract::plan::Image| ExpectedImage {
-        place: image.place,
+        path: image.path,
         bytes: Some(image.bytes),
         sha256: Some(image.sha256.to_ascii_lowercase()),
     };

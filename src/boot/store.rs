@@ -62,7 +62,7 @@ fn mount(root: &Root, images: &[Found], limits: &Limits) -> Result<()> {
     for (image, target) in images.iter().zip(layers(images.len())) {
         let target = Path::new(&target);
         let mounted = mount_image(image, target).and_then(|mount| root.inside(|| mount.attach(target)));
-        mounted.with_context(|| format!("mounting the store image {}", image.place))?;
+        mounted.with_context(|| format!("mounting the store image {}", image.path))?;
     }
     root.inside(|| {
         Filesystem::tmpfs(&limits.options()).mount(Path::new(WRITABLE))?;

@@ -55,7 +55,7 @@ pub fn write(steps: &Steps, images: &[Found], system: &System, memory_before: Op
         kernel_release: kernel_release().ok(),
         images: images
             .iter()
-            .map(|image| ReportedImage { path: image.place.path(), source: image.backing.path() })
+            .map(|image| ReportedImage { path: image.path.clone(), source: image.backing.path() })
             .collect(),
         steps,
         memory_before: memory_before.map(available_kb),

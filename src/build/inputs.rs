@@ -11,7 +11,8 @@ use crate::build::store::packing::Format;
 use crate::build::system::closure::Selected;
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::manifest::FileEntry;
-use crate::contract::place::Place;
+use crate::contract::parameters::RETAIN;
+use crate::contract::place::ZERO_COPY;
 use crate::contract::plan::{self, Image, MAX_UNPACKED, Plan, Start, VERSION};
 use crate::formats::registration::Registered;
 use crate::host::progress::Progress;
@@ -27,8 +28,8 @@ pub struct Inputs {
     pub closure: Vec<Registered>,
     /// Those of them that Nix keeps in the running system, with their closures.
     pub roots: Vec<String>,
-    /// Whether the store images stay where the boot loader puts them.
-    pub retain: bool,
+    /// Whether the store images can stay where the boot loader puts them.
+    pub zero_copy: bool,
 }
 
 impl Inputs {
@@ -58,7 +59,7 @@ impl Inputs {
                 options.allow_missing_modules,
                 progress,
             )?,
-            retain: options.placement.retains(&system.kernel_release)?,
+            zero_copy: options.placement.is_zero_copy(&system.kernel_release)?,
         })
     }
 
@@ -89,17 +90,23 @@ impl Inputs {
         options: &BuildOptions,
         images: Vec<FileEntry>,
         database: bool,
+        progress: Progress,
     ) -> Result<Plan> {
         if let Some(FileEntry { name, bytes, .. }) =
-            images.iter().find(|image| !self.retain && image.bytes > MAX_UNPACKED)
+            images.iter().find(|image| !self.zero_copy && image.bytes > MAX_UNPACKED)
         {
             bail!(
                 "{name} has {bytes} bytes, and the kernel unpacks at most {MAX_UNPACKED} bytes of one file: pack the store \
                  again with a smaller --max-image, or use Linux 6.8 or newer without --image-placement copy"
             );
         }
-        let place = |name| if self.retain { Place::Retained(name) } else { Place::Unpacked(format!("/{name}")) };
-        let image = |FileEntry { name, bytes, sha256 }| Image { place: place(name), bytes, sha256 };
+        if let Some(FileEntry { name, bytes, .. }) = images.iter().find(|image| image.bytes > MAX_UNPACKED) {
+            progress.say(&format!(
+                "{name} has {bytes} bytes, more than many kernels unpack: boot with firn's boot files (netboot.ipxe, firn kexec, firn uki), \
+                 or load {ZERO_COPY} before initrd and add {RETAIN} to the command line"
+            ));
+        }
+        let image = |FileEntry { name, bytes, sha256 }| Image { path: format!("/{name}"), bytes, sha256 };
         Ok(Plan {
             version: VERSION,
             firn: env!("CARGO_PKG_VERSION").into(),

@@ -12,12 +12,13 @@ use crate::build::inputs::Inputs;
 use crate::build::options::BuildOptions;
 use crate::build::output::directory::{self, Directory};
 use crate::build::output::manifest;
-use crate::build::ramdisk::segments;
+use crate::build::ramdisk::{segments, zero_copy};
 use crate::build::store::{divide, images, ready};
 use crate::build::system::toplevel;
 use crate::build::ways::ipxe;
 use crate::build::ways::limits::{self, Loader};
 use crate::contract::manifest::{FileEntry, Manifest};
+use crate::contract::place::ZERO_COPY;
 use crate::contract::plan::MAX_IMAGES;
 use crate::host::progress::Progress;
 use anyhow::Result;
@@ -38,12 +39,13 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     if !options.images.is_empty() {
         ready::check(&options.images, format, &inputs.closure, progress)?;
     }
-    let cmdline = system.cmdline(inputs.retain)?;
-    limits::ensure_bootable(&cmdline, &system.kernel, Loader::Any)?;
-    let script = ipxe::script(&cmdline, &[], "")?;
+    let cmdline = system.cmdline()?;
+    let booted = if inputs.zero_copy { zero_copy::cmdline(cmdline.clone())? } else { cmdline.clone() };
+    limits::ensure_bootable(&booted, &system.kernel, Loader::Any)?;
+    let script = ipxe::script(&booted, inputs.zero_copy, &[], "")?;
 
     let mut output = Directory::create(&options.out)?;
-    for name in [format.file_name(), "initrd", "bzImage", "netboot.ipxe", "manifest.json"] {
+    for name in [format.file_name(), "initrd", ZERO_COPY, "bzImage", "netboot.ipxe", "manifest.json"] {
         output.ensure_no_input(name, options.inputs())?;
     }
     let database = inputs.database(&system, options, progress)?;
@@ -65,8 +67,8 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
         given => given.to_vec(),
     };
 
-    let plan = inputs.plan(&system, options, entries, database.is_some())?;
-    let Inputs { executables, modules, closure, .. } = inputs;
+    let plan = inputs.plan(&system, options, entries, database.is_some(), progress)?;
+    let Inputs { executables, modules, closure, zero_copy, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let private = options.segments.has_ready_made();
     let before_images = output.write_with("initrd", private, |out| {
@@ -74,6 +76,9 @@ pub fn build(options: &BuildOptions, progress: Progress) -> Result<Manifest> {
     })?;
     segments::warn_if_large(output.entries().last(), progress);
     segments::tell_if_private(private, progress);
+    if zero_copy {
+        output.write(ZERO_COPY, |out| Ok(out.write_all(&zero_copy::archive(&plan.images)?)?))?;
+    }
     output.copy("bzImage", &system.kernel, progress)?;
     output.write("netboot.ipxe", |out| Ok(out.write_all(script.as_bytes())?))?;
 
@@ -123,7 +128,8 @@ pub fn ramdisk(options: &BuildOptions, images: &[PathBuf], split: bool, progress
     let (mut output, name) = Directory::of_file(&options.out, "initrd")?;
     output.ensure_no_input(&name, options.inputs().chain(images.iter().map(PathBuf::as_path)))?;
     let database = inputs.database(&system, options, progress)?;
-    let plan = inputs.plan(&system, options, ready::described(images, format, progress)?, database.is_some())?;
+    let plan =
+        inputs.plan(&system, options, ready::described(images, format, progress)?, database.is_some(), progress)?;
     let Inputs { executables, modules, .. } = inputs;
     let files = modules.files.into_iter().chain(database).collect();
     let images = if split { &[] } else { images };

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn c_3_paths_of_files_in_a_ramdisk() {
-        for path in ["/nix-store.squashfs", "/firn-retained/nix-store-2.erofs"] {
+        for path in ["/nix-store.squashfs", "/images/nix-store-2.erofs"] {
             assert_eq!(MemberPath::new(path).unwrap().to_string(), path);
         }
         for path in

@@ -2,6 +2,7 @@
 
 use crate::contract::file_name::{FileName, MemberPath, ensure_printable};
 use crate::contract::kind::Kind;
+use crate::contract::place::ZERO_COPY;
 use crate::formats::printable::printable_line;
 use crate::host::file;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -16,7 +17,7 @@ use std::path::Path;
 pub const FILE: &str = "manifest.json";
 
 /// The names of the files that a machine boots, or that boot it. No store image has one of them.
-pub const BOOTED: [&str; 5] = ["bzImage", "initrd", "initrd.gz", "netboot.ipxe", "kexec-boot"];
+pub const BOOTED: [&str; 6] = ["bzImage", ZERO_COPY, "initrd", "initrd.gz", "netboot.ipxe", "kexec-boot"];
 
 /// The longest manifest that is read, bytes.
 const LONGEST: u64 = 16 << 20;
@@ -41,7 +42,8 @@ pub struct Manifest {
     /// The kind of the system: it decides the steps of stage 1 before the init.
     #[serde(deserialize_with = "or_empty")]
     pub hand_over: Option<Kind>,
-    /// The kernel parameters that the boot loader has to pass, without its own ones such as `initrd=`.
+    /// The kernel parameters that the boot loader has to pass, without its own ones such as `initrd=`. Those that load
+    /// [`zero-copy.cpio`](ZERO_COPY), if the build has it, before the ramdisk add `retain_initrd`.
     pub cmdline: String,
     /// The kernel's release (`uname -r`).
     pub kernel_release: String,
@@ -56,7 +58,7 @@ pub struct Manifest {
     /// The store images, the lowest layer first.
     #[serde(deserialize_with = "image_files")]
     pub images: Vec<ImageFile>,
-    /// The size of the part of `initrd` before the store images, bytes. This part is a complete ramdisk without store images.
+    /// The size of the part of `initrd` (`initrd.gz`) before the store images, bytes. This part is a complete ramdisk without store images.
     #[serde(deserialize_with = "or_empty")]
     pub before_images: u64,
     /// The subcommand that made the directory from a build, `ipxe` or `kexec`; empty for a build. Such a directory is no input of the

@@ -4,7 +4,6 @@
 //! into the plan. So stage 1 has nothing to search for.
 
 use crate::contract::kind::Kind;
-use crate::contract::place::Place;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const PATH: &str = "/firn/plan.json";
 
 /// The version of the plan's format. A reader refuses any other version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The path of the store image in the ramdisk, with or without a plan. The name is nixpkgs' (`installer/netboot/netboot.nix`).
 pub const IMAGE: &str = "/nix-store.squashfs";
@@ -98,8 +97,9 @@ pub struct Start {
 /// A store image in the ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// The place where stage 1 looks for it.
-    pub place: Place,
+    /// Its absolute path in the ramdisk, where the kernel unpacks it. With its [`mark`](super::place::mark) in the ramdisk the kernel leaves it
+    /// where the boot loader puts it.
+    pub path: String,
     /// Size in bytes. Stage 1 refuses an image of another size: it is incomplete, or from another build.
     pub bytes: u64,
     /// SHA-256 in hexadecimal digits.
@@ -127,12 +127,6 @@ impl Plan {
     #[must_use]
     pub fn image_bytes(&self) -> u64 {
         self.images.iter().map(|image| image.bytes).sum()
-    }
-
-    /// Whether any store image stays where the boot loader puts it.
-    #[must_use]
-    pub fn is_retained(&self) -> bool {
-        self.images.iter().any(|image| matches!(image.place, Place::Retained(_)))
     }
 
     /// The plan as the text of the file.
@@ -176,7 +170,7 @@ mod tests {
             init: "/nix/store/x/init".into(),
             start: Some(Start { kind: Kind::Classic, interpreter: Some("/nix/store/bash/bin/bash".into()) }),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
-            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 4096, sha256: "00".repeat(32) }],
+            images: vec![Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) }],
             database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,
             host_id: Some("4e98920d".into()),

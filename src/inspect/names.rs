@@ -1,7 +1,6 @@
 //! Names that others wrote into a ramdisk or a store image, and that firn prints or joins to a path.
 
 use crate::contract::file_name::{FileName, MemberPath, ensure_printable};
-use crate::contract::place::Place;
 use crate::contract::plan::Plan;
 use anyhow::{Context, Result, ensure};
 
@@ -16,11 +15,7 @@ const STORE: &str = "/nix/store/";
 pub fn check_plan(plan: &Plan) -> Result<()> {
     FileName::new(&plan.kernel_release).context("the kernel release")?;
     for image in &plan.images {
-        match &image.place {
-            Place::Unpacked(path) => MemberPath::new(path).map(drop),
-            Place::Retained(name) => FileName::new(name).map(drop),
-        }
-        .context("the place of a store image")?;
+        MemberPath::new(&image.path).context("the path of a store image")?;
     }
     ensure_printable(plan)
 }
@@ -47,7 +42,7 @@ mod tests {
     fn plan(json: &serde_json::Value) -> Result<()> {
         let mut plan = serde_json::json!({"version": VERSION, "firn": "1", "kernel_release": "6.9", "init": "/x/init",
             "modules": ["/lib/modules/6.9/a.ko"],
-            "images": [{"place": {"unpacked": "/nix-store.squashfs"}, "bytes": 1, "sha256": "00"}]});
+            "images": [{"path": "/nix-store.squashfs", "bytes": 1, "sha256": "00"}]});
         for (name, value) in json.as_object().unwrap() {
             plan[name] = value.clone();
         }
@@ -56,16 +51,13 @@ mod tests {
 
     #[test]
     fn c_3_names_in_plans() {
-        let place =
-            |place: serde_json::Value| serde_json::json!({"images": [{"place": place, "bytes": 1, "sha256": ""}]});
+        let image = |path: &str| serde_json::json!({"images": [{"path": path, "bytes": 1, "sha256": ""}]});
         plan(&serde_json::json!({})).unwrap();
-        plan(&place(serde_json::json!({"retained": "a.erofs"}))).unwrap();
         for (json, expected) in [
             (serde_json::json!({"kernel_release": "../../tmp"}), "the kernel release: \"../../tmp\" is not the name"),
             (serde_json::json!({"kernel_release": ""}), "the kernel release: \"\" is not the name"),
-            (place(serde_json::json!({"retained": "../a"})), "the place of a store image: \"../a\" is not the name"),
-            (place(serde_json::json!({"unpacked": "/../a"})), "\"/../a\" is not the path"),
-            (place(serde_json::json!({"unpacked": "/a\nb"})), "\"/a\\nb\" is not the path"),
+            (image("/../a"), "the path of a store image: \"/../a\" is not the path"),
+            (image("/a\nb"), "\"/a\\nb\" is not the path"),
             (serde_json::json!({"init": "/x\u{1b}[2J"}), "\"/x\\u{1b}[2J\" has a control character"),
             (serde_json::json!({"modules": ["/lib/\u{202e}"]}), "has a control character"),
             (serde_json::json!({"roots": ["a\nb"]}), "\"a\\nb\" has a control character"),

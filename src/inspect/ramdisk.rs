@@ -1,7 +1,8 @@
 //! A ramdisk in a file, as the kernel unpacks it: the file, or sections of a unified kernel image.
 
-pub use crate::contract::place::is_read_in_place;
+use crate::contract::place::{is_read_early, marked};
 use crate::formats::magic::{self, FileKind};
+use crate::formats::newc::{Member, MemberKind};
 use crate::formats::ramdisk;
 pub use crate::formats::ramdisk::{Contents, Segment, Stop, Visit, Warning};
 use crate::formats::window::{Piece, Window, length, offset_in_file};
@@ -9,6 +10,7 @@ use crate::host::file;
 use crate::host::publication::ensure_settled;
 use crate::inspect::uki::Uki;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -65,13 +67,13 @@ impl Ramdisk {
         read(self.reader(), visit).with_context(|| self.path.display().to_string())
     }
 
-    /// The same with every member, of which the kernel makes files or not.
+    /// The same with every member, of which the kernel makes files or not, and whether it is read in place.
     ///
     /// # Errors
     ///
     /// As [`ramdisk::read`], with the name of the file.
-    pub fn walk_all(&self, visit: Visit) -> Result<Contents> {
-        ramdisk::read(self.reader(), visit).and_then(checked).with_context(|| self.path.display().to_string())
+    pub fn walk_all(&self, visit: VisitAll) -> Result<Contents> {
+        read_all(self.reader(), visit).with_context(|| self.path.display().to_string())
     }
 }
 
@@ -101,20 +103,45 @@ fn pieces(file: &File, is_of_build: bool) -> Result<Vec<Piece>> {
 ///
 /// A file that is no ramdisk; errors of reading; those of `visit`.
 pub fn read(file: impl Read + Seek, visit: Visit) -> Result<Contents> {
-    let contents = ramdisk::read(file, &mut |member, body| {
-        let is_shown = member.fate.dropped.is_none() || is_read_in_place(&member.path);
+    read_all(file, &mut |member, is_read_in_place, body| {
+        let is_shown = member.fate.dropped.is_none() || is_read_in_place;
         if is_shown { visit(member, body) } else { Ok(()) }
-    })?;
-    checked(contents)
+    })
 }
 
-/// Refuses a file without any segment. Removes the warnings about members that are read in place.
-fn checked(mut contents: Contents) -> Result<Contents> {
+/// Gets each member, whether it is read where it is in the ramdisk, and its contents.
+pub type VisitAll<'a> = &'a mut dyn FnMut(&Member, bool, &mut dyn Read) -> Result<()>;
+
+/// Reads a ramdisk with all its members. Refuses a file without any segment. There are no warnings about members that are read in place.
+fn read_all(file: impl Read + Seek, visit: VisitAll) -> Result<Contents> {
+    let mut in_place = InPlace::default();
+    let mut contents = ramdisk::read(file, &mut |member, body| {
+        let is_read_in_place = in_place.has(member);
+        visit(member, is_read_in_place, body)
+    })?;
     match &contents.stop {
         Some(stop) if contents.segments.is_empty() => bail!("{stop}"),
         None if contents.segments.is_empty() => bail!("the file is empty or has only zeros; give a ramdisk"),
         _ => {}
     }
-    contents.warnings.retain(|warning| !warning.name.as_deref().is_some_and(is_read_in_place));
+    contents.warnings.retain(|warning| !warning.name.as_deref().is_some_and(|name| in_place.is_read(name)));
     Ok(contents)
+}
+
+/// The members that are read where they are in the ramdisk: early by the kernel, and by stage 1 the store images that have a mark.
+#[derive(Default)]
+struct InPlace {
+    marked: HashSet<PathBuf>,
+}
+
+impl InPlace {
+    /// Whether the next member is one.
+    fn has(&mut self, member: &Member) -> bool {
+        self.marked.extend(member.fate.place.as_deref().and_then(marked).map(Into::into));
+        member.fate.dropped.is_some() && member.kind == MemberKind::File && self.is_read(&member.path)
+    }
+
+    fn is_read(&self, name: &Path) -> bool {
+        is_read_early(name) || self.marked.contains(&Path::new("/").join(name))
+    }
 }

@@ -262,7 +262,7 @@ fn build(directory: &Path) -> Result<BuildSummary> {
         files.sort();
         // Images of an earlier output may lie there, too.
         if let Some(plan) = &ramdisk.plan {
-            let paths: Vec<_> = plan.images.iter().map(|image| image.place.path()).collect();
+            let paths: Vec<_> = plan.images.iter().map(|image| &image.path).collect();
             files.retain(|file| paths.iter().any(|path| Path::new(path).file_name() == file.file_name()));
         }
         for file in files.iter().filter(|file| file.is_file()) {

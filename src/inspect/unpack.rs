@@ -1,9 +1,10 @@
 //! Takes members out of a ramdisk: one, or all of them into a directory.
 
+use crate::contract::place::mark;
 use crate::formats::newc::{Member, MemberKind};
 use crate::formats::printable::printable;
 use crate::host::interrupt::Interruptible;
-use crate::inspect::ramdisk::{Contents, Ramdisk, is_read_in_place};
+use crate::inspect::ramdisk::{Contents, Ramdisk};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::collections::HashMap;
@@ -22,8 +23,8 @@ mod tests;
 /// A path that is not in the ramdisk or no regular file; errors of reading and of writing.
 pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Contents> {
     let (mut number, mut in_place) = (0, None);
-    let mut contents = ramdisk.walk_all(&mut |member, _| {
-        if member.is_at(path) && is_read_in_place(&member.path) {
+    let mut contents = ramdisk.walk_all(&mut |member, is_read_in_place, _| {
+        if member.is_at(path) && is_read_in_place {
             in_place = Some(number);
         }
         number += 1;
@@ -33,6 +34,7 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
     let found = contents.tree.find(path);
     let wanted = match found.as_ref().map(|found| (found.kind, found.contents)) {
         Some((MemberKind::File, number)) => number,
+        Some((MemberKind::Directory, _)) if in_place.is_some() => in_place.unwrap_or_default(),
         Some((MemberKind::Directory, _)) => bail!("{name} is a directory; name a file in it"),
         Some((MemberKind::Symlink, _)) => {
             let target = found.map(|found| printable(&found.target)).unwrap_or_default();
@@ -42,7 +44,7 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
         None => in_place.with_context(|| format!("there is no {name}; firn ls shows its files"))?,
     };
     number = 0;
-    ramdisk.walk_all(&mut |_, contents| {
+    ramdisk.walk_all(&mut |_, _, contents| {
         if number == wanted {
             io::copy(contents, out)?;
         }
@@ -54,7 +56,7 @@ pub fn cat(ramdisk: &Ramdisk, path: &Path, out: &mut dyn Write) -> Result<Conten
 
 /// Unpacks a ramdisk into a directory that is empty or does not exist, as the kernel does into its root: absolute names, `..` and
 /// symbolic links begin at the directory. Only root gets the owners and the device nodes. Members that are read where they are in the
-/// ramdisk become files, too. `skipped` gets each member that is left out.
+/// ramdisk become files, too: a store image takes the place of its mark. `skipped` gets each member that is left out.
 ///
 /// # Errors
 ///
@@ -90,9 +92,9 @@ fn unpack_into(directory: &Path, ramdisk: &Ramdisk, skipped: &mut dyn FnMut(&Mem
         || fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()));
     let root = rustix::process::geteuid().is_root();
     let mut target = UnpackTarget { directory, directories: HashMap::new(), root };
-    let contents = ramdisk.walk_all(&mut |member, contents| {
+    let contents = ramdisk.walk_all(&mut |member, is_read_in_place, contents| {
         create()?;
-        let made = target.put(member, &mut Interruptible(contents));
+        let made = target.put(member, is_read_in_place, &mut Interruptible(contents));
         let made =
             made.with_context(|| format!("unpacking {} into {}", printable(&member.path), directory.display()))?;
         if !made {
@@ -122,7 +124,7 @@ struct UnpackTarget<'a> {
 
 impl UnpackTarget<'_> {
     /// Makes the file of a member, as the kernel does. False if it is left out.
-    fn put(&mut self, member: &Member, contents: &mut dyn Read) -> Result<bool> {
+    fn put(&mut self, member: &Member, is_read_in_place: bool, contents: &mut dyn Read) -> Result<bool> {
         let fate = &member.fate;
         if let Some(removed) = &fate.removes {
             self.remove(&self.below(removed)?)?;
@@ -137,9 +139,10 @@ impl UnpackTarget<'_> {
         }
         let path = match (&fate.place, &fate.dropped) {
             (Some(place), _) => self.below(place)?,
-            (None, _) if is_read_in_place(&member.path) && member.kind == MemberKind::File => {
+            (None, _) if is_read_in_place => {
                 // Another file may be in the way: the kernel knows nothing of this one.
                 let Ok(path) = self.below(&member.path) else { return Ok(false) };
+                self.remove_mark(&path)?;
                 path
             }
             _ => return Ok(true),
@@ -213,6 +216,16 @@ impl UnpackTarget<'_> {
         removed.context("removing an earlier file of the same path")?;
         // The new file may be a symbolic link, which nothing may follow.
         self.directories.remove(path);
+        Ok(())
+    }
+
+    /// Makes room for a store image in the place of its mark.
+    fn remove_mark(&mut self, image: &Path) -> Result<()> {
+        let mark = mark(image);
+        if fs::symlink_metadata(&mark).is_ok_and(|found| found.is_file()) {
+            self.remove(&mark)?;
+            self.remove(image)?;
+        }
         Ok(())
     }
 

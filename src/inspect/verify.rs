@@ -180,7 +180,7 @@ fn differs_from_plan(manifest: &Manifest, plan: &Plan, first: Option<&Path>) -> 
     if manifest.modules != plan.modules {
         return says("list of modules in the plan", &plan.modules.join(" "), &manifest.modules.join(" "));
     }
-    let in_plan = |path: &str| plan.images.iter().any(|image| image.place.path() == path);
+    let in_plan = |path: &str| plan.images.iter().any(|image| image.path == path);
     if let Some(image) = manifest.images.iter().find(|image| !in_plan(&image.path)) {
         return Some(format!("the plan names no store image {}, and manifest.json does", image.path));
     }
@@ -201,9 +201,9 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
         if entry.is_at(Path::new(plan::PATH)) {
             (plan, found) = (Some(read_plan(contents)?), FoundImages::new());
         } else if let Some(Ok(Plan { images, .. })) = &plan
-            && let Some(image) = images.iter().find(|image| entry.is_at(Path::new(&image.place.path())))
+            && let Some(image) = images.iter().find(|image| entry.is_at(Path::new(&image.path)))
         {
-            found.insert(image.place.path(), sha256(contents)?);
+            found.insert(image.path.clone(), sha256(contents)?);
         }
         Ok(())
     })
@@ -219,12 +219,12 @@ fn plan_and_images(ramdisk: &mut InOrder<File>) -> Result<(Plan, FoundImages)> {
 /// next to the ramdisk is the image.
 fn compared(plan: &Plan, found: &FoundImages, beside: &dyn Fn(&Image) -> Result<bool>) -> Result<Option<String>> {
     for image in &plan.images {
-        let fault = match found.get(&image.place.path()) {
+        let fault = match found.get(&image.path) {
             Some(found) => differs(found, image.bytes, &image.sha256, "the plan"),
             None if beside(image)? => None,
             None => Some(format!(
                 "{} is not in the ramdisk after the plan, and no file next to the ramdisk is the image",
-                image.place
+                image.path
             )),
         };
         if fault.is_some() {
@@ -298,7 +298,6 @@ impl<R> Seek for InOrder<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::place::Place;
     use crate::contract::plan::VERSION;
     use crate::formats::cpio::{Archive, Node, Tree};
     use std::io::Cursor;
@@ -315,7 +314,7 @@ mod tests {
             init: "/init".into(),
             start: None,
             modules: Vec::new(),
-            images: vec![Image { place: Place::Unpacked(plan::IMAGE.into()), bytes, sha256 }],
+            images: vec![Image { path: plan::IMAGE.into(), bytes, sha256 }],
             database: None,
             verify: false,
             host_id: None,

@@ -103,7 +103,6 @@ in
     actual = (config { boot.kernelParams = [ "quiet" "--" "single" ]; }).boot.kernelParams;
     expected = [
       "rootfstype=ramfs"
-      "retain_initrd"
       "quiet"
       "--"
       "single"
@@ -118,10 +117,6 @@ in
       "firn.root.size=4g"
     ];
   };
-  "the command line with an old kernel" = {
-    actual = (config { imports = [ (onKernel "6.6") ]; }).boot.kernelParams;
-    expected = [ "rootfstype=ramfs" ];
-  };
   "the command line with an immutable /etc" = {
     actual =
       (config {
@@ -130,7 +125,6 @@ in
       }).boot.kernelParams;
     expected = [
       "rootfstype=ramfs"
-      "retain_initrd"
       "firn.etc=immutable"
     ];
   };

@@ -114,5 +114,5 @@ fn an_output_on_the_name_of_an_input() {
         assert!(error.contains(expected), "no {expected:?} in: {error}");
     }
     of_build.ramdisk().unwrap();
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 5, "nothing is left behind");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 6, "nothing is left behind");
 }

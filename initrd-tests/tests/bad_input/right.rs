@@ -25,14 +25,14 @@ fn what_is_right_is_built() {
     let out = tempfile::tempdir().unwrap();
     let manifest = build(&options(&Fake::new().in_store(), out.path()), Progress::Quiet).unwrap();
     let names: Vec<_> = manifest.files.iter().map(|file| file.name.as_str()).collect();
-    assert_eq!(names, ["nix-store.squashfs", "initrd", "bzImage", "netboot.ipxe"]);
+    assert_eq!(names, ["nix-store.squashfs", "initrd", "zero-copy.cpio", "bzImage", "netboot.ipxe"]);
     for file in &manifest.files {
         let sum = Command::new("sha256sum").arg(out.path().join(&file.name)).output().unwrap();
         assert!(String::from_utf8(sum.stdout).unwrap().starts_with(&file.sha256), "{}", file.name);
     }
     assert_eq!(manifest.kernel_release, "6.9");
     let left: Vec<_> = fs::read_dir(out.path()).unwrap().collect();
-    assert_eq!(left.len(), 5);
+    assert_eq!(left.len(), 6);
 }
 
 #[test]
@@ -175,7 +175,6 @@ fn b_5_of_a_closure_info_nix_keeps_the_paths_that_no_other_path_refers_to() {
 
 #[test]
 fn each_part_can_be_made_alone() {
-    // A zero-copy image begins on a page, no matter how long the files before it are; a copied one begins right after them.
     let copied = |system: &Path, out: &Path| BuildOptions { placement: Placement::Copy, ..options(system, out) };
     let (system, whole, parts) = (Fake::new().in_store(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     build(&copied(&system, whole.path()), Progress::Quiet).unwrap();
@@ -195,7 +194,7 @@ fn each_part_can_be_made_alone() {
     assert!(make("ramdisk", false) == ramdisk_of_build);
     assert!(ramdisk_of_build.starts_with(&split) && split.len() % 4 == 0);
 
-    // Additional segments go before and after firn's own, the image stays at the end, and all begin on multiples of four.
+    // Additional segments go before and after firn's own and begin on multiples of four; the image stays at the end, on a page.
     let archive = parts.path().join("archive");
     let mut padded = Vec::new();
     let mut tree = Tree::default();
@@ -218,9 +217,15 @@ fn each_part_can_be_made_alone() {
         )
         .map(|_| read(out))
     };
-    let padded = &*padded;
-    let own = ramdisk_of_build.strip_prefix(&*split).unwrap();
-    assert!(with(&archive).unwrap() == [padded, &*split, padded, padded, own].concat());
+    let (more, images) = (with(&archive).unwrap(), ramdisk_of_build.strip_prefix(&*split).unwrap());
+    let rest = more.strip_suffix(images).unwrap();
+    assert_eq!(rest.len() % 4096, 0);
+    let own = split.strip_suffix(&*vec![0; split.iter().rev().take_while(|byte| **byte == 0).count()]).unwrap();
+    let rest = rest.strip_prefix(&*[&padded, own].concat()).unwrap();
+    let after = rest.iter().position(|byte| *byte != 0).unwrap();
+    assert_eq!((padded.len() + own.len() + after) % 4, 0);
+    let zeros = rest[after..].strip_prefix(&*[&*padded, &padded].concat()).unwrap();
+    assert!(after < 4 && zeros.iter().all(|byte| *byte == 0));
     let error = format!("{:#}", with(Path::new("/etc/passwd")).unwrap_err());
     assert!(error.contains("adding /etc/passwd to the ramdisk: at offset 0, the kernel stops"), "{error}");
 

@@ -3,12 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use firn::build;
 use firn::build::store::packing::Packing;
+use firn::build::ways::build_directory::BuildDirectory;
+use firn::build::ways::limits::Loader;
 use firn::contract::manifest::Manifest;
-use firn::contract::place;
+use firn::contract::place::ZERO_COPY;
 use firn::host::progress::Progress;
 use initrd_tests::Report;
 use qemu::{Exit, Machine, Outcome};
 use std::env;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -38,6 +42,31 @@ pub struct Build {
     pub closure: Vec<String>,
 }
 
+impl Build {
+    /// Whether it has the file for zero copy.
+    pub fn has_zero_copy(&self) -> bool {
+        self.manifest.files.iter().any(|file| *file.name == *ZERO_COPY)
+    }
+
+    /// The machine that boots it as firn's own boot files do: zero copy, if the build has the file for it, with one ramdisk in the
+    /// directory `work`. [`Machine::of_build`] boots the ramdisk `initrd` alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the build and of writing.
+    pub fn machine(&self, work: &Path) -> Result<Machine> {
+        let mut machine = Machine::of_build(&self.directory)?;
+        if self.has_zero_copy() {
+            let build = BuildDirectory::open(&self.directory)?;
+            let initrd = work.join("initrd");
+            io::copy(&mut build.one_ramdisk(true)?.open()?, &mut File::create(&initrd)?)?;
+            machine.initrd = Some(initrd);
+            machine.cmdline = build.cmdline("", Loader::Any)?.to_string();
+        }
+        Ok(machine)
+    }
+}
+
 impl Fixture {
     /// The classic demo system with a kernel of this name (`qemu/kernel`).
     pub const fn new(kernel: &'static str) -> Self {
@@ -65,7 +94,8 @@ impl Fixture {
     /// The same system on a machine with several processors.
     pub fn on_processors(&self, processors: u32) -> Self {
         let build = self.build();
-        let machine = Machine { processors, ..Machine::of_build(&build.directory).unwrap() };
+        let work = tempfile::tempdir().unwrap();
+        let machine = Machine { processors, ..build.machine(work.path()).unwrap() };
         let other = Self { threads: self.threads, ..Self::of_kind(self.kind, self.kernel, self.probe) };
         let other = Self { build: OnceLock::from(Ok(build.clone())), ..other };
         other.report.get_or_init(|| other.boot(machine));
@@ -79,12 +109,15 @@ impl Fixture {
 
     /// Whether the store image stays where the boot loader puts it.
     pub fn is_retained(&self) -> bool {
-        self.build().manifest.images[0].path.starts_with(place::RETAINED)
+        self.build().has_zero_copy()
     }
 
     /// The report of the system after a boot with the commands of its probe. Panics if there is no report.
     pub fn report(&self) -> &Report {
-        let report = self.report.get_or_init(|| self.boot(Machine::of_build(&self.build().directory)?));
+        let report = self.report.get_or_init(|| {
+            let work = tempfile::tempdir()?;
+            self.boot(self.build().machine(work.path())?)
+        });
         let name = || format!("{} system with kernel {}", self.kind, self.kernel);
         report.as_ref().unwrap_or_else(|error| panic!("booting the {}: {error:#}", name()))
     }

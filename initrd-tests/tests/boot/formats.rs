@@ -35,7 +35,8 @@ pub fn erofs_6_12() -> &'static Build {
 
 /// Boots the system. Debian's kernels have `EROFS_FS_BACKED_BY_FILE` since 6.12.
 fn is_mounted_from(source: &str, build: &Build) {
-    let mut machine = Machine::of_build(&build.directory).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = build.machine(work.path()).unwrap();
     machine.append("probe=verify");
     let report = boot(&machine).unwrap();
     let lower = report.mounts.iter().find(|mount| mount.target == "/nix/.ro-store").unwrap();
@@ -83,7 +84,8 @@ fn layers(fixture: &Fixture) {
     let difference = difference::between(&build.directory, &fixture.build().directory).unwrap();
     assert_eq!(difference.store_paths, difference::Change::default());
 
-    let mut machine = Machine::of_build(&build.directory).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = build.machine(work.path()).unwrap();
     machine.append("probe=verify");
     let report = boot(&machine).unwrap();
     // The uppermost layer comes first.
@@ -120,7 +122,7 @@ fn as_many_images_as_possible(fixture: &Fixture) {
     let error = format!("{:#}", packed(MAX_IMAGES + 1).map(drop).unwrap_err());
     assert!(error.contains("stage 1 stacks at most 64 store images"), "{error}");
 
-    let mut machine = Machine::of_build(&packed(MAX_IMAGES).unwrap().directory).unwrap();
+    let mut machine = packed(MAX_IMAGES).unwrap().machine(work.path()).unwrap();
     // In some kernels this is the number of devices that exist at the start, and never a limit.
     machine.append("loop.max_loop=2 probe=verify");
     let report = boot(&machine).unwrap();

@@ -5,6 +5,7 @@ use crate::ways::{Server, ovmf, runs, store};
 use crate::{LINUX_6_1, assert_succeeded, command};
 use anyhow::{Context, Result};
 use firn::build::ways::build_directory::BuildDirectory;
+use firn::contract::place::{INITRD, ZERO_COPY};
 use initrd_tests::Report;
 use qemu::{Loader, Machine};
 use std::env;
@@ -90,7 +91,6 @@ fn by_ipxe(outputs: &Outputs, directory: &Path, work: &Path) -> Report {
     fs::write(tftp.join("menu"), script).unwrap();
     let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware: None };
     let report = boot(&outputs.machine(loader)).unwrap();
-    runs(&report, outputs.build());
     assert!(report.cmdline.ends_with(" way=ipxe"), "{}", report.cmdline);
     report
 }
@@ -103,7 +103,7 @@ fn the_ramdisk_boots_with_the_words_of_the_options() {
     let report = boot(&machine).unwrap();
     runs(&report, FAT.build());
     assert_succeeded(command(&report, &["nix-store", "--verify", "--check-contents"]));
-    for word in ["firn.register=required", "firn.rw-store.size=70%", "rootfstype=ramfs", "retain_initrd"] {
+    for word in ["firn.register=required", "firn.rw-store.size=70%", "rootfstype=ramfs"] {
         assert_eq!(report.cmdline.split(' ').filter(|other| *other == word).count(), 1, "{word} in {}", report.cmdline);
     }
     let mount = report.mounts.iter().find(|mount| mount.target == "/nix/.rw-store").unwrap();
@@ -124,17 +124,36 @@ fn unpacked(outputs: &Outputs) -> std::process::Stdio {
     command.stdout(std::process::Stdio::piped()).spawn().unwrap().stdout.unwrap().into()
 }
 
+/// A directory with the kernel, the script and these files of the ramdisk's output.
+fn served(work: &Path, ramdisk: &[&str]) -> PathBuf {
+    let served = work.join("served");
+    let kernel = FAT.path("toplevel").join("kernel").canonicalize().unwrap();
+    let mut files = vec![kernel, FAT.path("netbootIpxeScript").join("netboot.ipxe")];
+    files.extend(ramdisk.iter().map(|file| FAT.path("netbootRamdisk").join(file)));
+    farm(&served, &files);
+    served
+}
+
 #[test]
 fn ipxe_boots_what_nixpkgs_users_serve() {
     // As the users do it: the three outputs in one directory.
     let work = tempfile::tempdir().unwrap();
-    let served = work.path().join("served");
-    let kernel = FAT.path("toplevel").join("kernel").canonicalize().unwrap();
-    farm(
-        &served,
-        &[FAT.path("netbootRamdisk").join("initrd"), kernel, FAT.path("netbootIpxeScript").join("netboot.ipxe")],
-    );
-    by_ipxe(&FAT, &served, work.path());
+    let ramdisk = FAT.path("netbootRamdisk");
+    let files: Vec<_> = fs::read_dir(ramdisk).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let files: Vec<_> = files.iter().map(|name| name.to_str().unwrap()).collect();
+    assert!(files.contains(&ZERO_COPY), "{files:?}");
+    let report = by_ipxe(&FAT, &served(work.path(), &files), work.path());
+    runs(&report, FAT.build());
+}
+
+/// As the users of netboot.nix know it: one file of the ramdisk.
+#[test]
+fn d_1_a_server_without_the_file_for_zero_copy() {
+    let work = tempfile::tempdir().unwrap();
+    let report = by_ipxe(&FAT, &served(work.path(), &["initrd"]), work.path());
+    assert_eq!(report.boot["images"][0]["source"], INITRD);
+    let warnings = report.boot["warnings"].to_string();
+    assert!(warnings.contains("was in memory twice"), "{warnings}");
 }
 
 #[test]
@@ -142,6 +161,7 @@ fn ipxe_boots_the_split_form_of_several_images() {
     let work = tempfile::tempdir().unwrap();
     assert_eq!(fs::read_dir(SPLIT.path("squashfsStore")).unwrap().count(), 2);
     let report = by_ipxe(&SPLIT, &SPLIT.path("netbootIpxeTree"), work.path());
+    runs(&report, SPLIT.build());
     // The first is a mount only because the module's fstab needs one there for systemd.
     let stores = report.mounts.iter().filter(|mount| mount.target.starts_with("/nix/.ro-store"));
     assert_eq!(stores.map(|mount| mount.kind.as_str()).collect::<Vec<_>>(), ["tmpfs", "erofs", "erofs"]);
@@ -230,5 +250,5 @@ fn nothing_leads_back_to_what_it_is_made_of() {
     }
     // A tree that is copied to another machine has one copy of the store image.
     let tree = requisites(&FAT.path("kexecTree"));
-    assert!(tree.contains("-netboot-ramdisk\n") && !tree.contains("-squashfs.img"), "{tree}");
+    assert!(!tree.contains("-netboot-ramdisk") && !tree.contains("-squashfs.img"), "{tree}");
 }

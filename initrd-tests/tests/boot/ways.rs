@@ -8,7 +8,8 @@ use crate::{LINUX_6_1, LINUX_6_12, assert_succeeded};
 use firn::build::ways::build_directory::BuildDirectory;
 use firn::build::ways::ipxe::{self, Form};
 use firn::build::ways::{kexec, uki};
-use firn::contract::place;
+use firn::contract::parameters::RETAIN;
+use firn::contract::place::{self, ZERO_COPY};
 use firn::host::progress::Progress;
 use initrd_tests::Report;
 use qemu::{Loader, Machine, uefi};
@@ -95,7 +96,7 @@ fn by_ipxe(form: Form, firmware: Option<PathBuf>) {
     fs::write(tftp.join("menu"), format!("#!ipxe\nset cmdline {WORDS} way=ipxe\nchain {url}\n")).unwrap();
     // The name of the kernel, and that of the ramdisk.
     let kernel = if firmware.is_some() { "bzImage " } else { "" };
-    let ramdisk = if form == Form::Split { "initrd.magic" } else { "initrd" };
+    let ramdisk = if form == Form::Split { "initrd.magic" } else { "zero-copy.cpio initrd=initrd" };
     let loader = Loader::Ipxe { directory: tftp, script: "menu".into(), firmware };
     let report = boot(&machine(loader)).unwrap();
     let expected = with(&built, &format!("{WORDS} way=ipxe"));
@@ -169,8 +170,8 @@ fn c_5_ipxe_in_uefi_boots_the_split_form_with_every_word() {
 
 /// This system runs, its store image is in the right place, and stage 1 has no warnings.
 pub fn runs(report: &Report, build: &Build) {
-    let path = build.manifest.images[0].path.as_str();
-    let source = if path.starts_with(place::RETAINED) { place::INITRD } else { path };
+    let is_retained = report.cmdline.split(' ').any(|word| word == RETAIN);
+    let source = if is_retained { place::INITRD } else { build.manifest.images[0].path.as_str() };
     assert_eq!(report.boot["images"][0]["source"], source);
     assert_eq!(report.kernel_release, build.manifest.kernel_release);
     assert_eq!(report.boot["init"], build.manifest.init.as_str());
@@ -185,10 +186,11 @@ pub fn store(report: &Report) -> &str {
 #[test]
 fn uefi_starts_the_kernel_by_itself() {
     let disk = tempfile::tempdir().unwrap();
-    for file in ["bzImage", "initrd"] {
+    for file in ["bzImage", ZERO_COPY, "initrd"] {
         fs::copy(build().directory.join(file), disk.path().join(file)).unwrap();
     }
-    let line = format!("fs0:\\bzImage initrd=\\initrd {} {WORDS}\r\n", build().manifest.cmdline);
+    let line =
+        format!("fs0:\\bzImage initrd=\\{ZERO_COPY} initrd=\\initrd {RETAIN} {} {WORDS}\r\n", build().manifest.cmdline);
     fs::write(disk.path().join("startup.nsh"), line).unwrap();
     let loader = Loader::Uefi { firmware: ovmf(), directory: disk.path().into(), network: false };
     runs(&boot(&machine(loader)).unwrap(), build());
@@ -239,7 +241,7 @@ fn a_unified_kernel_image_gets_the_store_from_the_boot_loader() {
     let server = Server::new(tree.path());
     let base = format!("http://10.0.2.2:{}", server.port);
     let script = format!(
-        "kernel {base}/nixos.efi {} {WORDS}\ninitrd {base}/image {} mode=444\nboot\n",
+        "kernel {base}/nixos.efi {RETAIN} {} {WORDS}\ninitrd {base}/image {} mode=444\nboot\n",
         manifest.cmdline, image.path
     );
     runs(&boot(&with_new_ipxe(work.path(), &script)).unwrap(), build());

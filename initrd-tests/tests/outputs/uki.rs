@@ -12,11 +12,40 @@ fn said(work: &Path, script: &str) -> String {
     text(output.stdout)
 }
 
+/// They differ in the mark of the store image, which is a file of the ramdisk for all readers.
+#[test]
+fn d_1_one_ramdisk_for_zero_copy_is_read_as_the_build() {
+    let work = TempDir::new().unwrap();
+    let script = "
+        firn build $system --out build --quiet --firn-init $FIRN_INIT
+        firn uki build --out own.efi --quiet
+        firn kexec build --out tree --quiet
+        firn tarball build --out . --quiet --prefix tarred && tar --extract --zstd --file *.tar.zst
+        diff -r tree tarred
+        firn unpack build of-build
+        for file in own.efi tree/initrd.gz; do
+            diff <(firn ls build) <(firn ls $file | grep -v '^d.* nix-store.squashfs$' | grep -v ' nix-store.squashfs/zero-copy$')
+            test $(firn ls $file | grep -c ' nix-store.squashfs/zero-copy$') = 1
+            firn unpack $file unpacked
+            diff -r --no-dereference --exclude dev of-build unpacked
+            rm -r unpacked
+            cmp <(firn cat $file nix-store.squashfs) build/nix-store.squashfs
+        done
+        cmp <(cat build/zero-copy.cpio build/initrd) tree/initrd.gz
+        for directory in build tree tarred; do firn verify $directory; done
+        printf x | dd of=build/zero-copy.cpio bs=1 seek=300 conv=notrunc status=none
+        firn verify build && exit 1
+        firn kexec build --out other && exit 1
+        true";
+    let shown = said(work.path(), script);
+    assert!(shown.contains("zero-copy.cpio"), "{shown}");
+}
+
 #[test]
 fn c_7_the_uki_of_a_build_is_read_as_the_build() {
     let work = TempDir::new().unwrap();
     let script = "
-        firn build $system --out build --quiet --firn-init $FIRN_INIT
+        firn build $system --out build --quiet --firn-init $FIRN_INIT --image-placement copy
         firn uki build --out own.efi --quiet --append 'a.b=\"c d\"'
         for command in ls 'ls --json'; do diff <(firn $command build) <(firn $command own.efi); done
         cmp <(firn cat build firn/plan.json) <(firn cat own.efi firn/plan.json)

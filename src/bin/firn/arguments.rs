@@ -61,7 +61,7 @@ pub struct PackingArguments {
     block_size: Option<u32>,
 
     /// Largest size of a store image, such as 1G. A larger store is packed as several images, which stage 1 stacks. Default: 2 GiB
-    /// less one byte, the limit of every kernel; 4 GiB less one byte are possible with zero-copy
+    /// less one byte, the limit of every kernel; 4 GiB less one byte are possible with zero-copy.cpio
     #[arg(long, value_name = "SIZE", value_parser = image_size)]
     max_image: Option<u64>,
 
@@ -119,8 +119,8 @@ pub struct RamdiskArguments {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     database: DatabaseMode,
 
-    /// Whether the store image stays in memory where the boot loader put it (zero-copy), so the machine needs about half as much
-    /// memory to boot
+    /// Whether to make zero-copy.cpio, with which the store image stays in memory where the boot loader put it: firn's boot files load
+    /// it, and the machine needs about half as much memory to boot
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     image_placement: Placement,
 

@@ -64,8 +64,9 @@ impl Boot {
         machine.loader = Loader::Qemu { firmware: self.efi, network: self.net };
         let append = self.append.unwrap_or_default();
         // The machine's own parameters come before these.
-        machine.cmdline =
-            limits::extended(&machine.cmdline, &append, &machine.kernel, limits::Loader::Any)?.to_string();
+        let line = limits::extended(&machine.cmdline, &append)?;
+        limits::ensure_bootable(&line, &machine.kernel, limits::Loader::Any)?;
+        machine.cmdline = line.to_string();
         machine.interact(self.kvm, &interrupt::check)
     }
 }

@@ -118,7 +118,7 @@ fn ramdisk(ramdisk: &RamdiskSummary, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "  keeps: {root}")?;
             }
             for image in &plan.images {
-                writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.place, size(image.bytes), image.sha256)?;
+                writeln!(out, "  mounts: {}, {}, SHA-256 {}", image.path, size(image.bytes), image.sha256)?;
             }
         }
         (None, Some(reason)) => writeln!(out, "  the plan is unreadable: {}", printable_line(reason))?,

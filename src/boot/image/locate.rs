@@ -1,49 +1,70 @@
 //! Locates a store image and checks that it is complete.
 
 use crate::boot::image::expected::ExpectedImage;
-use crate::boot::image::retained;
-use crate::boot::image::sentences::{incomplete, of_another_build};
+use crate::boot::image::retained::Retained;
+use crate::boot::image::sentences::{incomplete, missing, of_another_build};
 use crate::boot::kernel::child;
 use crate::boot::kernel::left_out;
 use crate::boot::kernel::loop_device::Backing;
-use crate::contract::place::Place;
+use crate::contract::parameters::RETAIN;
+use crate::contract::place::{ZERO_COPY, mark};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The time limit for a device to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Locates an image: a file that the kernel unpacked, or a member of the ramdisk in memory. `archive` is the size of the archive of
-/// retained images at the end of the ramdisk, bytes, if it is known.
+/// Locates an image: a part of the ramdisk in memory, or a file that the kernel unpacked. `archive` is the size of the archive of
+/// images at the end of the ramdisk, bytes, if it is known.
 ///
 /// # Errors
 ///
 /// An image that is missing, incomplete, or from another build than the plan.
 pub fn locate(image: &ExpectedImage, archive: Option<u64>) -> Result<Backing> {
-    if let Some(backing) = unpacked(&image.place.path(), image.bytes)? {
+    let path = image.path.as_str();
+    let ramdisk = Retained::open()?;
+    // The image is usually at the end and not unpacked.
+    if let Some(ramdisk) = &ramdisk
+        && let Some(found) = ramdisk.find(image, archive, false)?
+    {
+        free_double(path);
+        return Ok(found);
+    }
+    if let Some(backing) = unpacked(path, image.bytes)? {
         return Ok(backing);
     }
-    match &image.place {
-        // A boot loader that loads the images as separate files may put them at the root of the initramfs.
-        Place::Retained(name) => match unpacked(&format!("/{name}"), image.bytes)? {
-            Some(backing) => Ok(backing),
-            None => retained::find(image, archive),
-        },
-        Place::Unpacked(path) if path.starts_with("/dev/") => bail!(
+    if path.starts_with("/dev/") {
+        bail!(
             "this machine has no device {path}, which firn.store= names: name another one, or add its driver with firn build \
              --available-module{}",
             left_out::hint()
-        ),
-        // The kernel may have kept the ramdisk in memory instead of unpacking the image.
-        Place::Unpacked(_) => retained::find(image, archive),
+        );
+    }
+    let found = ramdisk.as_ref().map(|ramdisk| ramdisk.find(image, archive, true)).transpose()?.flatten();
+    found.with_context(|| missing(image, is_marked(path), ramdisk.map(|ramdisk| ramdisk.bytes)))
+}
+
+/// Whether the ramdisk has the mark of an image, so that the kernel does not unpack it.
+fn is_marked(path: &str) -> bool {
+    mark(Path::new(path)).exists()
+}
+
+/// Removes the unpacked file of an image that is in memory a second time: with `retain_initrd`, but without the mark of the image.
+fn free_double(path: &str) {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) && fs::remove_file(path).is_ok() {
+        log::warn!(
+            "The store image {path} was in memory twice, since {RETAIN} is on the kernel command line: load {ZERO_COPY} of the build before \
+             the ramdisk, or remove the word; then the machine boots with less memory"
+        );
     }
 }
 
-/// The image as a file of the initramfs or as a block device. `None` if the path does not exist.
+/// The image as a file of the initramfs or as a block device. `None` if the path does not exist, or if the image has a mark.
 ///
 /// If the ramdisk is cut short or does not fit into the memory, the kernel only logs a line and goes on. Then the file is missing, or it
 /// has its full length from the start (`do_name`, init/initramfs.c) and a hole instead of data.
@@ -52,6 +73,9 @@ fn unpacked(path: &str, bytes: Option<u64>) -> Result<Option<Backing>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("reading the status of the store image {path}"))?,
     };
+    if metadata.is_dir() && is_marked(path) {
+        return Ok(None);
+    }
     let is_device = metadata.file_type().is_block_device();
     // Before it is opened: a FIFO would block.
     ensure!(

@@ -1,7 +1,6 @@
 //! Recognizes the file system of a store image.
 
 use crate::boot::kernel::loop_device::Backing;
-use crate::contract::place::Place;
 use crate::formats::magic;
 use anyhow::{Context, Result};
 use std::io::Read;
@@ -12,15 +11,15 @@ use std::io::Read;
 /// # Errors
 ///
 /// An image that cannot be read, or a file of another known type; the error names the type, which the kernel would not do.
-pub fn recognize(place: &Place, backing: &Backing) -> Result<&'static str> {
+pub fn recognize(path: &str, backing: &Backing) -> Result<&'static str> {
     let mut start = Vec::new();
     let read = backing.read().and_then(|image| image.take(magic::LENGTH).read_to_end(&mut start));
-    read.with_context(|| format!("reading {place}"))?;
+    read.with_context(|| format!("reading {path}"))?;
     match magic::recognize(&start) {
         None => Ok("squashfs"),
         Some(kind) => kind.store_image().with_context(|| {
             format!(
-                "the store image {place} is {kind}, but firn-init mounts only squashfs and erofs; build the image with firn"
+                "the store image {path} is {kind}, but firn-init mounts only squashfs and erofs; build the image with firn"
             )
         }),
     }

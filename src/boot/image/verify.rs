@@ -11,18 +11,18 @@ use anyhow::{Context, Result, ensure};
 ///
 /// An image that cannot be read, or with another SHA-256, or without one to compare it with: verification is demanded.
 pub fn verify(image: &ExpectedImage, backing: &Backing) -> Result<()> {
-    let place = &image.place;
+    let path = &image.path;
     let expected = image.sha256.as_ref().with_context(|| {
         format!(
-            "the store image {place} cannot be verified, which firn.verify=full or firn build --verify demands: its SHA-256 is not known; \
+            "the store image {path} cannot be verified, which firn.verify=full or firn build --verify demands: its SHA-256 is not known; \
              add it to the kernel command line with firn.store.sha256=, beside firn.store="
         )
     })?;
-    log::info!("Verifying the store image {place}");
-    let (_, found) = backing.read().and_then(sha256).with_context(|| format!("reading {place}"))?;
+    log::info!("Verifying the store image {path}");
+    let (_, found) = backing.read().and_then(sha256).with_context(|| format!("reading {path}"))?;
     ensure!(
         found == *expected,
-        "the store image {place} is damaged: its SHA-256 is {found}, but it should be {expected}; load the ramdisk again, and test \
+        "the store image {path} is damaged: its SHA-256 is {found}, but it should be {expected}; load the ramdisk again, and test \
          the memory of the machine if the error remains"
     );
     Ok(())

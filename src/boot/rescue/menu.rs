@@ -12,10 +12,12 @@ use crate::boot::parameters::values::{Action, OnFailure};
 use crate::boot::rescue::shell;
 use crate::boot::root;
 use crate::boot::step::{Failed, Skippable};
+use crate::contract::place::INITRD;
 use crate::contract::plan;
 use anyhow::Error;
 use nix::sys::reboot::{RebootMode, reboot};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The number of warnings, and of kernel errors, on the screen. A VGA screen has only 25 lines.
@@ -262,8 +264,10 @@ fn screen(error: &Error) -> String {
     let joints = std::iter::once("in the step").chain(std::iter::repeat("because"));
     let reasons = joints.zip(error.chain()).map(|(joint, reason)| line(joint, &reason.to_string()));
     let plan = file::read_to_string(plan::PATH).ok().and_then(|json| plan::Plan::from_json(&json).ok());
-    let memory =
-        line("memory", &memory::summary(plan.map(|plan| memory::needed(plan.image_bytes(), plan.is_retained()))));
+    let memory = line(
+        "memory",
+        &memory::summary(plan.map(|plan| memory::needed(plan.image_bytes(), Path::new(INITRD).exists()))),
+    );
     let messages = [block("warnings", &kmsg::warnings()), block("kernel", &kmsg::kernel_errors())].concat();
     format!("\n\n  firn-init: the boot failed.\n\n{}\n{memory}{messages}", reasons.collect::<String>())
 }

@@ -2,6 +2,7 @@
 
 use crate::build::output::checked::describe;
 use crate::contract::manifest::{FILE, FileEntry, Manifest, is_image_name};
+use crate::contract::place::ZERO_COPY;
 use crate::host::file;
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
@@ -60,7 +61,7 @@ pub fn ensure_no_mixture(directory: &Path, entries: &[FileEntry]) -> Result<()> 
         if new(script).is_some() || !start(&path).unwrap_or_default().contains(MADE_BY_FIRN.0) {
             continue;
         }
-        for name in ["bzImage", "initrd", "initrd.gz"] {
+        for name in ["bzImage", ZERO_COPY, "initrd", "initrd.gz"] {
             let old = directory.join(name);
             let Some(new) = new(name).filter(|_| old.exists()) else { continue };
             let old = describe(&old, Progress::Quiet)?;
@@ -75,7 +76,8 @@ pub fn ensure_no_mixture(directory: &Path, entries: &[FileEntry]) -> Result<()> 
     Ok(())
 }
 
-/// The store images of an earlier output in a directory that the new one lacks: those of its manifest or its iPXE script.
+/// The store images of an earlier output in a directory that the new one lacks, and its file for zero copy: those of its manifest or its
+/// iPXE script.
 #[must_use]
 pub fn stale_images(directory: &Path, new: &[&str]) -> Vec<String> {
     let mut images = if let Some(build) = manifest(directory) {
@@ -89,7 +91,7 @@ pub fn stale_images(directory: &Path, new: &[&str]) -> Vec<String> {
     // Nothing else: the manifest may be from somebody else, and these are names that firn gives.
     images.retain(|name| {
         let is_file = || fs::symlink_metadata(directory.join(name)).is_ok_and(|found| !found.is_dir());
-        is_image_name(name) && !new.contains(&name.as_str()) && is_file()
+        (is_image_name(name) || name == ZERO_COPY) && !new.contains(&name.as_str()) && is_file()
     });
     images
 }

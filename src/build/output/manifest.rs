@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 ///
 /// A text that a manifest cannot have.
 pub fn ensure_describable(system: &NixosSystem) -> Result<()> {
-    let described = of_system(system, &system.cmdline(false)?);
+    let described = of_system(system, &system.cmdline()?);
     described.check().with_context(|| {
         format!("{} cannot be packed; change the option that the text is from", system.toplevel.display())
     })
@@ -38,7 +38,7 @@ pub fn describe(
         let file = FileName::new(path.rsplit('/').next().unwrap_or_default())?;
         Ok(ImageFile { file, path: MemberPath::new(&path)? })
     };
-    let images = plan.images.iter().map(|described| image(described.place.path()));
+    let images = plan.images.iter().map(|described| image(described.path.clone()));
     Ok(Manifest {
         modules: plan.modules.clone(),
         store_paths: closure.len(),

@@ -2,7 +2,7 @@
 //! leave out a part of it or stop there.
 
 use crate::build::ramdisk::own_files::{self, OwnFiles};
-use crate::contract::place::{EARLY_DIRECTORIES, RETAINED, is_read_in_place};
+use crate::contract::place::{EARLY_DIRECTORIES, is_read_early};
 use crate::contract::plan::{Image, MAX_UNPACKED, PATH};
 use crate::formats::compression::SegmentCompression;
 use crate::formats::digest;
@@ -77,14 +77,11 @@ impl AddedSegments {
         let before = self.contents.segments.len();
         self.contents.warnings.clear();
         let (behind_firn, mut notes, mut large) = (self.own.is_some(), Vec::new(), None);
-        let (mut retained, mut plan) = (None, None);
+        let mut plan = None;
         let packed_before =
             self.contents.segments.iter().any(|segment| segment.compression != SegmentCompression::None);
         self.contents.read(&file, &mut |member, contents| {
             let name = printable(&member.path);
-            if is_retained(member) {
-                retained.get_or_insert(name.clone());
-            }
             if member.kind == MemberKind::File && member.fate.place.as_deref() == Some(Path::new(PATH)) {
                 plan = Some(own_files::read_plan(contents)?);
             }
@@ -113,15 +110,10 @@ impl AddedSegments {
             .contents
             .warnings
             .iter()
-            .filter(|warning| warning.is_lost && !warning.name.as_deref().is_some_and(is_read_in_place));
+            .filter(|warning| warning.is_lost && !warning.name.as_deref().is_some_and(is_read_early));
         if let [first, rest @ ..] = lost.collect::<Vec<_>>().as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(", and so {} more", rest.len()) };
             bail!("{first}{more}{}", advice(&first.reason));
-        }
-        if let Some(name) = retained {
-            bail!(
-                "{name} lies in {RETAINED}, which is for the store images of firn: stage 1 would take it for one; leave it out"
-            );
         }
         if let Some(own) = &self.own {
             own.check(plan.as_deref(), &mut self.contents)?;
@@ -171,12 +163,6 @@ fn advice(reason: &str) -> String {
 
 fn replaces_firn(member: &Member) -> bool {
     ["/init", PATH].iter().any(|path| member.fate.place.as_deref() == Some(Path::new(path)))
-}
-
-/// Whether a member is in the directory of the store images, or is this directory.
-fn is_retained(member: &Member) -> bool {
-    let named = Path::new("/").join(&member.path);
-    [Some(named.as_path()), member.fate.place.as_deref()].into_iter().flatten().any(|path| path.starts_with(RETAINED))
 }
 
 /// Whether the kernel reads the member before it unpacks the ramdisk.

@@ -9,3 +9,4 @@ pub mod own_files;
 pub mod placement;
 pub mod program;
 pub mod segments;
+pub mod zero_copy;

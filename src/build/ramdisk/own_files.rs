@@ -1,7 +1,6 @@
 //! The files of firn in a ramdisk with ready-made segments: the kernel has to make each of them, and a segment behind them may replace
 //! only some of them, by files of the same type.
 
-use crate::contract::place::Place;
 use crate::contract::plan::{Image, PATH, Plan};
 use crate::formats::cpio::{Node, Tree};
 use crate::formats::newc::MemberKind;
@@ -87,7 +86,7 @@ impl OwnFiles {
         Ok(())
     }
 
-    /// Makes sure that the kernel can unpack those of the store images that it unpacks.
+    /// Makes sure that the kernel can unpack the store images.
     ///
     /// # Errors
     ///
@@ -95,9 +94,7 @@ impl OwnFiles {
     pub fn check_images(images: &[Image], ramdisk: &mut Contents) -> Result<()> {
         let mut tree = Tree::default();
         for image in images {
-            if let Place::Unpacked(path) = &image.place {
-                tree.add(path, Node::File { mode: 0o444, contents: Vec::new() });
-            }
+            tree.add(&image.path, Node::File { mode: 0o444, contents: Vec::new() });
         }
         let mut archive = Vec::new();
         tree.write(&mut archive)?;

@@ -1,5 +1,6 @@
 //! Where stage 1 finds the store images: in the initramfs, copied by the kernel; or in memory where the boot loader put them
-//! (zero copy).
+//! (zero copy). The ramdisk is the same for both, and boots with any command line; for zero copy the build has one more file, which
+//! firn's own boot files use ([`ZERO_COPY`](crate::contract::place::ZERO_COPY)).
 
 use crate::contract::release::at_least;
 use anyhow::{Result, ensure};
@@ -16,17 +17,17 @@ pub enum Placement {
     Auto,
     /// The kernel copies the images into the initramfs
     Copy,
-    /// The images stay where the boot loader put them; needs Linux 6.8 or newer
+    /// The images stay where the boot loader put them, if it loads zero-copy.cpio, too; needs Linux 6.8 or newer
     ZeroCopy,
 }
 
 impl Placement {
-    /// Whether the images stay where the boot loader puts them, with a kernel of this release.
+    /// Whether the images can stay where the boot loader puts them, with a kernel of this release.
     ///
     /// # Errors
     ///
     /// [`ZeroCopy`](Self::ZeroCopy) with a kernel that is too old.
-    pub fn retains(self, release: &str) -> Result<bool> {
+    pub fn is_zero_copy(self, release: &str) -> Result<bool> {
         let can = at_least(release, RETAINS);
         ensure!(
             self != Self::ZeroCopy || can != Some(false),
@@ -58,7 +59,7 @@ mod tests {
             (Placement::ZeroCopy, "unknown", Some(true)),
             (Placement::ZeroCopy, "6.7.12", None),
         ] {
-            assert_eq!(placement.retains(release).ok(), expected, "{placement:?} {release}");
+            assert_eq!(placement.is_zero_copy(release).ok(), expected, "{placement:?} {release}");
         }
     }
 }

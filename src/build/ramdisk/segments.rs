@@ -1,4 +1,5 @@
-//! The ramdisk: a small compressed segment with firn-init and its files, and an uncompressed segment with the store images.
+//! The ramdisk: a small compressed segment with firn-init and its files, and an uncompressed segment with the store images. Each image
+//! begins on a page, so that a loop device can read it from the memory where the boot loader puts it, without copies.
 //!
 //! The images are compressed file systems. Compressing them again saves half a percent of their size, and costs the booting
 //! machine more time than all of stage 1 (docs/boot.md).
@@ -110,22 +111,14 @@ pub fn write(
     if segments.has_ready_made() {
         added.check_images(&plan.images)?;
     }
-    if plan.is_retained() {
-        pad(out, PAGE)?;
-    }
+    pad(out, PAGE)?;
     let before = out.bytes();
     if !images.is_empty() {
         let step = progress.step("Packing the ramdisk", plan.image_bytes());
         let mut archive = cpio::Archive::new(&mut *out);
         for (image, file) in plan.images.iter().zip(images) {
             let known = KnownFile::of_this_run(file.clone(), image.bytes, &image.sha256);
-            archive.file(
-                &image.place.path(),
-                0o444,
-                plan.is_retained().then_some(PAGE),
-                image.bytes,
-                step.reading(known.open(image.bytes)?),
-            )?;
+            archive.file(&image.path, 0o444, Some(PAGE), image.bytes, step.reading(known.open(image.bytes)?))?;
         }
         archive.finish()?;
         step.done();
@@ -201,7 +194,6 @@ fn first_segment(executables: &Executables, files: Vec<RamdiskFile>, plan: &Plan
 mod tests {
     use super::*;
     use crate::build::output::directory::Directory;
-    use crate::contract::place::Place;
     use crate::contract::plan::{IMAGE, Image, VERSION};
     use crate::formats::digest::sha256;
     use std::fs;
@@ -229,7 +221,7 @@ mod tests {
             init: "/init".into(),
             start: None,
             modules,
-            images: vec![Image { place: Place::Unpacked(IMAGE.into()), bytes: 8, sha256 }],
+            images: vec![Image { path: IMAGE.into(), bytes: 8, sha256 }],
             database: None,
             verify: false,
             host_id: None,

@@ -49,13 +49,13 @@ pub struct NixosSystem {
 }
 
 impl NixosSystem {
-    /// The kernel command line; with `retain` it has the parameter that keeps the ramdisk in memory. The words that stage 1 needs come
-    /// first: a boot loader may add others, and the kernel cuts off the end of a long line.
+    /// The kernel command line. The words that stage 1 needs come first: a boot loader may add others, and the kernel cuts off the end of
+    /// a long line.
     ///
     /// # Errors
     ///
     /// A kernel parameter that cannot be written into a command line.
-    pub fn cmdline(&self, retain: bool) -> Result<KernelLine> {
+    pub fn cmdline(&self) -> Result<KernelLine> {
         let mut line = KernelLine::of_words(&self.kernel_params).with_context(|| {
             format!("boot.kernelParams of {} do not fit into a command line", self.toplevel.display())
         })?;
@@ -63,7 +63,6 @@ impl NixosSystem {
         let given = |name: &str| line.for_kernel().iter().any(|word| word.split('=').next() == Some(name));
         let mut first = vec![format!("init={}", self.init)];
         first.extend((!given("rootfstype")).then(|| RAMFS.into()));
-        first.extend((retain && !given(RETAIN)).then(|| RETAIN.into()));
         let mut whole = KernelLine::of_words(&first)?;
         whole.append(line);
         Ok(whole)
@@ -334,12 +333,11 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let cmdline = |params: &[&str], retain| system(params).cmdline(retain).unwrap().to_string();
-        assert_eq!(cmdline(&["quiet", "panic=1"], false), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
-        assert_eq!(cmdline(&["rootfstype=tmpfs"], false), "init=/nix/store/x/init rootfstype=tmpfs");
-        for params in [&[][..], &["retain_initrd"], &["retain_initrds=1", "rootfstypes"]] {
-            let cmdline = format!("{} ", cmdline(params, true));
-            assert_eq!(cmdline.matches(" retain_initrd ").count(), 1, "{cmdline}");
+        let cmdline = |params: &[&str]| system(params).cmdline().unwrap().to_string();
+        assert_eq!(cmdline(&["quiet", "panic=1"]), "init=/nix/store/x/init rootfstype=ramfs quiet panic=1");
+        assert_eq!(cmdline(&["rootfstype=tmpfs"]), "init=/nix/store/x/init rootfstype=tmpfs");
+        for params in [&[][..], &["rootfstype=ramfs"], &["rootfstypes"]] {
+            let cmdline = format!("{} ", cmdline(params));
             assert_eq!(cmdline.matches(" rootfstype=ramfs ").count(), 1, "{cmdline}");
         }
     }
@@ -356,7 +354,7 @@ mod tests {
             "firn.log=debug",
         ];
         assert_eq!(
-            system(&params).cmdline(true).unwrap().to_string(),
+            system(&params).cmdline().unwrap().to_string(),
             "init=/nix/store/x/init firn.root.size=4g rootfstype=ramfs retain_initrd firn.log=debug quiet a=\"b c\" init=/bin/sh"
         );
     }
@@ -364,10 +362,10 @@ mod tests {
     #[test]
     fn c_5_words_for_init_come_last() {
         assert_eq!(
-            system(&["quiet", "--", "single", "retain_initrd"]).cmdline(true).unwrap().to_string(),
-            "init=/nix/store/x/init rootfstype=ramfs retain_initrd quiet -- single retain_initrd"
+            system(&["quiet", "--", "single", "rootfstype=x"]).cmdline().unwrap().to_string(),
+            "init=/nix/store/x/init rootfstype=ramfs quiet -- single rootfstype=x"
         );
-        let error = format!("{:#}", system(&["quiet", "a=b\nc"]).cmdline(true).unwrap_err());
+        let error = format!("{:#}", system(&["quiet", "a=b\nc"]).cmdline().unwrap_err());
         assert!(
             error.contains("boot.kernelParams of /nix/store/x do not fit")
                 && error.contains("a=b\\nc has a control character"),

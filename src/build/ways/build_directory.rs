@@ -3,9 +3,11 @@
 use crate::build::output::checked::{Checked, KnownFile};
 use crate::build::output::directory::{self, Directory};
 use crate::build::output::earlier;
+use crate::build::ramdisk::zero_copy;
 use crate::build::ways::limits::{self, Loader};
 use crate::contract::file_name::FileName;
 use crate::contract::manifest::{FileEntry, ImageFile, Manifest};
+use crate::contract::place::ZERO_COPY;
 use crate::formats::digest::copy;
 use crate::formats::kernel_line::KernelLine;
 use crate::formats::newc;
@@ -14,7 +16,7 @@ use crate::host::generation::Generation;
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +75,24 @@ impl BuildDirectory {
         self.whole("initrd")
     }
 
+    /// Whether it has the file for zero copy.
+    #[must_use]
+    pub fn has_zero_copy(&self) -> bool {
+        self.manifest.files.iter().any(|file| *file.name == *ZERO_COPY)
+    }
+
+    /// The parts of the one ramdisk for boot loaders that load only one: the file for zero copy, if there is one, and the ramdisk; or
+    /// the ramdisk [without the images](Self::ramdisk_without_images).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`kernel`](Self::kernel) and [`ramdisk_without_images`](Self::ramdisk_without_images).
+    pub fn one_ramdisk(&self, with_images: bool) -> Result<OneRamdisk> {
+        let ramdisk = if with_images { self.ramdisk() } else { self.ramdisk_without_images() }?;
+        let zero_copy = if self.has_zero_copy() { Some(self.whole(ZERO_COPY)?) } else { None };
+        Ok(OneRamdisk { zero_copy, ramdisk })
+    }
+
     /// The ramdisk without the store images, which lie at its end. The boot loader has to add the images then.
     ///
     /// # Errors
@@ -93,13 +113,16 @@ impl BuildDirectory {
         Ok(BuildFile { file, private, bytes: begin })
     }
 
-    /// Its command line, with the words of a text such as the value of an option `--append`.
+    /// Its command line for a boot with all its files, with the words of a text such as the value of an option `--append`.
     ///
     /// # Errors
     ///
     /// Words that cannot be written into a command line, and a line that the kernel cannot boot with.
     pub fn cmdline(&self, append: &str, loader: Loader) -> Result<KernelLine> {
-        limits::extended(&self.manifest.cmdline, append, &self.whole("bzImage")?.file.path, loader)
+        let line = limits::extended(&self.manifest.cmdline, append)?;
+        let line = if self.has_zero_copy() { zero_copy::cmdline(line)? } else { line };
+        limits::ensure_bootable(&line, &self.whole("bzImage")?.file.path, loader)?;
+        Ok(line)
     }
 
     /// The numbers of words and variables that `kexec-boot` can still append; see [`limits::left`].
@@ -154,8 +177,12 @@ impl BuildDirectory {
     /// A name that a manifest cannot have.
     pub fn manifest_of_tree(&self, tree: &str, files: &[FileEntry]) -> Result<String> {
         let is_beside = |image: &&ImageFile| files.iter().any(|file| file.name == image.file.as_str());
+        let length = |name: &str| files.iter().find(|file| file.name == name).map_or(0, |file| file.bytes);
+        let one = length("initrd.gz");
+        let before = if one > 0 { one.saturating_sub(self.entry("initrd")?.bytes) } else { 0 };
         let manifest = Manifest {
             tree: tree.into(),
+            before_images: self.manifest.before_images + before,
             images: self.manifest.images.iter().filter(is_beside).cloned().collect(),
             files: files.iter().map(FileEntry::checked).collect::<Result<_>>()?,
             ..self.manifest.clone()
@@ -192,6 +219,36 @@ impl BuildDirectory {
             path.display()
         );
         Ok(BuildFile { file: KnownFile::of_manifest(path, entry), private, bytes })
+    }
+}
+
+/// The parts of a ramdisk of a build, as one.
+#[derive(Debug)]
+pub struct OneRamdisk {
+    /// The file for zero copy.
+    pub zero_copy: Option<BuildFile>,
+    /// The ramdisk, or its beginning.
+    pub ramdisk: BuildFile,
+}
+
+impl OneRamdisk {
+    /// Its size, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.zero_copy.as_ref().map_or(0, |file| file.bytes) + self.ramdisk.bytes
+    }
+
+    /// A reader of its contents. It fails before its end if a file is not the one of the build.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be opened.
+    pub fn open(&self) -> Result<Box<dyn Read>> {
+        let ramdisk = self.ramdisk.open()?;
+        Ok(match &self.zero_copy {
+            Some(file) => Box::new(file.open()?.chain(ramdisk)),
+            None => Box::new(ramdisk),
+        })
     }
 }
 

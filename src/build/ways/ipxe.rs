@@ -3,6 +3,7 @@
 use crate::build::ways::build_directory::BuildDirectory;
 use crate::build::ways::limits::Loader;
 use crate::contract::manifest::{self, FileEntry, ImageFile};
+use crate::contract::place::ZERO_COPY;
 use crate::formats::kernel_line::{KernelLine, shown};
 use crate::host::progress::Progress;
 use anyhow::{Result, ensure};
@@ -33,17 +34,18 @@ pub fn tree(
 ) -> Result<Vec<FileEntry>> {
     let base = base_url.map(base).transpose()?.unwrap_or_default();
     let images = if form == Form::Split { build.manifest.images.as_slice() } else { &[] };
-    let script = script(&build.cmdline("", Loader::Any)?, images, &base)?;
+    let zero_copy = build.has_zero_copy();
+    let script = script(&build.cmdline("", Loader::Any)?, zero_copy, images, &base)?;
+    let files: Vec<_> = ["bzImage"].into_iter().chain(zero_copy.then_some(ZERO_COPY)).collect();
     let mut output = match form {
-        Form::Combined => build.output(out, "ipxe", &[("bzImage", "bzImage"), ("initrd", "initrd")], progress)?,
+        Form::Combined => build.output(out, "ipxe", &same_names(files.into_iter().chain(["initrd"])), progress)?,
         Form::Split => {
             ensure!(
                 !images.is_empty(),
                 "manifest.json names no store image to serve as a separate file; build the system again, or leave out --split"
             );
-            let files: Vec<_> = ["bzImage"].into_iter().chain(images.iter().map(|image| &*image.file)).collect();
-            let files: Vec<_> = files.into_iter().map(|name| (name, name)).collect();
-            let mut output = build.output(out, "ipxe", &files, progress)?;
+            let files = files.into_iter().chain(images.iter().map(|image| &*image.file));
+            let mut output = build.output(out, "ipxe", &same_names(files), progress)?;
             let ramdisk = build.ramdisk_without_images()?;
             output.write_with("initrd", ramdisk.private, |out| ramdisk.copy(out))?;
             output
@@ -55,7 +57,12 @@ pub fn tree(
     output.publish()
 }
 
-/// A script that boots with a command line. iPXE adds `images` to the ramdisk.
+fn same_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
+    names.map(|name| (name, name)).collect()
+}
+
+/// A script that boots with a command line; with `zero_copy`, the images stay where iPXE puts them. iPXE adds `images` to the ramdisk. A
+/// server without the file for zero copy is no error: stage 1 frees one of two copies of the images then.
 ///
 /// `initrd=initrd` is for the EFI stub of the kernel, which finds the ramdisk by this name; `initrd.magic` is the name of all
 /// ramdisks that iPXE has combined. From Linux 5.7 on the stub also finds it without the parameter. A script that chain-loads this
@@ -64,8 +71,13 @@ pub fn tree(
 /// # Errors
 ///
 /// A word that iPXE cannot pass to the kernel.
-pub fn script(cmdline: &KernelLine, images: &[ImageFile], base: &str) -> Result<String> {
-    let name = if images.is_empty() { "initrd" } else { "initrd.magic" };
+pub fn script(cmdline: &KernelLine, zero_copy: bool, images: &[ImageFile], base: &str) -> Result<String> {
+    let ramdisks = match (zero_copy, images) {
+        (_, [_, ..]) => "initrd=initrd.magic".into(),
+        (true, []) => format!("initrd={ZERO_COPY} initrd=initrd"),
+        (false, []) => "initrd=initrd".into(),
+    };
+    let zero_copy = if zero_copy { format!("initrd {base}{ZERO_COPY} ||\n") } else { String::new() };
     // iPXE makes an archive of a file with a path after it (https://ipxe.org/cmd/initrd).
     let line = |image: &ImageFile| format!("initrd {base}{} {} mode=444\n", image.file, image.path);
     let images: String = images.iter().map(line).collect();
@@ -79,7 +91,8 @@ pub fn script(cmdline: &KernelLine, images: &[ImageFile], base: &str) -> Result<
         "#!ipxe\n\
          # Made by firn. Set the variable cmdline before chain-loading this to add words to the kernel's command line.\n\
          {settings}\
-         kernel {base}bzImage initrd={name} {for_kernel}${{cmdline}}{for_init}\n\
+         kernel {base}bzImage {ramdisks} {for_kernel}${{cmdline}}{for_init}\n\
+         {zero_copy}\
          initrd {base}initrd\n\
          {images}boot\n"
     ))
@@ -135,7 +148,7 @@ mod tests {
     use std::fs;
 
     fn lines(cmdline: &str, images: &[ImageFile], base: &str) -> Vec<String> {
-        let script = script(&KernelLine::of_text(cmdline).unwrap(), images, base).unwrap();
+        let script = script(&KernelLine::of_text(cmdline).unwrap(), false, images, base).unwrap();
         script.lines().filter(|line| !line.starts_with("# ")).map(Into::into).collect()
     }
 
@@ -149,7 +162,7 @@ mod tests {
             file: FileName::new(file).unwrap(),
             path: MemberPath::new(path).unwrap(),
         };
-        let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/firn-retained/b.squashfs")];
+        let images = [image("a.squashfs", "/a.squashfs"), image("b.squashfs", "/b.squashfs")];
         assert_eq!(
             lines("quiet", &images, "http://a/"),
             [
@@ -157,10 +170,19 @@ mod tests {
                 "kernel http://a/bzImage initrd=initrd.magic quiet ${cmdline}",
                 "initrd http://a/initrd",
                 "initrd http://a/a.squashfs /a.squashfs mode=444",
-                "initrd http://a/b.squashfs /firn-retained/b.squashfs mode=444",
+                "initrd http://a/b.squashfs /b.squashfs mode=444",
                 "boot"
             ]
         );
+    }
+
+    #[test]
+    fn d_1_the_script_loads_the_file_for_zero_copy_first() {
+        let line = KernelLine::of_text("retain_initrd quiet").unwrap();
+        let script = script(&line, true, &[], "http://a/").unwrap();
+        let end = "kernel http://a/bzImage initrd=zero-copy.cpio initrd=initrd retain_initrd quiet ${cmdline}\n\
+                   initrd http://a/zero-copy.cpio ||\ninitrd http://a/initrd\nboot\n";
+        assert!(script.ends_with(end), "{script}");
     }
 
     /// The command line that iPXE makes of a script, by the rules of core/exec.c and core/settings.c. `None` if the line with the kernel
@@ -203,7 +225,7 @@ mod tests {
             "a=1 ; 2", "b=x  y", "c=#", "#d", "e=|| f", "||", "&&", ";", "g=\\", "h=${x", "i=$x", "k='l' m", "n\\",
             "--", "o ; p",
         ];
-        let script = script(&KernelLine::of_words(&words).unwrap(), &[], "").unwrap();
+        let script = script(&KernelLine::of_words(&words).unwrap(), false, &[], "").unwrap();
         let expected = "initrd=initrd a=\"1 ; 2\" b=\"x  y\" c=# #d e=\"|| f\" || && ; g=\\ h=${x i=$x k=\"'l' m\" n\\ x=1 -- \"o ; p\"";
         assert_eq!(read(&script, "x=1").unwrap(), expected);
         assert!(script.contains(" c=# ") && script.contains(" k=\"'l' m\" "), "{script}");
@@ -211,7 +233,7 @@ mod tests {
         for (word, expected) in
             [("a=${b}", "a=${b} has ${…}"), ("a=${ b }", "${…}"), ("a=é", "a=é has characters that are not ASCII")]
         {
-            let error = super::script(&KernelLine::of_words(&[word]).unwrap(), &[], "").unwrap_err().to_string();
+            let error = super::script(&KernelLine::of_words(&[word]).unwrap(), false, &[], "").unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -220,7 +242,7 @@ mod tests {
         #[test]
         fn c_5_ipxe_passes_every_word(words in prop::collection::vec("[a-b #;&|${}=\\\\]{1,6}", 0..8)) {
             let line = KernelLine::of_words(&words).unwrap();
-            if let Ok(script) = script(&line, &[], "") {
+            if let Ok(script) = script(&line, false, &[], "") {
                 let (before, after) = (line.for_kernel(), line.for_init());
                 let mut expected = vec!["initrd=initrd"];
                 expected.extend(before.iter().map(String::as_str).chain(["quiet"]));

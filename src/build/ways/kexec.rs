@@ -6,7 +6,7 @@ use crate::build::ways::limits::{KEXEC_ROOM, Loader};
 use crate::contract::file_name;
 use crate::contract::manifest::{self, FileEntry};
 use crate::contract::parameters::LONGEST_LINE;
-use crate::formats::digest::sha256;
+use crate::formats::digest::{copy, sha256};
 use crate::host::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
@@ -26,7 +26,18 @@ const LEVEL: i32 = 10;
 ///
 /// A damaged build, and those of writing.
 pub fn tree(build: &BuildDirectory, out: &Path, progress: Progress) -> Result<Vec<FileEntry>> {
-    let mut output = build.output(out, "kexec", &[("bzImage", "bzImage"), ("initrd", "initrd.gz")], progress)?;
+    let ramdisk = build.one_ramdisk(true)?;
+    let linked = [("bzImage", "bzImage"), ("initrd", "initrd.gz")];
+    let linked = if ramdisk.zero_copy.is_some() { &linked[..1] } else { &linked };
+    let mut output = build.output(out, "kexec", linked, progress)?;
+    if ramdisk.zero_copy.is_some() {
+        output.write_with("initrd.gz", ramdisk.ramdisk.private, |out| {
+            let step = progress.step("Copying the ramdisk", ramdisk.bytes());
+            copy(step.reading(ramdisk.open()?), out)?;
+            step.done();
+            Ok(())
+        })?;
+    }
     output.write("kexec-boot", |out| Ok(out.write_all(script(build)?.as_bytes())?))?;
     let executable = Permissions::from_mode(0o755);
     fs::set_permissions(output.staged("kexec-boot"), executable).context("making kexec-boot executable")?;
@@ -50,21 +61,26 @@ pub fn tarball(build: &BuildDirectory, out: &Path, prefix: &str, progress: Progr
     let member = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
     let default = format!("nixos-kexec-{}-{}.tar.zst", named(&build.manifest.label), build.manifest.system);
     let (mut output, name) = build.file_output(out, &default)?;
-    let (kernel, ramdisk) = (build.kernel()?, build.ramdisk()?);
+    let (kernel, ramdisk) = (build.kernel()?, build.one_ramdisk(true)?);
     let script = script(build)?;
-    let (bytes, sha256) = sha256(script.as_bytes())?;
+    let (bytes, digest) = sha256(script.as_bytes())?;
     let files = [
         build.described("bzImage", "bzImage")?,
-        build.described("initrd", "initrd.gz")?,
-        FileEntry { name: "kexec-boot".into(), bytes, sha256 },
+        if ramdisk.zero_copy.is_none() {
+            build.described("initrd", "initrd.gz")?
+        } else {
+            let (bytes, sha256) = sha256(ramdisk.open()?)?;
+            FileEntry { name: "initrd.gz".into(), bytes, sha256 }
+        },
+        FileEntry { name: "kexec-boot".into(), bytes, sha256: digest },
     ];
     let manifest = build.manifest_of_tree("kexec", &files)?;
-    output.write_with(&name, ramdisk.private, |out| {
-        let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes);
+    output.write_with(&name, ramdisk.ramdisk.private, |out| {
+        let step = progress.step("Packing the tarball", kernel.bytes + ramdisk.bytes());
         let mut archive = tar::Builder::new(zstd::Encoder::new(out, LEVEL)?);
         append(&mut archive, &member("bzImage"), 0o644, kernel.bytes, step.reading(kernel.open()?))?;
         // It may hold keys. The mode is always this one: the tarball must not depend on the umask of the build.
-        append(&mut archive, &member("initrd.gz"), 0o600, ramdisk.bytes, step.reading(ramdisk.open()?))?;
+        append(&mut archive, &member("initrd.gz"), 0o600, ramdisk.bytes(), step.reading(ramdisk.open()?))?;
         append(&mut archive, &member("kexec-boot"), 0o755, bytes, script.as_bytes())?;
         append(&mut archive, &member(manifest::FILE), 0o644, manifest.len() as u64, manifest.as_bytes())?;
         archive.into_inner()?.finish()?;
@@ -104,7 +120,7 @@ fn script(build: &BuildDirectory) -> Result<String> {
         ("longest", (LONGEST_LINE - KEXEC_ROOM).to_string()),
         ("words", words.to_string()),
         ("variables", variables.to_string()),
-        ("bytes", build.ramdisk()?.bytes.to_string()),
+        ("bytes", build.one_ramdisk(true)?.bytes().to_string()),
     ];
     Ok(filled(SCRIPT, &values))
 }

@@ -25,7 +25,7 @@ const ADDED: &[(&str, &str)] = &[
         "BOOT_IMAGE=nixos/00000000000000000000000000000000/bzImage initrd=nixos/00000000000000000000000000000000/initrd ",
     ),
     // src/image/efi_image.c and src/interface/efi/efi_shim.c: the names of the programs. The script of firn adds the ramdisk.
-    ("iPXE", "shimx64.efi bzImage initrd=initrd.magic "),
+    ("iPXE", "shimx64.efi bzImage initrd=zero-copy.cpio initrd=initrd "),
     // src/boot/boot.c: the line `initrd` of the entry.
     ("systemd-boot", "initrd=\\EFI\\nixos\\00000000000000000000000000000000-initrd-linux-6.12.95-initrd.efi "),
 ];
@@ -73,11 +73,10 @@ pub fn ensure_bootable(line: &KernelLine, kernel: &Path, loader: Loader) -> Resu
 ///
 /// # Errors
 ///
-/// Words that cannot be written into a command line, and those of [`ensure_bootable`].
-pub fn extended(cmdline: &str, append: &str, kernel: &Path, loader: Loader) -> Result<KernelLine> {
+/// Words that cannot be written into a command line.
+pub fn extended(cmdline: &str, append: &str) -> Result<KernelLine> {
     let mut line = KernelLine::of_text(cmdline).context("the command line in manifest.json; build the system again")?;
     line.append(KernelLine::of_text(append).context("the parameters to append do not fit into a command line")?);
-    ensure_bootable(&line, kernel, loader)?;
     Ok(line)
 }
 

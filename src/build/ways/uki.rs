@@ -58,7 +58,7 @@ pub struct UkiOptions {
 pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress: Progress) -> Result<Vec<FileEntry>> {
     let cmdline = build.cmdline(&options.append, Loader::None)?.to_string();
     let (mut output, name) = build.file_output(out, "nixos.efi")?;
-    let ramdisk = if options.without_image { build.ramdisk_without_images()? } else { build.ramdisk()? };
+    let ramdisk = build.one_ramdisk(!options.without_image)?;
     let kernel = Kernel::open(&build.kernel()?)?;
     let stub = Stub::open(options, kernel.machine)?;
     let (cmdline, os_release) = (cmdline.as_bytes(), os_release(&build.manifest));
@@ -70,14 +70,14 @@ pub fn image(build: &BuildDirectory, out: &Path, options: &UkiOptions, progress:
         text(OS_RELEASE, os_release.as_bytes()),
         text(CMDLINE, cmdline),
         text(RELEASE, release),
-        (data(RAMDISK, ramdisk.bytes), Box::new(ramdisk.open()?)),
+        (data(RAMDISK, ramdisk.bytes()), ramdisk.open()?),
         (code, Box::new(contents)),
     ];
     // A section without bytes has no address of its own.
     let sections: Vec<_> = sections.into_iter().filter(|(section, _)| section.bytes > 0).collect();
-    let step = progress.step("Packing the UEFI image", kernel.bytes + ramdisk.bytes);
+    let step = progress.step("Packing the UEFI image", kernel.bytes + ramdisk.bytes());
     let (head, places) = stub.with_sections(&sections.iter().map(|(section, _)| *section).collect::<Vec<_>>())?;
-    output.write_with(&name, ramdisk.private, |out| {
+    output.write_with(&name, ramdisk.ramdisk.private, |out| {
         out.write_all(&head)?;
         for (place, (_, contents)) in places.iter().zip(sections) {
             pad(out, place.offset)?;

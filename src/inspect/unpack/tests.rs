@@ -133,6 +133,7 @@ fn c_3_absolute_names_and_every_way_out_stay_below_the_directory() {
     }
     let victims = victim.strip_prefix("/").unwrap().join("x");
     let victims = victims.to_str().unwrap();
+    let marked = member("victim", 0o040_755, "") + &member("victim/zero-copy", 0o100_644, "");
     for (number, (archive, made)) in [
         (member("../victim/x", 0o100_644, "x"), ""),
         (member("victim", 0o040_755, "") + &member("../victim/x", 0o100_644, "x"), "victim/x"),
@@ -144,7 +145,8 @@ fn c_3_absolute_names_and_every_way_out_stay_below_the_directory() {
         (member("a", 0o040_777, "") + &to_victim, "a"),
         (to_victim.clone() + &member("a", 0o100_644, "x"), "a"),
         (linked("a", 0o100_644, 2, "") + &to_victim + &linked("b", 0o100_777, 2, ""), "b"),
-        (member("firn-retained", 0o120_777, "..") + &member("firn-retained/../../victim/x", 0o100_644, ""), ""),
+        (member("victim/zero-copy", 0o100_644, "") + &member("../victim", 0o100_644, "x"), ""),
+        (inside.clone() + &marked + &member("victim", 0o100_644, "x"), "victim"),
     ]
     .into_iter()
     .enumerate()
