@@ -17,6 +17,7 @@ in
       kernelPackages = mkOption { type = types.unspecified; };
       kernelParams = option (types.listOf types.str) [ ];
       blacklistedKernelModules = option (types.listOf types.str) [ ];
+      hardwareScan = option types.bool true;
       loader = {
         grub.enable = option types.bool true;
         timeout = option types.int 5;
@@ -41,6 +42,7 @@ in
       settings = any;
     };
     system = {
+      extraSystemBuilderCmds = lines;
       build = option (types.lazyAttrsOf types.unspecified) { };
       stateVersion = mkOption { type = types.str; };
       nixos.label = option types.str "26.05";

@@ -88,6 +88,12 @@ let
     echo . | cpio --quiet --create --format=newc --reproducible --owner=0:0 > $out/initrd
   '';
 
+  # No firmware, but its name is one that a module asks for.
+  firmware = run "firmware" { } ''
+    mkdir -p $out/lib/firmware
+    echo "not signed" > $out/lib/firmware/regulatory.db
+  '';
+
   # The files that a start of the bench's system reads: 400 files, 60 MB; fewer in the small system.
   bench = run "bench" { inherit kind; packages = builtins.attrValues debian; } ''
     mkdir $out
@@ -103,7 +109,7 @@ let
 in
 run "nixos-system-firn-demo-${version}" {
   inherit (debian) bash coreutils;
-  inherit kind system version etc sw initrd;
+  inherit kind system version etc sw initrd firmware;
   inherit (linux) image modules;
   kernelParams = toString allParams;
   # Only the programs that both scripts need: they run before there is a /run/current-system.
@@ -167,6 +173,14 @@ run "nixos-system-firn-demo-${version}" {
       ;;
     nixos-init)
       with_probe
+      # As NixOS 24.11 to 25.11 have them, with prepare-root.
+      cp -r $out/probe $out/linked
+      rm $out/linked/boot.json
+      echo '{}' > $out/linked/boot.json
+      ln -s ''${fromOverlay%% *} $out/linked/etc-metadata-image
+      ln -s ''${fromOverlay##* } $out/linked/etc-basedir
+      printf '#!%s/bin/bash\n%s/bin/ln -s %s /run/current-system\n' $bash $coreutils $out/linked > $out/linked/prepare-root
+      chmod +x $out/linked/prepare-root
       # The same with a later /etc.
       cp -r $out/probe $out/later
       from=($fromOverlay) to=($toOverlay)
@@ -177,6 +191,7 @@ run "nixos-system-firn-demo-${version}" {
   [[ ! $systemd ]] || cp $systemd/lib/systemd/systemd $out/init
   ln -s $etc/etc $out/etc
   ln -s $sw $out/sw
+  ln -s $firmware/lib/firmware $out/firmware
   ln -s $image/bzImage $out/kernel
   ln -s $modules $out/kernel-modules
   ln -s $initrd/initrd $out/initrd

@@ -14,7 +14,7 @@ let
     "kernel/fs" = [
       "autofs" "binfmt_misc" "configfs" "efivarfs" "erofs" "exfat" "fat" "fuse" "isofs" "nls" "overlayfs" "pstore" "squashfs"
     ] ++ (if builtins.match ".*cloud.*" release == null then [ "btrfs" "f2fs" "xfs" ] else [ ]);
-    "kernel/net" = [ "802" "8021q" "bridge" "core" "ipv4" "ipv6" "llc" "packet" "sched" "unix" "vmw_vsock" ];
+    "kernel/net" = [ "802" "8021q" "bridge" "core" "ipv4" "ipv6" "llc" "packet" "rfkill" "sched" "unix" "vmw_vsock" "wireless" ];
   };
 
   # "virtio_net.ko.xz" is kept as "virtio_net".

@@ -63,6 +63,12 @@ in
       neededForBoot = true;
     };
 
+    # The links of newer nixpkgs to the parts of /etc, by which stage 1 finds them. nixpkgs 24.05 has neither them nor the bootspec's keys.
+    system.extraSystemBuilderCmds = lib.mkIf (optionValue [ "system" "etc" "overlay" "enable" ] false) ''
+      [ -e $out/etc-metadata-image ] || ln -s ${config.system.build.etcMetadataImage} $out/etc-metadata-image
+      [ -e $out/etc-basedir ] || ln -s ${config.system.build.etcBasedir} $out/etc-basedir
+    '';
+
     boot.initrd.availableKernelModules = [
       cfg.format
       "overlay"

@@ -63,18 +63,21 @@ let
     else
       "zstd";
 
-  # The modules of a list that firn has to be told about: not the ones that it always packs, and none that is blacklisted.
+  # The modules of a list that firn has to be told about: not the ones that it always packs. It leaves out what the system's modprobe.d
+  # leaves out.
   additional =
     names:
-    let
-      omitted = [
-        cfg.format
-        "loop"
-        "overlay"
-      ]
-      ++ optionValue [ "boot" "blacklistedKernelModules" ] [ ];
-    in
-    lib.unique (lib.filter (name: !lib.elem name omitted) names);
+    lib.unique (
+      lib.filter (
+        name:
+        !lib.elem name [
+          cfg.format
+          "loop"
+          "overlay"
+        ]
+      ) names
+    );
+  hardwareScan = optionValue [ "boot" "hardwareScan" ] true;
 
   ramdiskArguments = [
     "--firn-init"
@@ -87,7 +90,9 @@ let
     cfg.imagePlacement
   ]
   ++ repeated "--module" (additional (config.boot.initrd.kernelModules ++ cfg.modules))
-  ++ repeated "--available-module" (additional (config.boot.initrd.availableKernelModules ++ cfg.availableModules))
+  ++ repeated "--available-module" (
+    lib.optionals hardwareScan (additional (config.boot.initrd.availableKernelModules ++ cfg.availableModules))
+  )
   ++ optional "--rescue-shell" cfg.rescueShell
   ++ repeated "--prepend" (optionValue [ "boot" "initrd" "prepend" ] [ ] ++ cfg.prepend)
   ++ repeated "--append" cfg.append

@@ -94,7 +94,8 @@ fn boot(steps: &mut Steps, early: &Early, attempt: &mut Attempt) -> Result<Switc
     menu::stop(&options, Stop::Start);
     let plan = steps.run("plan", || plan::read(&options))?;
     steps.run_unless_skipped("host id", Skippable::ByKey, || host_id::set(&options, &plan))?;
-    let mut loader = Loader::new(&plan.module_directory, &plan.module_texts, &cmdline, &mut attempt.modules);
+    let plan::BootPlan { module_directory, module_texts, module_options, .. } = &plan;
+    let mut loader = Loader::new(module_directory, module_texts, module_options, &cmdline, &mut attempt.modules);
     steps.run_unless_skipped("modules", Skippable::ByKey, || {
         modules::load(&mut loader, &plan.modules, &options.modules)
     })?;

@@ -19,6 +19,8 @@ pub struct BootPlan {
     pub start: Option<Start>,
     /// The paths of the module files that every boot loads, in load order.
     pub modules: Vec<String>,
+    /// The parameters of modules that the system has (`module parameter=value`).
+    pub module_options: Vec<String>,
     /// The directory of all modules in the ramdisk, such as `/lib/modules/6.12.5`.
     pub module_directory: String,
     /// The files `modules.*` of this directory. They are empty if all modules of the ramdisk are in the plan.
@@ -71,16 +73,11 @@ fn read_file() -> Result<BootPlan> {
             log::info!("No plan at {PATH}: using the default image and modules");
             let modules = required_modules(&module_directory, &module_texts);
             return Ok(BootPlan {
-                init: None,
-                start: None,
                 modules,
                 module_directory,
                 module_texts,
                 images: vec![ExpectedImage::at(IMAGE)],
-                database: None,
-                verify: false,
-                host_id: None,
-                roots: Vec::new(),
+                ..BootPlan::default()
             });
         }
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
@@ -105,6 +102,7 @@ fn read_file() -> Result<BootPlan> {
         init: Some(plan.init),
         start: plan.start,
         modules: plan.modules,
+        module_options: plan.module_options,
         module_directory,
         module_texts,
         images: plan.images.into_iter().map(known).collect(),

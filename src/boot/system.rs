@@ -4,7 +4,7 @@ use crate::boot::kernel::file;
 use crate::boot::plan::BootPlan;
 use crate::boot::store::NewRoot;
 use crate::contract::kind::Kind;
-use crate::contract::nixos_init::{self, Config};
+use crate::contract::nixos_init::{self, Config, EtcOverlay};
 use crate::contract::plan::Start;
 use crate::formats::cmdline::CommandLine;
 use anyhow::{Context, Result, bail};
@@ -128,7 +128,9 @@ fn config(toplevel: &str, kind: Kind) -> Result<Config> {
     if config.is_none() && kind == Kind::NixosInit {
         bail!("{}", nixos_init::missing(toplevel));
     }
-    Ok(config.unwrap_or_default())
+    let mut config = config.unwrap_or_default();
+    config.etc_overlay = config.etc_overlay.or_else(|| EtcOverlay::linked(Path::new(toplevel)));
+    Ok(config)
 }
 
 /// The toplevel of `init` with symlinks resolved, if it is the init of a NixOS system.

@@ -37,7 +37,7 @@ fn image(path: &str) -> ExpectedImage {
 /// Finds these images, makes the new root and mounts the store, as an attempt of the boot does.
 fn mount_store(early: &Early, images: &[ExpectedImage], attempt: &mut Attempt) -> Result<NewRoot> {
     let (texts, cmdline, mut modules) = (Texts::default(), CommandLine::default(), HashSet::new());
-    let mut loader = Loader::new("/lib/modules", &texts, &cmdline, &mut modules);
+    let mut loader = Loader::new("/lib/modules", &texts, &[], &cmdline, &mut modules);
     let found = images::find(images, true, &mut attempt.images, &mut attempt.mounted)?;
     let root = root::create(early, &cmdline, &Options::default(), &mut loader, &mut attempt.mounted)?;
     store::assemble(root, found, &Limits::default(), &mut attempt.mounted)

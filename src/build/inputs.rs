@@ -114,6 +114,7 @@ impl Inputs {
             init: system.init.clone(),
             start: Some(Start { kind: system.kind, interpreter: system.interpreter.clone() }),
             modules: self.modules.load.clone(),
+            module_options: self.modules.options.clone(),
             images: images.into_iter().map(image).collect(),
             database: database.then(|| plan::Database { path: plan::DATABASE.into(), schema: database::SCHEMA }),
             verify: options.verify,

@@ -5,6 +5,8 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 
 /// The name of the extension.
 const EXTENSION: &str = "org.nixos.nixos-init.v1";
@@ -46,6 +48,16 @@ pub struct EtcOverlay {
     pub metadata_image: String,
     /// The contents of the files: the directory that the image refers to.
     pub basedir: String,
+}
+
+impl EtcOverlay {
+    /// The links of a toplevel to the two parts. NixOS 24.11 to 25.11 has them in the place of the bootspec's keys (nixpkgs,
+    /// `nixos/modules/system/activation/top-level.nix`), and firn's module makes them for NixOS 24.05.
+    #[must_use]
+    pub fn linked(toplevel: &Path) -> Option<Self> {
+        let target = |name| Some(fs::read_link(toplevel.join(name)).ok()?.to_str()?.to_owned());
+        Some(Self { metadata_image: target("etc-metadata-image")?, basedir: target("etc-basedir")? })
+    }
 }
 
 impl Config {

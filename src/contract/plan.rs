@@ -4,8 +4,9 @@
 //! into the plan. So stage 1 has nothing to search for.
 
 use crate::contract::kind::Kind;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The path of the plan in the ramdisk.
 pub const PATH: &str = "/firn/plan.json";
@@ -68,6 +69,10 @@ pub struct Plan {
     pub start: Option<Start>,
     /// Kernel modules as absolute paths in the ramdisk, in load order, decompressed.
     pub modules: Vec<String>,
+    /// The `options` of the system's modprobe.d: the name under which the kernel knows a module, a space, and one parameter in the form of
+    /// `finit_module(2)`. Those of the command line come after them.
+    #[serde(default)]
+    pub module_options: Vec<String>,
     /// The store images in the ramdisk, one to [`MAX_IMAGES`], the lowest layer first. The last one holds the registration of all.
     pub images: Vec<Image>,
     /// The Nix database of the images, if there is one.
@@ -115,13 +120,6 @@ pub struct Database {
     pub schema: u32,
 }
 
-/// The part of a plan that all formats have in common. Formats 1 and 2 have no version of firn.
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-    firn: Option<String>,
-}
-
 impl Plan {
     /// The total size of all store images, bytes.
     #[must_use]
@@ -145,16 +143,19 @@ impl Plan {
     /// Text that is not a plan, or a plan of another format. The version is read first and by itself, so that the error for another
     /// format names the version and not a field that is missing.
     pub fn from_json(json: &str) -> Result<Plan> {
-        let Header { version, firn } = serde_json::from_str(json)?;
-        if version != VERSION {
-            let firn = firn.unwrap_or_else(|| if version < 3 { "0.1.0".into() } else { "of another version".into() });
+        let json: Value = serde_json::from_str(json)?;
+        let version = json.get("version").and_then(Value::as_u64).context("the plan has no version")?;
+        if version != u64::from(VERSION) {
+            // Formats 1 and 2 have no version of firn.
+            let of_older = if version < 3 { "0.1.0" } else { "of another version" };
             bail!(
-                "firn {firn} made this plan in format {version}, but firn {} reads format {VERSION}; build the ramdisk again with firn \
+                "firn {} made this plan in format {version}, but firn {} reads format {VERSION}; build the ramdisk again with firn \
                  and firn-init of the same version",
+                json.get("firn").and_then(Value::as_str).unwrap_or(of_older),
                 env!("CARGO_PKG_VERSION")
             );
         }
-        Ok(serde_json::from_str(json)?)
+        Ok(serde_json::from_value(json)?)
     }
 }
 
@@ -170,6 +171,7 @@ mod tests {
             init: "/nix/store/x/init".into(),
             start: Some(Start { kind: Kind::Classic, interpreter: Some("/nix/store/bash/bin/bash".into()) }),
             modules: vec!["/lib/modules/6.1.0-cloud/kernel/fs/overlayfs/overlay.ko".into()],
+            module_options: vec!["overlay metacopy=Y".into()],
             images: vec![Image { path: IMAGE.into(), bytes: 4096, sha256: "00".repeat(32) }],
             database: Some(Database { path: DATABASE.into(), schema: 10 }),
             verify: false,

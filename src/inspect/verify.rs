@@ -314,6 +314,7 @@ mod tests {
             init: "/init".into(),
             start: None,
             modules: Vec::new(),
+            module_options: Vec::new(),
             images: vec![Image { path: plan::IMAGE.into(), bytes, sha256 }],
             database: None,
             verify: false,

@@ -128,6 +128,31 @@ in
       "firn.etc=immutable"
     ];
   };
+  "d_2_links_to_the_parts_of_etc" = {
+    actual =
+      let
+        links =
+          overlay:
+          (config {
+            system.etc.overlay.enable = overlay;
+            system.build = {
+              etcMetadataImage = "/nix/store/metadata";
+              etcBasedir = "/nix/store/basedir";
+            };
+          }).system.extraSystemBuilderCmds;
+      in
+      [
+        (links false)
+        (links true)
+      ];
+    expected = [
+      ""
+      ''
+        [ -e $out/etc-metadata-image ] || ln -s /nix/store/metadata $out/etc-metadata-image
+        [ -e $out/etc-basedir ] || ln -s /nix/store/basedir $out/etc-basedir
+      ''
+    ];
+  };
   "NixOS' registration of the store is disabled" = {
     actual = (config { }).systemd.services.register-nix-paths;
     expected.enable = false;

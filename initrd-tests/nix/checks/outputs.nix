@@ -75,9 +75,18 @@ in
     actual = call all.netbootBuild;
     expected =
       "firn build ${wholeStore} --firn-init /firn-init --compressor xz --database load --image-placement copy"
-      + " --module dm_mod --module virtio_blk --available-module ahci --available-module nvme --available-module virtio_net"
+      + " --module dm_mod --module virtio_blk --available-module ahci --available-module nvme --available-module pcspkr --available-module virtio_net"
       + " --rescue-shell /busybox --prepend /ucode.img --prepend /more.img --append /host.cpio --allow-missing-modules --verify"
       + " $(printf -- '--image %s ' $images) --out $out";
+  };
+  "d_2_a_stage_1_that_searches_for_no_devices" = {
+    actual =
+      call
+        (build {
+          boot.hardwareScan = false;
+          boot.initrd.availableKernelModules = [ "nvme" ];
+        }).netbootBuild;
+    expected = call of.netbootBuild;
   };
   "the ramdisk with a compressor that firn does not know" = {
     actual = call (build { boot.initrd.compressor = pkgs: "pigz"; }).netbootBuild == call of.netbootBuild;

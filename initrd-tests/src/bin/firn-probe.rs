@@ -75,7 +75,7 @@ const GROUPS: &[(&str, &[&[&str]])] = &[
     ),
     // A script that a test adds as a file of the host.
     ("host", &[&["sh", "/firn-test"]]),
-    ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev"]]),
+    ("modules", &[&["cat", "/sys/module/loop/parameters/max_loop"], &["ls", "/sys/module", "/dev", "/sys/class/net"]]),
     // poweroff here does not sync.
     ("persistence", &[&["sh", "-c", "echo $(nix-store --add /tmp/firn-probe-new) >> /boots; cat /boots"], &["sync"]]),
     ("sync", &[&["sync"]]),

@@ -20,8 +20,13 @@ pub static WITH_DISKS: LazyLock<Build> = LazyLock::new(|| {
 
 /// Boots a system with the probe as its init.
 fn booted(fixture: &Fixture, words: &str) -> Report {
+    booted_from(fixture, "probe", words)
+}
+
+/// Boots the system in a directory of the toplevel.
+fn booted_from(fixture: &Fixture, directory: &str, words: &str) -> Report {
     let mut machine = Machine::of_build(&fixture.build().directory).unwrap();
-    machine.append(&format!("init={}/probe/init firn.register=none {words}", fixture.build().manifest.toplevel));
+    machine.append(&format!("init={}/{directory}/init firn.register=none {words}", fixture.build().manifest.toplevel));
     let report = boot(&machine).unwrap();
     assert_eq!(report.boot["warnings"], serde_json::json!([]));
     report
@@ -50,6 +55,14 @@ fn b_3_a_kernel_without_data_only_layers_shows_the_same_etc() {
     assert!(layers(&new).starts_with("lowerdir=/run/nixos-etc-metadata::/nix/store/"), "{}", layers(&new));
     // It is not asked for them: it would log that as an error.
     assert!(!old.dmesg.iter().any(|line| line.text.contains("empty lowerdir")), "{:#?}", old.dmesg);
+}
+
+#[test]
+fn d_2_links_of_the_toplevel_name_the_parts_of_etc() {
+    let (linked, named) =
+        (booted_from(&systemd::NIXOS_INIT, "linked", "probe=etc"), booted(&systemd::NIXOS_INIT, "probe=etc"));
+    assert_eq!((&linked.boot["hand_over"], &named.boot["hand_over"]), (&"prepare-root".into(), &"nixos-init".into()));
+    assert_eq!(shown(&linked), shown(&named));
 }
 
 #[test]

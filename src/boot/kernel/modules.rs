@@ -17,10 +17,12 @@ use std::path::Path;
 /// `MODULE_DECOMPRESS`. Modules are decompressed in firn's own ramdisks, but not in the ramdisks of other tools.
 const COMPRESSED_FILE: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 
-/// Loads modules of the ramdisk, each one once, with its parameters from the command line. Skips the modules that the command line
+/// Loads modules of the ramdisk, each one once, with its parameters from the system and from the command line. Skips the modules that the command line
 /// excludes.
 pub struct Loader<'a> {
     cmdline: &'a CommandLine,
+    /// The parameters of modules from the plan.
+    options: &'a [String],
     /// The directory of the modules.
     directory: &'a str,
     index: Index<'a>,
@@ -35,17 +37,19 @@ pub struct Loader<'a> {
 type Insert = Box<dyn FnMut(&File, &CStr, ModuleInitFlags) -> nix::Result<()>>;
 
 impl<'a> Loader<'a> {
-    /// A loader for the modules in `directory`. `texts` are the files that depmod made for them. `loaded` holds the names of the modules
+    /// A loader for the modules in `directory`. `texts` are the files that depmod made for them, `options` the parameters of the plan. `loaded` holds the names of the modules
     /// that earlier attempts loaded.
     #[must_use]
     pub fn new(
         directory: &'a str,
         texts: &'a Texts,
+        options: &'a [String],
         cmdline: &'a CommandLine,
         loaded: &'a mut HashSet<String>,
     ) -> Self {
         Self {
             cmdline,
+            options,
             directory,
             index: Index::parse(texts),
             tried: loaded.clone(),
@@ -102,7 +106,7 @@ impl<'a> Loader<'a> {
             left_out::note(word);
             return Ok(());
         }
-        let parameters = parameters(self.cmdline, &name);
+        let parameters = parameters(self.options, self.cmdline, &name);
         let all = parameters.join(" ");
         let mut load = |parameters: &str| {
             log::info!("Loading {}", [file, &without_secrets(parameters)].join(" ").trim_end());
@@ -164,14 +168,19 @@ fn load_one(insert: &mut Insert, file: &str, parameters: &str) -> Result<()> {
     }
 }
 
-/// The parameters of a module, in the form of `finit_module(2)`: from the kernel parameters `name.parameter=value`, without the name.
-/// For a module that is built in, the kernel reads them itself.
-fn parameters(cmdline: &CommandLine, name: &str) -> Vec<String> {
-    let parameter = |(key, value)| {
-        let (module, parameter): (&str, _) = str::split_once(key, '.')?;
-        (module.replace('-', "_") == name).then(|| cmdline::parameter(parameter, value))
-    };
-    cmdline.iter().filter_map(parameter).collect()
+/// The parameters of a module, in the form of `finit_module(2)`: those of the system, then the words `name.parameter=value` of the kernel
+/// command line, without the name. The last value of a parameter counts. For a module that is built in, the kernel reads them itself.
+fn parameters(options: &[String], cmdline: &CommandLine, name: &str) -> Vec<String> {
+    let of_system = options.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(String::from);
+    let mut parameters: Vec<_> = of_system.collect();
+    for (key, value) in cmdline.iter() {
+        if let Some((module, parameter)) = key.split_once('.')
+            && module.replace('-', "_") == name
+        {
+            parameters.push(cmdline::parameter(parameter, value));
+        }
+    }
+    parameters
 }
 
 /// Parameters for a message.
@@ -202,10 +211,14 @@ mod tests {
             (r#"loop.a="b c" "loop.d=e f" loop.g="""#, r#""a=b c" "d=e f" g="#),
             ("loop.a.b=c=d xloop.a=1 loopx.a=1", "a.b=c=d"),
         ] {
-            assert_eq!(parameters(&CommandLine::parse(line.as_bytes()), "loop").join(" "), expected, "{line}");
+            let cmdline = CommandLine::parse(line.as_bytes());
+            assert_eq!(parameters(&[], &cmdline, "loop").join(" "), expected, "{line}");
         }
         let cmdline = CommandLine::parse(b"virtio-blk.num-vqs=1 virtio_blk.x=2");
-        assert_eq!(parameters(&cmdline, "virtio_blk"), ["num-vqs=1", "x=2"]);
+        assert_eq!(parameters(&[], &cmdline, "virtio_blk"), ["num-vqs=1", "x=2"]);
+        // The last one counts for the kernel.
+        let options = ["virtio y=1", "virtio_blk x=1", "virtio_blk \"name=a b\""].map(String::from);
+        assert_eq!(parameters(&options, &cmdline, "virtio_blk"), ["x=1", "\"name=a b\"", "num-vqs=1", "x=2"]);
     }
 
     type Calls = Rc<RefCell<Vec<String>>>;
@@ -220,7 +233,7 @@ mod tests {
     ) -> (Loader<'a>, Calls) {
         let calls = Calls::default();
         let log = calls.clone();
-        let mut made = Loader::new(directory, texts, cmdline, known);
+        let mut made = Loader::new(directory, texts, &[], cmdline, known);
         made.insert = Box::new(move |module, parameters, flags| {
             let name = std::io::read_to_string(module).unwrap();
             let parameters = parameters.to_str().unwrap();

@@ -4,6 +4,7 @@ pub mod added;
 pub mod compressor;
 pub mod database;
 pub mod file;
+pub mod firmware;
 pub mod modules;
 pub mod own_files;
 pub mod placement;

@@ -5,7 +5,9 @@
 //! modules.
 
 use crate::build::ramdisk::file::RamdiskFile;
+use crate::build::ramdisk::firmware;
 use crate::build::store::packing::Format;
+use crate::build::system::modprobe::{LeftOut, ModprobeConfig};
 use crate::build::system::toplevel::NixosSystem;
 use crate::contract::plan::REQUIRED_MODULES;
 use crate::formats::module_alias;
@@ -23,8 +25,10 @@ use std::path::Path;
 pub struct Modules {
     /// The modules that every boot loads, in this order: absolute paths in the ramdisk.
     pub load: Vec<String>,
-    /// All files, including those of the index.
+    /// All files, including those of the index and the firmware.
     pub files: Vec<RamdiskFile>,
+    /// The parameters of modules, as in the plan.
+    pub options: Vec<String>,
 }
 
 /// Collects the modules that stage 1 requires, those that every boot loads (`forced`), and those that stage 1 loads for a device
@@ -44,7 +48,8 @@ pub fn collect(
 ) -> Result<Modules> {
     let Some(directory) = system.modules.as_deref().filter(|directory| is_of_modules(directory)) else {
         if allow_missing {
-            warn_missing(&forced.iter().chain(available).map(String::as_str).collect::<Vec<_>>(), forced, progress);
+            let names: Vec<_> = forced.iter().chain(available).map(String::as_str).collect();
+            warn_missing(&names, &names[..forced.len()], progress);
             return Ok(Modules::default());
         }
         ensure!(
@@ -59,14 +64,16 @@ pub fn collect(
         keep_present(directory, &mut texts);
     }
     let modinfo = read(&directory.join(MODINFO), true)?;
-    let index = Index::parse(&texts);
-    let users: Vec<_> = forced.iter().chain(available).map(String::as_str).collect();
     let erofs = system.etc_overlay.then_some("erofs");
     // In the order of the constant, with the file system of the image instead of squashfs.
     let required = REQUIRED_MODULES.into_iter().map(|name| if name == "squashfs" { format.name() } else { name });
     let required: Vec<_> = required.chain(erofs).collect();
-    let user_forced = forced.to_vec();
-    let forced: Vec<_> = required.iter().copied().chain(forced.iter().map(String::as_str)).collect();
+    system.modprobe.apply(&mut texts, &required);
+    let index = Index::parse(&texts);
+    let user_forced = without_left_out(forced, &system.modprobe, true, progress);
+    let available = without_left_out(available, &system.modprobe, false, progress);
+    let users: Vec<_> = user_forced.iter().chain(&available).copied().collect();
+    let forced: Vec<_> = required.iter().chain(&user_forced).copied().collect();
     let required = index.load_order(&required);
     ensure!(
         required.missing.is_empty(),
@@ -75,7 +82,7 @@ pub fn collect(
         required.missing.join(" and no "),
         directory.display()
     );
-    let all: Vec<_> = forced.iter().copied().chain(available.iter().map(String::as_str)).collect();
+    let all: Vec<_> = forced.iter().chain(&available).copied().collect();
     let (load, all) = (index.load_order(&forced), index.load_order(&all));
     let missing: Vec<_> =
         all.missing.iter().copied().filter(|name| !module_alias::is_built_in(&modinfo, name)).collect();
@@ -93,15 +100,10 @@ pub fn collect(
     let raw = |file: &str| below(&packed(file));
     let mut files = Vec::new();
     for file in &all.files {
-        let source = directory.join(file);
-        let contents = decompressed(&source).with_context(|| {
-            format!(
-                "reading the module {}, which modules.dep lists; run depmod, or build the kernel again",
-                source.display()
-            )
-        })?;
-        files.push(RamdiskFile { path: raw(file), contents });
+        files.push(RamdiskFile { path: raw(file), contents: contents(&directory.join(file))? });
     }
+    let options = system.modprobe.options_of(&all.files);
+    let firmware = firmware_of(&files, system.firmware.as_deref(), &user_forced, progress)?;
     // Stage 1 searches for devices if the ramdisk has an index.
     if !available.is_empty() {
         let part = texts.only(&all.files);
@@ -111,7 +113,58 @@ pub fn collect(
             files.push(RamdiskFile { path: below(MODINFO), contents });
         }
     }
-    Ok(Modules { load: load.files.into_iter().map(raw).collect(), files })
+    files.extend(firmware);
+    Ok(Modules { load: load.files.into_iter().map(raw).collect(), files, options })
+}
+
+/// The modules of a list that the system's modprobe.d does not leave out. Those that every boot was to load are `forced`.
+fn without_left_out<'a>(
+    names: &'a [String],
+    config: &ModprobeConfig,
+    forced: bool,
+    progress: Progress,
+) -> Vec<&'a str> {
+    let is_kept = |name: &&str| {
+        let reason = match config.left_out(name) {
+            None => return true,
+            Some(LeftOut::Wanted) if forced => "leaves it out (blacklist, or install)".into(),
+            Some(LeftOut::Wanted) => return false,
+            Some(LeftOut::Command(command)) => {
+                format!("has a command for it that only the running system has (install {command})")
+            }
+        };
+        progress.say(&format!("Warning: stage 1 does not load {name}: the system's modprobe.d {reason}"));
+        false
+    };
+    names.iter().map(String::as_str).filter(is_kept).collect()
+}
+
+/// The firmware that the modules in `files` name. A module that every boot loads (`forced`) is named if the system has none for it.
+fn firmware_of(
+    files: &[RamdiskFile],
+    directory: Option<&Path>,
+    forced: &[&str],
+    progress: Progress,
+) -> Result<Vec<RamdiskFile>> {
+    let mut firmware = Vec::new();
+    for module in files {
+        let names = firmware::named_by(&module.contents);
+        let found = directory.map_or_else(|| Ok(Vec::new()), |directory| firmware::collect(directory, &names))?;
+        let name = module_name(&module.path);
+        if let (Some(first), true) =
+            (names.first(), found.is_empty() && forced.iter().any(|forced| module_name(forced) == name))
+        {
+            progress.say(&format!(
+                "Warning: {name} asks for firmware such as {first}, and the system has none for it: add it to hardware.firmware, \
+                 or set hardware.enableRedistributableFirmware"
+            ));
+        }
+        firmware.extend(found);
+    }
+    // Several modules may name the same file.
+    firmware.sort_by(|one, other| one.path.cmp(&other.path));
+    firmware.dedup_by(|one, other| one.path == other.path);
+    Ok(firmware)
 }
 
 /// The module whose name differs from `name` by a slip of the keyboard: by one character in three at most.
@@ -145,10 +198,10 @@ fn missing_modules(missing: &[&str], index: &Index<'_>, release: &str, directory
 }
 
 /// Names each module that the ramdisk does not get. Those that every boot was to load are `forced`.
-fn warn_missing(missing: &[&str], forced: &[String], progress: Progress) {
+fn warn_missing(missing: &[&str], forced: &[&str], progress: Progress) {
     let mut named = HashSet::new();
     for name in missing.iter().copied().filter(|name| named.insert(*name)) {
-        let effect = if forced.iter().any(|other| other == name) {
+        let effect = if forced.contains(&name) {
             "no boot loads it, though --module names it"
         } else {
             "the ramdisk is built without it"
@@ -242,6 +295,13 @@ fn read(path: &Path, optional: bool) -> Result<Vec<u8>> {
             format!("reading {}, {next}", path.display())
         }),
     }
+}
+
+/// The contents of a module, decompressed.
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    decompressed(path).with_context(|| {
+        format!("reading the module {}, which modules.dep lists; run depmod, or build the kernel again", path.display())
+    })
 }
 
 fn decompressed(path: &Path) -> Result<Vec<u8>> {

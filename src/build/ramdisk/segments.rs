@@ -221,6 +221,7 @@ mod tests {
             init: "/init".into(),
             start: None,
             modules,
+            module_options: Vec::new(),
             images: vec![Image { path: IMAGE.into(), bytes: 8, sha256 }],
             database: None,
             verify: false,

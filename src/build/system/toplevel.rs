@@ -1,7 +1,8 @@
 //! The system to pack, read from its toplevel.
 
+use crate::build::system::etc_overlay;
+use crate::build::system::modprobe::{self, ModprobeConfig};
 use crate::contract::kind::Kind;
-use crate::contract::nixos_init::{self, Config};
 use crate::contract::parameters::{PREFIX, RAMFS, RETAIN};
 use crate::contract::plan::Start;
 use crate::contract::release::{LEAST, at_least};
@@ -34,6 +35,10 @@ pub struct NixosSystem {
     pub kernel_params: Vec<String>,
     /// `/lib/modules/<release>` of the kernel; none if the kernel has no modules.
     pub modules: Option<PathBuf>,
+    /// What it says about its modules.
+    pub modprobe: ModprobeConfig,
+    /// The directory of its firmware, `/lib/firmware`; none if it has no firmware.
+    pub firmware: Option<PathBuf>,
     /// The label for people, such as `NixOS 25.11 (Linux 6.12)`.
     pub label: String,
     /// The platform, such as `x86_64-linux`.
@@ -86,13 +91,7 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         )
     })?;
     let (kernel_release, modules) = release_and_modules(&toplevel, &image)?;
-    let etc_overlay = etc_overlay(&toplevel, kind)?;
-    ensure!(
-        !etc_overlay || kernel_reads_etc_image(&kernel_release),
-        "{} has an overlay for /etc, whose image only Linux 5.15 or newer can read, and its kernel is {kernel_release}; build it with \
-         a newer kernel, or with system.etc.overlay.enable = false",
-        toplevel.display()
-    );
+    let etc_overlay = etc_overlay::of(&toplevel, kind, &kernel_release)?;
     ensure!(
         at_least(&kernel_release, LEAST) != Some(false),
         "{} has the kernel {kernel_release}, and stage 1 of firn needs Linux {}.{} or newer; build it with a newer kernel \
@@ -113,6 +112,8 @@ pub fn read(path: &Path) -> Result<NixosSystem> {
         kernel_release,
         kernel_params: spec.kernel_params,
         modules,
+        modprobe: modprobe::read(&toplevel)?,
+        firmware: Some(toplevel.join("firmware")).filter(|directory| directory.is_dir()),
         label: spec.label,
         platform: spec.system,
         host_id: host_id(&toplevel)?,
@@ -144,21 +145,6 @@ fn start(toplevel: &Path) -> Result<Start> {
     })?;
     let kind = Kind::of_toplevel(toplevel.join("prepare-root").exists(), &init);
     Ok(Start { kind, interpreter: Kind::interpreter(&init) })
-}
-
-/// Whether stage 1 has to mount an overlay on `/etc`: this is in the part of the bootspec that nixos-init reads.
-fn etc_overlay(toplevel: &Path, kind: Kind) -> Result<bool> {
-    if kind == Kind::Classic {
-        return Ok(false);
-    }
-    let path = toplevel.join(JSON_FILENAME);
-    let config = match fs::read_to_string(&path) {
-        Ok(json) => Config::parse(&json).with_context(|| format!("reading {}", path.display()))?.0,
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-    };
-    ensure!(config.is_some() || kind != Kind::NixosInit, "{}", nixos_init::missing(&toplevel.to_string_lossy()));
-    Ok(config.is_some_and(|config| config.etc_overlay.is_some()))
 }
 
 /// Follows symlinks to a path directly below the store. `wanted` describes this path in errors, such as `the toplevel of a NixOS system`.
@@ -303,13 +289,6 @@ fn release_and_modules(toplevel: &Path, image: &[u8]) -> Result<(String, Option<
     Ok((release, Some(modules)))
 }
 
-/// Whether a kernel of this release (`uname -r`) can read an image of `/etc`: those of NixOS, made by mkcomposefs, have the sizes of
-/// the files in inodes of chunks (Linux 5.15, `EROFS_INODE_CHUNK_BASED`). True for a release that does not begin with a version: then
-/// the boot shows it.
-fn kernel_reads_etc_image(release: &str) -> bool {
-    at_least(release, (5, 15)).unwrap_or(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,6 +301,8 @@ mod tests {
             kernel_release: "6.1".into(),
             kernel_params: params.iter().map(|parameter| (*parameter).into()).collect(),
             modules: None,
+            modprobe: ModprobeConfig::default(),
+            firmware: None,
             label: String::new(),
             platform: String::new(),
             host_id: None,
@@ -378,20 +359,6 @@ mod tests {
         for (path, expected) in [("/nonexistent/system", "cannot find"), ("/usr", "is not in the Nix store")] {
             let error = format!("{:#}", read(Path::new(path)).unwrap_err());
             assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn b_3_kernels_that_read_the_image_of_etc() {
-        for (release, expected) in [
-            ("5.10.223", false),
-            ("5.14", false),
-            ("5.15.200", true),
-            ("6.1.0-56-cloud-amd64", true),
-            ("7.3.4", true),
-            ("next", true),
-        ] {
-            assert_eq!(kernel_reads_etc_image(release), expected, "{release}");
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::build::system::modprobe::{self, ModprobeConfig};
 use crate::contract::kind::Kind;
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ fn system(directory: &Path, dep: &str, builtin: &str) -> NixosSystem {
         kernel_release: "6.9".into(),
         kernel_params: Vec::new(),
         modules: Some(directory.into()),
+        modprobe: ModprobeConfig::default(),
+        firmware: None,
         label: String::new(),
         platform: String::new(),
         host_id: None,
@@ -278,4 +281,27 @@ fn c_13_files_of_a_kernel_that_are_missing() {
     collect(&[], false).unwrap();
     fs::remove_file(path.join("modules.dep")).unwrap();
     fails(&[], false, &["modules.dep, which depmod writes; run depmod"]);
+}
+
+#[test]
+fn d_2_modules_that_the_systems_modprobe_d_leaves_out_or_gives_parameters() {
+    let (directory, toplevel) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let etc = toplevel.path().join("etc/modprobe.d");
+    fs::create_dir_all(&etc).unwrap();
+    let text = "blacklist squashfs\nblacklist virtio-blk\ninstall overlay /bin/true\ninstall zlib /bin/echo\n\
+                options virtio ids=1\noptions other x=1\nsoftdep overlay post: virtio\n";
+    fs::write(etc.join("nixos.conf"), text).unwrap();
+    let system = NixosSystem { modprobe: modprobe::read(toplevel.path()).unwrap(), ..with_files(directory.path()) };
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let available = names(&["zlib", "virtio_blk", "virtio:d2v1"]);
+    let modules =
+        collect(&system, Format::Squashfs, &names(&["virtio-blk"]), &available, false, Progress::Quiet).unwrap_err();
+    assert!(modules.to_string().contains("no module virtio:d2v1,"), "{modules}");
+    let modules =
+        collect(&system, Format::Squashfs, &names(&["virtio-blk"]), &available[..2], false, Progress::Quiet).unwrap();
+    // The store needs squashfs, squashfs needs zlib, and overlay wants virtio.
+    let virtio = "/lib/modules/6.9/virtio.ko";
+    assert_eq!(modules.load, [REQUIRED[0].0, REQUIRED[1].0, REQUIRED[2].0, virtio]);
+    assert_eq!(modules.options, ["virtio ids=1"]);
+    assert_eq!(packed(modules).len(), 4, "and no index: no module is left that a device asks for");
 }
