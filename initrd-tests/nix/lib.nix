@@ -83,7 +83,9 @@ let
         value: (builtins.isPath value || isString value || value ? outPath) && match "/.*" (toString value) != null;
     in
     rec {
-      unspecified = plain "anything" (_: true);
+      unspecified = plain "anything" (_: true) // {
+        merge = path: values: if all isList values then concatLists values else mergeOne path values;
+      };
       bool = plain "boolean" isBool;
       int = plain "integer" builtins.isInt;
       str = plain "string" isString;
@@ -260,6 +262,9 @@ let
     };
     inherit attrNames;
     inherit (builtins) any;
+    last = list: builtins.elemAt list (length list - 1);
+    removePrefix =
+      prefix: text: if lib.hasPrefix prefix text then builtins.substring (builtins.stringLength prefix) (-1) text else text;
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optionalAttrs = wanted: set: if wanted then set else { };
     optionalString = wanted: text: if wanted then text else "";

@@ -36,7 +36,7 @@ in
       };
     };
 
-    fileSystems = any;
+    fileSystems = option (types.attrsOf (types.attrsOf types.unspecified)) { };
     nix = {
       optimise.automatic = flag;
       settings = any;

@@ -13,6 +13,14 @@ let
   cfg = config.netboot.firn;
   kernelAtLeast = config.boot.kernelPackages.kernel.kernelAtLeast or (_: false);
 
+  # As mount(8) does it, the last size counts.
+  sizes = lib.filter (lib.hasPrefix "size=") (config.fileSystems."/nix/.rw-store".options or [ ]);
+  rwStoreSize =
+    if cfg.rwStoreSize != null || sizes == [ ] then
+      cfg.rwStoreSize
+    else
+      lib.removePrefix "size=" (lib.last sizes);
+
   immutableEtc =
     optionValue [ "system" "etc" "overlay" "enable" ] false
     && !optionValue [ "system" "etc" "overlay" "mutable" ] true;
@@ -41,10 +49,11 @@ in
       noCheck = true;
     };
 
-    fileSystems."/nix/.rw-store" = lib.mkImageMediaOverride {
-      fsType = "tmpfs";
+    # Options of others are added to this one: `size=` is the size of the writable store.
+    fileSystems."/nix/.rw-store" = {
+      fsType = lib.mkImageMediaOverride "tmpfs";
       options = [ "mode=0755" ];
-      neededForBoot = true;
+      neededForBoot = lib.mkImageMediaOverride true;
     };
 
     fileSystems."/nix/store" = lib.mkImageMediaOverride {
@@ -85,7 +94,7 @@ in
         "rootfstype=ramfs"
       ]
       ++ lib.optional (cfg.register != "prebuilt") "firn.register=${cfg.register}"
-      ++ lib.optional (cfg.rwStoreSize != null) "firn.rw-store.size=${cfg.rwStoreSize}"
+      ++ lib.optional (rwStoreSize != null) "firn.rw-store.size=${rwStoreSize}"
       ++ lib.optional (cfg.rootSize != null) "firn.root.size=${cfg.rootSize}"
       ++ lib.optional immutableEtc "firn.etc=immutable"
     );

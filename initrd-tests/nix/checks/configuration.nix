@@ -128,6 +128,38 @@ in
       "firn.etc=immutable"
     ];
   };
+  "d_2_the_size_of_the_writable_store_as_an_option_of_its_mount" = {
+    actual =
+      let
+        set =
+          options: size:
+          config {
+            fileSystems."/nix/.rw-store" = { inherit options; };
+            netboot.firn.rwStoreSize = size;
+          };
+      in
+      [
+        (set [ "size=90%" ] null).fileSystems."/nix/.rw-store"
+        (set [ "size=90%" ] null).boot.kernelParams
+        (set [ "size=1g" "size=2g" ] null).boot.kernelParams
+        (set (mkForce [ "mode=0755" ]) null).boot.kernelParams
+        (set [ "size=90%" ] "80%").boot.kernelParams
+      ];
+    expected = [
+      {
+        fsType = "tmpfs";
+        options = [
+          "mode=0755"
+          "size=90%"
+        ];
+        neededForBoot = true;
+      }
+      [ "rootfstype=ramfs" "firn.rw-store.size=90%" ]
+      [ "rootfstype=ramfs" "firn.rw-store.size=2g" ]
+      [ "rootfstype=ramfs" ]
+      [ "rootfstype=ramfs" "firn.rw-store.size=80%" ]
+    ];
+  };
   "d_2_links_to_the_parts_of_etc" = {
     actual =
       let
