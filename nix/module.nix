@@ -7,6 +7,7 @@
     ./module/options.nix
     ./module/boot.nix
     ./module/kernel.nix
+    ./module/mounts.nix
     ./module/running-system.nix
     ./module/refusals.nix
     ./module/outputs.nix

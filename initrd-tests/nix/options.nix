@@ -18,6 +18,7 @@ in
       kernelParams = option (types.listOf types.str) [ ];
       blacklistedKernelModules = option (types.listOf types.str) [ ];
       hardwareScan = option types.bool true;
+      resumeDevice = option types.str "";
       loader = {
         grub.enable = option types.bool true;
         timeout = option types.int 5;
@@ -37,6 +38,7 @@ in
     };
 
     fileSystems = option (types.attrsOf (types.attrsOf types.unspecified)) { };
+    swapDevices = option (types.listOf types.unspecified) [ ];
     nix = {
       optimise.automatic = flag;
       settings = any;

@@ -37,28 +37,29 @@ in
       options = [ "mode=0755" ];
     };
 
-    fileSystems."/nix/.ro-store" = lib.mkImageMediaOverride {
-      fsType = cfg.format;
-      device = "../nix-store.${cfg.format}";
+    # Whatever others say about these mounts is added or wins: ./mounts.nix refuses what stage 1 would not do.
+    fileSystems."/nix/.ro-store" = {
+      fsType = lib.mkDefault cfg.format;
+      device = lib.mkDefault "../nix-store.${cfg.format}";
       options = [
         "loop"
       ]
       ++ lib.optional (cfg.format == "squashfs" && kernelAtLeast "6.2") "threads=multi";
-      neededForBoot = true;
+      neededForBoot = lib.mkImageMediaOverride true;
       # NixOS knows that a squashfs has no fsck, but does not know it of an erofs.
-      noCheck = true;
+      noCheck = lib.mkImageMediaOverride true;
     };
 
-    # Options of others are added to this one: `size=` is the size of the writable store.
+    # An option `size=` is the size of the writable store.
     fileSystems."/nix/.rw-store" = {
-      fsType = lib.mkImageMediaOverride "tmpfs";
+      fsType = lib.mkDefault "tmpfs";
       options = [ "mode=0755" ];
       neededForBoot = lib.mkImageMediaOverride true;
     };
 
-    fileSystems."/nix/store" = lib.mkImageMediaOverride {
-      fsType = "overlay";
-      device = "overlay";
+    fileSystems."/nix/store" = {
+      fsType = lib.mkDefault "overlay";
+      device = lib.mkDefault "overlay";
       options = [
         "lowerdir=/nix/.ro-store"
         "upperdir=/nix/.rw-store/store"
@@ -69,7 +70,7 @@ in
         "/nix/.rw-store/store"
         "/nix/.rw-store/work"
       ];
-      neededForBoot = true;
+      neededForBoot = lib.mkImageMediaOverride true;
     };
 
     # The links of newer nixpkgs to the parts of /etc, by which stage 1 finds them. nixpkgs 24.05 has neither them nor the bootspec's keys.

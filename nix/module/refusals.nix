@@ -1,7 +1,6 @@
 # Assertions: options of NixOS' stage 1 that firn-init does not support, one that a store in memory makes useless, and what to use
 # instead.
 {
-  config,
   lib,
   modulesPath,
   options,
@@ -43,25 +42,6 @@ let
           used = optionValue path "" != "" && lib.any (definition: definition.value != "") (byOthers path);
           instead = "Make it a systemd service of the running system";
         };
-      mounts = removeAttrs config.fileSystems [
-        "/"
-        "/nix/.ro-store"
-        "/nix/.rw-store"
-        "/nix/store"
-      ];
-      # NixOS' stage 1 mounts these without neededForBoot, too, since activation reads them or writes to them (nixpkgs'
-      # nixos/lib/utils.nix, pathsNeededForBoot). /var/log is left out: the running system can mount it later.
-      isEarly =
-        name:
-        lib.elem (mounts.${name}.mountPoint or name) [
-          "/etc"
-          "/nix"
-          "/usr"
-          "/var"
-          "/var/lib"
-          "/var/lib/nixos"
-        ];
-      mountsNeeded = lib.filter (name: isEarly name || mounts.${name}.neededForBoot or false) (lib.attrNames mounts);
       unlock = "Unlock disks in the running system, which needs no disk to start";
       network = "Configure the network of the running system (networking.*, systemd.network.*)";
     in
@@ -91,17 +71,6 @@ let
         }
       )
     ]
-    ++ map (name: {
-      path = [
-        "fileSystems"
-        "\"${name}\""
-      ]
-      ++ lib.optional (!isEarly name) "neededForBoot";
-      used = true;
-      instead =
-        (if isEarly name then "Let the running system mount it at another path" else "Let the running system mount it")
-        + ", or keep the root on a disk (boot.persistence= on the kernel command line)";
-    }) mountsNeeded
     ++ map commands [
       "preDeviceCommands"
       "preLVMCommands"

@@ -125,6 +125,45 @@ in
     }) "fileSystems.\"/var\"" "boot.persistence";
     expected = true;
   };
+  "d_2_mounts_that_would_lose_what_is_written" = {
+    actual =
+      map (set: map (text: builtins.head (builtins.match "(.*) is set, but .*" text)) (complaints (config set)))
+        [
+          { fileSystems."/" = lib.mkForce { device = "/dev/vda"; fsType = "ext4"; }; }
+          { fileSystems."/nix/store" = lib.mkForce { device = "/dev/vda"; fsType = "ext4"; }; }
+          { fileSystems."/nix/store" = lib.mkForce { fsType = "overlay"; options = [ "lowerdir=/nix/.ro-store:/other" ]; }; }
+          { fileSystems."/nix/.ro-store" = lib.mkForce { device = "/dev/vda"; fsType = "squashfs"; }; }
+          { fileSystems."/nix/store".options = [ "lowerdir=/nix/.ro-store:/other" ]; }
+          { fileSystems."/nix/.ro-store" = { device = "/dev/vda"; fsType = "ext4"; }; }
+          { fileSystems."/nix/.rw-store".device = "/dev/vda"; }
+          { fileSystems."/nix/.rw-store".fsType = lib.mkForce "ext4"; }
+          { fileSystems."/nix/.rw-store".options = [ "noexec" ]; }
+          { fileSystems."/data" = { device = "/dev/vda"; encrypted.enable = true; }; }
+          { swapDevices = [ { device = "/dev/vda"; encrypted.enable = true; } ]; }
+          { boot.resumeDevice = "/dev/vda"; }
+          # These lose nothing.
+          { fileSystems."/" = lib.mkForce { device = "none"; fsType = "tmpfs"; options = [ "size=2G" ]; }; }
+          { fileSystems."/nix/.rw-store".options = [ "defaults" "size=90%" "x-initrd.mount" ]; }
+          { fileSystems."/data".device = "/dev/vda"; swapDevices = [ { device = "/dev/vdb"; } ]; }
+        ];
+    expected = [
+      [ "fileSystems.\"/\"" ]
+      [ "fileSystems.\"/nix/store\"" ]
+      [ "fileSystems.\"/nix/store\"" ]
+      [ "fileSystems.\"/nix/.ro-store\"" ]
+      [ "fileSystems.\"/nix/store\"" ]
+      [ "fileSystems.\"/nix/.ro-store\"" ]
+      [ "fileSystems.\"/nix/.rw-store\"" ]
+      [ "fileSystems.\"/nix/.rw-store\"" ]
+      [ "fileSystems.\"/nix/.rw-store\"" ]
+      [ "fileSystems.\"/data\".encrypted" ]
+      [ "swapDevices.*.encrypted" ]
+      [ "boot.resumeDevice" ]
+      [ ]
+      [ ]
+      [ ]
+    ];
+  };
   # nixpkgs' qemu-vm.nix, as with nixos-rebuild build-vm.
   "the virtual machine of build-vm stays as it is" = {
     actual =
