@@ -261,7 +261,7 @@ let
       inherit text;
     };
     inherit attrNames;
-    inherit (builtins) all any;
+    inherit (builtins) all any attrValues;
     last = list: builtins.elemAt list (length list - 1);
     removePrefix =
       prefix: text: if lib.hasPrefix prefix text then builtins.substring (builtins.stringLength prefix) (-1) text else text;

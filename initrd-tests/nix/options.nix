@@ -17,6 +17,7 @@ in
       kernelPackages = mkOption { type = types.unspecified; };
       kernelParams = option (types.listOf types.str) [ ];
       blacklistedKernelModules = option (types.listOf types.str) [ ];
+      plymouth.enable = flag;
       hardwareScan = option types.bool true;
       resumeDevice = option types.str "";
       loader = {
@@ -34,6 +35,10 @@ in
         network.ssh.enable = flag;
         systemd.network.enable = flag;
         extraUtilsCommands = lines;
+        extraFiles = any;
+        services.udev.rules = lines;
+        systemd.services = any;
+        systemd.emergencyAccess = flag;
       };
     };
 

@@ -29,6 +29,31 @@ rec {
       (lib.attrByPath path { } options).definitionsWithLocations or [ ]
     );
 
+  # Whether anybody but nixpkgs itself says something with this option. A definition can have conditions in it, and `enable = false`
+  # says nothing.
+  isSetByOthers =
+    path:
+    let
+      says =
+        value:
+        if value._type or "" == "if" then
+          value.condition && says value.content
+        else if value._type or "" == "merge" then
+          lib.any says value.contents
+        else if value ? _type && value ? content then
+          says value.content
+        else if builtins.isAttrs value && !(value ? outPath) then
+          lib.any says (lib.attrValues value)
+        else
+          !lib.elem value [
+            ""
+            [ ]
+            false
+            null
+          ];
+    in
+    lib.any (definition: says definition.value) (byOthers path);
+
   # Whether this is the virtual machine of `nixos-rebuild build-vm`: nixpkgs' qemu-vm.nix declares this option. The machine boots
   # with NixOS' own stage 1, which mounts and registers the store of its host.
   isVm = lib.isOption (lib.attrByPath [ "virtualisation" "useDefaultFilesystems" ] null options);

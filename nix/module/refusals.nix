@@ -8,7 +8,12 @@
 }:
 
 let
-  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) byOthers isVm optionValue;
+  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; })
+    byOthers
+    isSetByOthers
+    isVm
+    optionValue
+    ;
 
   # Each entry is an option: its path, whether it is used, a sentence that says how to do without it, and the reason if it is not
   # that stage 1 does not support the option.
@@ -26,6 +31,47 @@ let
         inherit path instead;
         used = !lib.elem (optionValue path "") [ "" { } [ ] ];
       };
+      # What NixOS itself puts into its stage 1 is for its own tools. What others add would be lost.
+      added = instead: path: {
+        path = [
+          "boot"
+          "initrd"
+        ]
+        ++ path;
+        inherit instead;
+        used = isSetByOthers ([ "boot" "initrd" ] ++ path);
+      };
+      addedUnits = map (name: added "Set systemd.${name}, for the running system" [ "systemd" name ]) [
+        "automounts"
+        "mounts"
+        "paths"
+        "services"
+        "slices"
+        "sockets"
+        "targets"
+        "timers"
+        "units"
+      ];
+      addedFiles =
+        map
+          (added "Append a cpio archive with the files to the ramdisk (netboot.firn.append); stage 1 runs no programs but its own")
+          [
+            [ "extraFiles" ]
+            [ "extraUtilsCommands" ]
+            [ "systemd" "contents" ]
+            [ "systemd" "extraBin" ]
+            [ "systemd" "initrdBin" ]
+            [ "systemd" "packages" ]
+            [ "systemd" "storePaths" ]
+          ];
+      addedRules =
+        map (added "Set services.udev or systemd.network.links, for the running system: stage 1 runs no udev")
+          [
+            [ "extraUdevRulesCommands" ]
+            [ "services" "udev" "binPackages" ]
+            [ "services" "udev" "packages" ]
+            [ "services" "udev" "rules" ]
+          ];
       # NixOS' own hooks are for the keyboard or for disks that hold the system, and firn does not need them. The user's hooks would
       # be lost.
       commands =
@@ -71,6 +117,9 @@ let
         }
       )
     ]
+    ++ addedUnits
+    ++ addedFiles
+    ++ addedRules
     ++ map commands [
       "preDeviceCommands"
       "preLVMCommands"
@@ -82,6 +131,12 @@ let
 in
 {
   config = {
+    warnings = lib.mkIf (!isVm) (
+      lib.optional (optionValue [ "boot" "plymouth" "enable" ] false)
+        "boot.plymouth.enable is set, and firn's stage 1 shows no splash: the screen is black until the running system starts it. Without quiet in boot.kernelParams it shows the log."
+      ++ lib.optional (!lib.elem (optionValue [ "boot" "initrd" "systemd" "emergencyAccess" ] false) [ false null ])
+        "boot.initrd.systemd.emergencyAccess has no effect on firn's stage 1: netboot.firn.rescueShell is its shell."
+    );
     assertions = lib.mkIf (!isVm) (
       map (
         {

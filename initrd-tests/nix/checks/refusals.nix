@@ -125,6 +125,33 @@ in
     }) "fileSystems.\"/var\"" "boot.persistence";
     expected = true;
   };
+  "d_2_what_others_add_to_nixos_stage_1" = {
+    actual =
+      map (set: let it = config { boot = set; }; in [ (builtins.length (complaints it)) (builtins.length it.warnings) ])
+        [
+          { initrd.systemd.services.mine.script = "true"; }
+          { initrd.extraFiles."/file".source = "/file"; }
+          { initrd.services.udev.rules = "x"; }
+          { initrd.extraUtilsCommands = "x"; }
+          { plymouth.enable = true; }
+          { initrd.systemd.emergencyAccess = true; }
+          # These say nothing.
+          { initrd.systemd.services.mine.enable = false; }
+          { initrd.systemd.services.mine = lib.mkIf false { script = "true"; }; }
+          { initrd.extraUtilsCommands = ""; }
+        ];
+    expected = [
+      [ 1 0 ]
+      [ 1 0 ]
+      [ 1 0 ]
+      [ 1 0 ]
+      [ 0 1 ]
+      [ 0 1 ]
+      [ 0 0 ]
+      [ 0 0 ]
+      [ 0 0 ]
+    ];
+  };
   "d_2_mounts_that_would_lose_what_is_written" = {
     actual =
       map (set: map (text: builtins.head (builtins.match "(.*) is set, but .*" text)) (complaints (config set)))
