@@ -1,7 +1,9 @@
 //! firn loads what kmod would load, in kmod's order: `modprobe --show-depends` and firn's index answer the same questions about every
 //! module of every kernel of the tests, about aliases, and about modules that are made to be difficult.
 
-use firn::build::system::modprobe;
+#[path = "kmod/modprobe_d.rs"]
+mod modprobe_d;
+
 use firn::formats::module_alias;
 use firn::formats::modules::{Index, MODINFO, Texts, module_name};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -376,40 +378,4 @@ fn a_9_all_soft_dependencies_of_a_module_count() {
     for name in ["xxhash_generic", "sha256_ssse3", "blake2b_generic", "crc32c_intel"] {
         assert!(files.iter().any(|file| module_name(file) == name), "{name} is not among {files:#?}");
     }
-}
-
-#[test]
-fn d_2_modprobe_d_is_read_as_kmod_reads_it() {
-    let shown = |directory: &Path| {
-        let shown = run(Command::new("modprobe").arg("--showconfig").arg("--config").arg(directory));
-        shown.split("# End of configuration files").next().unwrap().to_owned()
-    };
-    // A directory for kmod is the /etc/modprobe.d of a toplevel for firn.
-    let read = |files: &[(&str, &str)]| {
-        let toplevel = directory();
-        let directory = toplevel.path().join("etc/modprobe.d");
-        fs::create_dir_all(&directory).unwrap();
-        for (name, text) in files {
-            fs::write(directory.join(name), text).unwrap();
-        }
-        (modprobe::read(toplevel.path()).unwrap(), shown(&directory))
-    };
-    let (_, of_this_machine) = read(&[]);
-    let files = [
-        ("b.conf", "options sd_mod z\ninstall first /bin/echo 2\noptions a\\\nb x=1 y=\"a  b\"\n"),
-        (
-            "a.conf",
-            "blacklist  sd-mod extra\noptions  sd-mod\tx=1   y\noptions none\ninstall foo-x  /bin/true   a  # c\n",
-        ),
-        ("c.conf", "alias eth_0 e1000_x\nalias lone\n options in_dented x\nINSTALL x y\nremove x y\ninstall nothing\n"),
-        (
-            "d.conf",
-            "#blacklist c\nblacklist\toptions/x\noptions a-b z=\nblacklist\n\n\ninstall first /bin/false\nblacklist end",
-        ),
-        ("e.txt", "blacklist no\n"),
-    ];
-    let (firn, kmod) = read(&files);
-    let kmod: Vec<_> = kmod.lines().filter(|line| !of_this_machine.lines().any(|other| other == *line)).collect();
-    assert!(kmod.len() > 10, "{kmod:#?}");
-    assert_eq!(firn, read(&[("shown.conf", &kmod.join("\n"))]).0, "{kmod:#?}");
 }

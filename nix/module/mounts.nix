@@ -20,17 +20,15 @@ let
   others = removeAttrs config.fileSystems ([ "/" ] ++ ofStore);
   keep = "boot.persistence= on the kernel command line keeps the root on a disk";
 
-  # An assertion that fails.
-  refusal = name: reason: instead: {
-    assertion = false;
-    message = "${name} is set, but ${reason}. ${instead}.";
-  };
+  refusal = import ./refusal.nix;
   fileSystem = name: "fileSystems.\"${name}\"";
 
   root = lib.optional (config.fileSystems."/".fsType or "" != "tmpfs") (
-    refusal (fileSystem "/")
-      "stage 1 makes a root in memory: what is written to it would be lost at the next boot"
-      "Remove it; ${keep}"
+    refusal {
+      name = fileSystem "/";
+      reason = "stage 1 makes a root in memory: what is written to it would be lost at the next boot";
+      instead = "Remove it; ${keep}";
+    }
   );
 
   # The store's mounts as ./boot.nix defines them, and the options that others may add.
@@ -78,8 +76,11 @@ let
     && lib.all isKnown (mount.options or [ ]);
   store = map (
     name:
-    refusal (fileSystem name) "stage 1 mounts the store from memory and would not do what it says"
-      "Remove it; netboot.firn.rwStoreSize is the size of the writable store, and ${keep}, with the writable store on it"
+    refusal {
+      name = fileSystem name;
+      reason = "stage 1 mounts the store from memory and would not do what it says";
+      instead = "Remove it; netboot.firn.rwStoreSize is the size of the writable store, and ${keep}, with the writable store on it";
+    }
   ) (lib.filter (name: !isOwn name) ofStore);
 
   # NixOS' stage 1 mounts these without neededForBoot, too, since activation reads them or writes to them (nixpkgs'
@@ -96,23 +97,31 @@ let
     ];
   needed = map (
     name:
-    refusal "${fileSystem name}${lib.optionalString (!isEarly name) ".neededForBoot"}"
-      "firn's stage 1 does not support it"
-      "Let the running system mount it${lib.optionalString (isEarly name) " at another path"}, or keep the root on a disk (boot.persistence= on the kernel command line)"
+    refusal {
+      name = fileSystem name + lib.optionalString (!isEarly name) ".neededForBoot";
+      instead = "Let the running system mount it${lib.optionalString (isEarly name) " at another path"}, or keep the root on a disk (boot.persistence= on the kernel command line)";
+    }
   ) (lib.filter (name: isEarly name || others.${name}.neededForBoot or false) (lib.attrNames others));
 
   # NixOS' stage 1 unlocks them; nothing else would.
   encrypted = map (
     name:
-    refusal "${name}.encrypted" "firn's stage 1 unlocks no disks, and nobody else would"
-      "Unlock it in the running system (environment.etc.crypttab) and name the unlocked device here"
+    refusal {
+      name = "${name}.encrypted";
+      reason = "firn's stage 1 unlocks no disks, and nobody else would";
+      instead = "Unlock it in the running system (environment.etc.crypttab) and name the unlocked device here";
+    }
   ) (
     map fileSystem (lib.filter (name: others.${name}.encrypted.enable or false) (lib.attrNames others))
     ++ lib.optional (lib.any (swap: swap.encrypted.enable or false) (optionValue [ "swapDevices" ] [ ])) "swapDevices.*"
   );
 
   resume = lib.optional (optionValue [ "boot" "resumeDevice" ] "" != "") (
-    refusal "boot.resumeDevice" "firn's stage 1 resumes no session: it would be lost" "Remove it; a system in memory cannot hibernate"
+    refusal {
+      name = "boot.resumeDevice";
+      reason = "firn's stage 1 resumes no session: it would be lost";
+      instead = "Remove it; a system in memory cannot hibernate";
+    }
   );
 in
 {

@@ -169,8 +169,8 @@ in
         description = ''
           Where the store image is in memory during the boot. With `auto` and Linux 6.8 or newer the ramdisk has a small one beside it,
           `zero-copy.cpio`. firn's own boot files load both: then the image stays where the boot loader put it, and the machine needs
-          about half as much memory to boot. With `copy`, with older kernels, and for whoever loads `initrd` alone, the kernel unpacks
-          it.
+          about half as much memory to boot. The kernel copies the image in all other cases: with `copy`, with an older kernel, or
+          if the boot loader loads only `initrd`.
         '';
       };
 

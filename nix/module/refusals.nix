@@ -139,16 +139,8 @@ in
     );
     assertions = lib.mkIf (!isVm) (
       map (
-        {
-          path,
-          used,
-          instead,
-          reason ? "firn's stage 1 does not support it",
-        }:
-        {
-          assertion = !used;
-          message = "${lib.concatStringsSep "." path} is set, but ${reason}. ${instead}.";
-        }
+        { path, ... }@option:
+        import ./refusal.nix (removeAttrs option [ "path" ] // { name = lib.concatStringsSep "." path; })
       ) refused
     );
   };

@@ -51,8 +51,8 @@ pub struct EtcOverlay {
 }
 
 impl EtcOverlay {
-    /// The links of a toplevel to the two parts. NixOS 24.11 to 25.11 has them in the place of the bootspec's keys (nixpkgs,
-    /// `nixos/modules/system/activation/top-level.nix`), and firn's module makes them for NixOS 24.05.
+    /// The two parts that links of a toplevel name. The bootspec of NixOS 24.11 to 25.11 lacks the two keys, and its toplevel has these links
+    /// (nixpkgs, `nixos/modules/system/activation/top-level.nix`). firn's module makes them for NixOS 24.05.
     #[must_use]
     pub fn linked(toplevel: &Path) -> Option<Self> {
         let target = |name| Some(fs::read_link(toplevel.join(name)).ok()?.to_str()?.to_owned());

@@ -219,7 +219,7 @@ impl UnpackTarget<'_> {
         Ok(())
     }
 
-    /// Makes room for a store image in the place of its mark.
+    /// Removes the mark of a store image and its directory, so that the image can be written at this path.
     fn remove_mark(&mut self, image: &Path) -> Result<()> {
         let mark = mark(image);
         if fs::symlink_metadata(&mark).is_ok_and(|found| found.is_file()) {

@@ -9,7 +9,7 @@ use crate::contract::place::{INITRD, ZERO_COPY};
 use crate::contract::plan::MAX_UNPACKED;
 use crate::formats::cmdline::CommandLine;
 
-/// The file of each way to boot that has the kernel command line: where a missing word is added.
+/// The place of the kernel command line for each boot loader. A missing word is added there.
 const WHERE: &str = "the line of the boot loader that names the kernel (iPXE: kernel, in netboot.ipxe; GRUB: linux; systemd-boot: options; \
     pixiecore: --cmdline; Matchbox: args)";
 

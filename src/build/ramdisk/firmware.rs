@@ -69,7 +69,7 @@ mod tests {
     use object::{Architecture, BinaryFormat, Endianness, SectionKind, write};
 
     /// A module with this text for its `.modinfo`.
-    pub fn module(modinfo: &[u8]) -> Vec<u8> {
+    fn module(modinfo: &[u8]) -> Vec<u8> {
         let mut object = write::Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
         let section = object.add_section(Vec::new(), b".modinfo".to_vec(), SectionKind::ReadOnlyData);
         object.append_section_data(section, modinfo, 1);
