@@ -10,6 +10,7 @@
     ./module/mounts.nix
     ./module/running-system.nix
     ./module/refusals.nix
+    ./module/warnings.nix
     ./module/outputs.nix
     ./module/image.nix
   ];

@@ -9,6 +9,7 @@ let
     ./checks/configuration.nix
     ./checks/outputs.nix
     ./checks/refusals.nix
+    ./checks/table.nix
   ];
   checks = lib.concatMap (part: map (name: { inherit name; } // part.${name}) (builtins.attrNames part)) parts;
 in
@@ -16,5 +17,6 @@ in
   wrong = lib.filter (check: check.actual != check.expected) checks;
   count = builtins.length checks;
   names = map (check: check.name) checks;
+  table = import ./table-text.nix { inherit lib; };
   password = (setup.config { }).systemd.services.live-password.script;
 }

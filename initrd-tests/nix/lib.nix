@@ -23,6 +23,7 @@ let
     tail
     ;
 
+  special = "\\[{()^$?*+|.}]";
   optionals = wanted: list: if wanted then list else [ ];
   optional = wanted: value: optionals wanted [ value ];
   isOption = value: isAttrs value && value._type or "" == "option";
@@ -265,6 +266,19 @@ let
     last = list: builtins.elemAt list (length list - 1);
     removePrefix =
       prefix: text: if lib.hasPrefix prefix text then builtins.substring (builtins.stringLength prefix) (-1) text else text;
+    splitString = separator: text: filter isString (builtins.split (lib.escapeRegex separator) text);
+    escapeRegex = replaceStrings (builtins.genList (at: builtins.substring at 1 special) 14) (
+      builtins.genList (at: "\\" + builtins.substring at 1 special) 14
+    );
+    setAttrByPath =
+      path: value: if path == [ ] then value else { ${head path} = lib.setAttrByPath (tail path) value; };
+    hasInfix = infix: text: length (builtins.split (lib.escapeRegex infix) text) > 1;
+    hasSuffix =
+      suffix: text:
+      let
+        start = builtins.stringLength text - builtins.stringLength suffix;
+      in
+      start >= 0 && builtins.substring start (-1) text == suffix;
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optionalAttrs = wanted: set: if wanted then set else { };
     optionalString = wanted: text: if wanted then text else "";

@@ -73,6 +73,14 @@ fn c_13_the_module_allows_kernels_without_some_of_the_modules() {
 }
 
 #[test]
+fn d_2_the_table_of_the_manual_is_the_one_that_is_tested() {
+    let table = evaluate("(import ./initrd-tests/nix/checks.nix { }).table");
+    let manual = fs::read_to_string(top().join("docs/nixos.md")).unwrap();
+    let table = format!("table.nix -->\n{}\n<!-- end -->", table.as_str().unwrap());
+    assert!(manual.contains(&table), "docs/nixos.md lacks this table:\n{table}");
+}
+
+#[test]
 fn the_flake_has_what_it_should() {
     // With a substitute for nixpkgs that only shows the arguments of the package.
     let flake = evaluate(

@@ -13,13 +13,15 @@ let
   cfg = config.netboot.firn;
   kernelAtLeast = config.boot.kernelPackages.kernel.kernelAtLeast or (_: false);
 
-  # As mount(8) does it, the last size counts.
-  sizes = lib.filter (lib.hasPrefix "size=") (config.fileSystems."/nix/.rw-store".options or [ ]);
-  rwStoreSize =
-    if cfg.rwStoreSize != null || sizes == [ ] then
-      cfg.rwStoreSize
-    else
-      lib.removePrefix "size=" (lib.last sizes);
+  # The size of a file system in memory: that of firn's option, or else that of `options`. As mount(8) does it, the last one counts.
+  sizeOf =
+    mountPoint: size:
+    let
+      sizes = lib.filter (lib.hasPrefix "size=") (config.fileSystems.${mountPoint}.options or [ ]);
+    in
+    if size != null || sizes == [ ] then size else lib.removePrefix "size=" (lib.last sizes);
+  rwStoreSize = sizeOf "/nix/.rw-store" cfg.rwStoreSize;
+  rootSize = sizeOf "/" cfg.rootSize;
 
   immutableEtc =
     optionValue [ "system" "etc" "overlay" "enable" ] false
@@ -96,7 +98,7 @@ in
       ]
       ++ lib.optional (cfg.register != "prebuilt") "firn.register=${cfg.register}"
       ++ lib.optional (rwStoreSize != null) "firn.rw-store.size=${rwStoreSize}"
-      ++ lib.optional (cfg.rootSize != null) "firn.root.size=${cfg.rootSize}"
+      ++ lib.optional (rootSize != null) "firn.root.size=${rootSize}"
       ++ lib.optional immutableEtc "firn.etc=immutable"
     );
   };

@@ -17,6 +17,7 @@ in
     image.extension = "tar.zst";
     image.filePath = "tarball/${config.image.fileName}";
     system.nixos.tags = [ "kexec" ];
-    system.build.image = config.system.build.kexecTarball;
+    # nixos-generators' kexec format has one of its own.
+    system.build.image = lib.mkDefault config.system.build.kexecTarball;
   };
 }

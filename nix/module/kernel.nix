@@ -43,6 +43,12 @@ in
   config = {
     assertions = lib.mkIf (!isVm) (
       [
+        (import ./refusal.nix {
+          name = "boot.kernel.enable = false";
+          used = !optionValue [ "boot" "kernel" "enable" ] true;
+          reason = "every output has a kernel";
+          instead = "Remove it";
+        })
         {
           assertion = kernelAtLeast "5.6";
           message = "The kernel of boot.kernelPackages (${version}) is too old: firn's stage 1 needs Linux 5.6 or newer. Use a newer one.";

@@ -116,6 +116,15 @@ let
     ++ lib.optional (lib.any (swap: swap.encrypted.enable or false) (optionValue [ "swapDevices" ] [ ])) "swapDevices.*"
   );
 
+  # It would have systemd's stage 1 look for a root on a disk.
+  discovered = lib.optional (optionValue [ "boot" "initrd" "systemd" "root" ] null == "gpt-auto") (
+    refusal {
+      name = "boot.initrd.systemd.root = \"gpt-auto\"";
+      reason = "stage 1 makes a root in memory: what is written to it would be lost at the next boot";
+      instead = "Remove it; ${keep}";
+    }
+  );
+
   resume = lib.optional (optionValue [ "boot" "resumeDevice" ] "" != "") (
     refusal {
       name = "boot.resumeDevice";
@@ -125,5 +134,5 @@ let
   );
 in
 {
-  config.assertions = lib.mkIf (!isVm) (root ++ store ++ needed ++ encrypted ++ resume);
+  config.assertions = lib.mkIf (!isVm) (root ++ discovered ++ store ++ needed ++ encrypted ++ resume);
 }

@@ -22,10 +22,18 @@ rec {
     else
       default;
 
-  # The definitions of an option, except those in nixpkgs itself. A default has the file that declares the option.
+  # The definitions of an option, except those in nixpkgs itself, and those of nixos-images, whose work firn's stage 1 does
+  # (src/boot/files/of_nixos_images.rs). A default has the file that declares the option.
   byOthers =
+    let
+      isKnown =
+        file:
+        lib.hasPrefix (toString modulesPath) file
+        || lib.hasSuffix "/nix/restore-remote-access.nix" file
+        || lib.hasSuffix "/nix/kexec-installer/module.nix" file;
+    in
     path:
-    lib.filter (definition: !lib.hasPrefix (toString modulesPath) (toString definition.file)) (
+    lib.filter (definition: !isKnown (toString definition.file)) (
       (lib.attrByPath path { } options).definitionsWithLocations or [ ]
     );
 

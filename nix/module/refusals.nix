@@ -1,5 +1,5 @@
 # Assertions: options of NixOS' stage 1 that firn-init does not support, one that a store in memory makes useless, and what to use
-# instead.
+# instead. What loses nothing is in ./warnings.nix.
 {
   lib,
   modulesPath,
@@ -29,7 +29,7 @@ let
       };
       notEmpty = path: instead: {
         inherit path instead;
-        used = !lib.elem (optionValue path "") [ "" { } [ ] ];
+        used = !lib.elem (optionValue path null) [ null "" { } [ ] ];
       };
       # What NixOS itself puts into its stage 1 is for its own tools. What others add would be lost.
       added = instead: path: {
@@ -92,13 +92,23 @@ let
       network = "Configure the network of the running system (networking.*, systemd.network.*)";
     in
     [
-      (notEmpty [ "boot" "initrd" "luks" "devices" ]
-        "Unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)"
-      )
+      (added "Unlock disks in the running system (environment.etc.crypttab, or cryptsetup in a service)" [
+        "luks"
+        "devices"
+      ])
       (enabledByOthers [ "boot" "initrd" "services" "lvm" "enable" ] "Set services.lvm.enable, for the running system")
       (enabled [ "boot" "initrd" "network" "enable" ] network)
       (enabled [ "boot" "initrd" "systemd" "network" "enable" ] network)
       (enabled [ "boot" "initrd" "network" "ssh" "enable" ] "Set services.openssh.enable, for the running system")
+      (enabled [ "boot" "initrd" "network" "openvpn" "enable" ] "Set services.openvpn.servers, for the running system")
+      (notEmpty [ "boot" "iscsi-initiator" "name" ]
+        "Set services.openiscsi, for disks of the running system; the system itself is in memory"
+      )
+      (enabled [ "boot" "uvesafb" "enable" ]
+        "Name the driver of the graphics card in boot.initrd.kernelModules"
+      )
+      (enabled [ "testing" "initrdBackdoor" ] "Set netboot.firn.rescueShell, and boot.debug1 on the kernel command line"
+      )
       (enabled [ "boot" "initrd" "clevis" "enable" ] unlock)
       (enabled [ "boot" "initrd" "unl0kr" "enable" ] unlock)
       (enabled [ "boot" "initrd" "systemd" "repart" "enable" ] "Set systemd.repart.enable, for the running system")
@@ -131,12 +141,6 @@ let
 in
 {
   config = {
-    warnings = lib.mkIf (!isVm) (
-      lib.optional (optionValue [ "boot" "plymouth" "enable" ] false)
-        "boot.plymouth.enable is set, and firn's stage 1 shows no splash: the screen is black until the running system starts it. Without quiet in boot.kernelParams it shows the log."
-      ++ lib.optional (!lib.elem (optionValue [ "boot" "initrd" "systemd" "emergencyAccess" ] false) [ false null ])
-        "boot.initrd.systemd.emergencyAccess has no effect on firn's stage 1: netboot.firn.rescueShell is its shell."
-    );
     assertions = lib.mkIf (!isVm) (
       map (
         { path, ... }@option:

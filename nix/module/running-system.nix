@@ -1,20 +1,8 @@
 # Units and settings of the running system.
-{
-  lib,
-  modulesPath,
-  options,
-  pkgs,
-  ...
-}:
+{ lib, pkgs, ... }:
 
-let
-  inherit (import ./nixpkgs.nix { inherit lib modulesPath options; }) isVm;
-in
 {
   config = {
-    # firn-init has already registered the store.
-    systemd.services.register-nix-paths = lib.mkIf (!isVm) { enable = lib.mkDefault false; };
-
     # netboot.nix does this in postBootCommands. The unit runs before a login is possible.
     systemd.services.live-password = {
       description = "Root's password from the kernel command line";

@@ -26,9 +26,9 @@ fn rule() -> String {
 }
 
 /// Keeps a guard that was not lifted, in the root of this process, unless the system registers the store itself: by nixpkgs' unit
-/// `register-nix-paths.service`, which is a link to a device if it is masked.
+/// `register-nix-paths.service`, which is wanted by `sysinit.target`, and a link to a device if it is masked.
 pub fn keep(toplevel: &str) {
-    let unit = format!("{toplevel}/etc/systemd/system/register-nix-paths.service");
+    let unit = format!("{toplevel}/etc/systemd/system/sysinit.target.wants/register-nix-paths.service");
     if fs::symlink_metadata(GUARD).is_err() || fs::metadata(unit).is_ok_and(|unit| unit.is_file()) {
         return;
     }
@@ -94,13 +94,19 @@ mod tests {
             assert!(!kept());
             set();
             assert!(kept());
-            let units = Path::new("/system/etc/systemd/system");
-            make_directory(units).unwrap();
-            symlink("/dev/null", units.join("register-nix-paths.service")).unwrap();
+            let (unit, wants) = (
+                Path::new("/system/etc/systemd/system/register-nix-paths.service"),
+                Path::new("/system/etc/systemd/system/sysinit.target.wants"),
+            );
+            make_directory(wants).unwrap();
+            fs::write(unit, "").unwrap();
+            // Nothing starts it.
             assert!(kept());
-            fs::remove_file(units.join("register-nix-paths.service")).unwrap();
-            fs::write(units.join("register-nix-paths.service"), "").unwrap();
+            symlink("../register-nix-paths.service", wants.join("register-nix-paths.service")).unwrap();
             assert!(!kept());
+            fs::remove_file(unit).unwrap();
+            symlink("/dev/null", unit).unwrap();
+            assert!(kept());
         });
     }
 }

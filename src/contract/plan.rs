@@ -31,7 +31,7 @@ pub const FILES: &str = "/firn/root";
 /// Directories below [`FILES`] that every ramdisk has, each after the directory above it. The kernel drops a file whose directory is
 /// missing, and a boot loader such as iPXE adds files without directories. Stage 1 makes them in the root only for the files in them.
 /// They are few, because every boot looks into them.
-pub const FILE_DIRECTORIES: [&str; 10] = [
+pub const FILE_DIRECTORIES: [&str; 11] = [
     "/etc",
     "/etc/nix",
     "/etc/ssh",
@@ -40,6 +40,7 @@ pub const FILE_DIRECTORIES: [&str; 10] = [
     "/etc/systemd/system",
     "/root",
     "/root/.ssh",
+    "/root/network",
     "/var",
     "/var/lib",
 ];

@@ -208,16 +208,9 @@ in
             fsType = "9p";
             neededForBoot = true;
           };
-          systemd.services.register-nix-paths.script = "nix-store --load-db";
         };
       in
-      [
-        (complaints vm)
-        vm.systemd.services.register-nix-paths
-      ];
-    expected = [
-      [ ]
-      { script = "nix-store --load-db"; }
-    ];
+      complaints vm;
+    expected = [ ];
   };
 }

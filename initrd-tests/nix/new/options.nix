@@ -16,6 +16,7 @@ in
       enable = flag false;
       mutable = flag true;
     };
+    systemd.sysusers.enable = flag false;
     boot.initrd.allowMissingModules = flag false;
     # Enabled by default if stage 1 is systemd's, which is the default.
     boot.initrd.services.lvm.enable = flag true;

@@ -21,6 +21,7 @@ in
       preDeviceCommands = lines;
       preLVMCommands = lines;
       postDeviceCommands = lines;
+      postResumeCommands = lines;
       postMountCommands = lines;
       preFailCommands = lines;
     };

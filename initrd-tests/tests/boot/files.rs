@@ -132,6 +132,30 @@ fn a_7_a_file_without_its_directories_arrives() {
 }
 
 #[test]
+fn d_3_what_kexec_run_of_nixos_images_appends_is_where_its_own_stage_1_puts_it() {
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = with_appended(
+        &LINUX_6_1,
+        work.path(),
+        "mkdir -p ssh firn/root && echo key > ssh/authorized_keys && echo host > ssh/ssh_host_rsa_key && \
+         chmod 600 ssh/ssh_host_rsa_key && echo public > ssh/ssh_host_rsa_key.pub && echo 5ca1ab1e > machine-id && \
+         for file in addrs routes-v4 routes-v6; do echo '[]' > $file.json; done && \
+         echo 'cd /; stat --format \"%a %n\" etc/machine-id etc/ssh etc/ssh/* root/.ssh root/.ssh/* root/network/*' > firn/root/firn-test",
+    );
+    machine.append("probe=host");
+    let report = boot(&machine).unwrap();
+    let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert_eq!(
+        script.stdout,
+        "644 etc/machine-id\n755 etc/ssh\n600 etc/ssh/ssh_host_rsa_key\n644 etc/ssh/ssh_host_rsa_key.pub\n700 root/.ssh\n\
+         644 root/.ssh/authorized_keys\n644 root/network/addrs.json\n644 root/network/routes-v4.json\n\
+         644 root/network/routes-v6.json\n",
+        "{script:#?}"
+    );
+    assert_eq!(warnings(&report), [""; 0]);
+}
+
+#[test]
 fn a_7_an_overlay_for_etc_takes_files_where_it_has_links_into_the_store() {
     let (work, fixture) = (tempfile::tempdir().unwrap(), &systemd::NIXOS_INIT);
     let script = "mkdir -p firn/root/etc/systemd/system firn/root/etc/nix && echo of-host > firn/root/etc/nix/machines && \

@@ -10,6 +10,7 @@
 mod directory;
 mod modes;
 mod node;
+mod of_others;
 mod of_system;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub fn copy_secrets() {
 ///
 /// As for [`NewRoot::inside`].
 pub fn copy(root: &NewRoot, _etc: &InPlace, system: &System) -> Result<()> {
+    of_others::adopt();
     // Activation puts nothing into an overlay for /etc.
     let toplevel = system.toplevel.as_deref().filter(|_| system.config.etc_overlay.is_none());
     copy_from(FILES, Some(root), toplevel)
