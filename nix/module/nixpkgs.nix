@@ -22,15 +22,18 @@ rec {
     else
       default;
 
-  # The definitions of an option, except those in nixpkgs itself, and those of nixos-images, whose work firn's stage 1 does
-  # (src/boot/files/of_nixos_images.rs). A default has the file that declares the option.
+  # The definitions of an option, except those in nixpkgs itself, and those of nixos-images and nixos-generators, whose work firn's stage 1
+  # does (src/boot/files/of_others.rs). A default has the file that declares the option.
   byOthers =
     let
       isKnown =
         file:
         lib.hasPrefix (toString modulesPath) file
-        || lib.hasSuffix "/nix/restore-remote-access.nix" file
-        || lib.hasSuffix "/nix/kexec-installer/module.nix" file;
+        || lib.any (name: lib.hasSuffix name file) [
+          "/nix/restore-remote-access.nix"
+          "/nix/kexec-installer/module.nix"
+          "/formats/kexec.nix"
+        ];
     in
     path:
     lib.filter (definition: !isKnown (toString definition.file)) (

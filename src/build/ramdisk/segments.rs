@@ -266,7 +266,7 @@ mod tests {
             list("zstd --decompress | cpio --list --quiet", &ramdisk[..second - zeros.min(3)]),
             "bin\nbin/busybox\nbin/sh\ndev\ndev/console\ndev/null\nfirn\nfirn/plan.json\nfirn/root\nfirn/root/etc\nfirn/root/etc/nix\n\
              firn/root/etc/ssh\nfirn/root/etc/systemd\nfirn/root/etc/systemd/network\nfirn/root/etc/systemd/system\nfirn/root/root\n\
-             firn/root/root/.ssh\nfirn/root/var\nfirn/root/var/lib\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
+             firn/root/root/.ssh\nfirn/root/root/network\nfirn/root/var\nfirn/root/var/lib\ninit\nlib\nlib/modules\nlib/modules/6.9\n\
              lib/modules/6.9/loop.ko\n"
         );
         assert_eq!(list("cpio --list --quiet", &ramdisk[second..]), "nix-store.squashfs\n");
