@@ -3,8 +3,10 @@
 use crate::boot::console::kmsg;
 use crate::boot::kernel::mount::make_directory;
 use anyhow::{Context, Result};
+use rustix::fs::symlink;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+use std::ffi::CStr;
 use std::fmt;
 use sys_mount::{Mount, MountFlags};
 
@@ -42,6 +44,15 @@ impl fmt::Display for Pseudo {
     }
 }
 
+/// Symlinks to open files, by which shells find them: `exec > >(tee ...)` of NixOS' stage 2 takes `/dev/fd` (nixpkgs,
+/// `nixos/modules/system/boot/stage-1-init.sh`).
+const LINKS: [(&CStr, &CStr); 4] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+];
+
 /// Shows that the pseudo file systems are mounted. The running system gets the same mounts.
 pub struct Early {
     /// The mount points of [`TABLE`], without those below another mount point.
@@ -59,7 +70,7 @@ pub fn prepare() -> Result<Early> {
     Ok(early)
 }
 
-/// Mounts the pseudo file systems of [`TABLE`].
+/// Mounts the pseudo file systems of [`TABLE`], and makes [`LINKS`].
 ///
 /// # Errors
 ///
@@ -75,6 +86,10 @@ pub fn mount() -> Result<Early> {
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
             Err(error) => return Err(error).context(entry.to_string()),
         }
+    }
+    for (target, link) in LINKS {
+        // After a failed boot that is tried again they are there.
+        symlink(target, link).unwrap_or_default();
     }
     let mounts = TABLE.iter().map(|entry| entry.target).filter(|target| target.matches('/').count() == 1).collect();
     Ok(Early { mounts })

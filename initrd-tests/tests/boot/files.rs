@@ -156,6 +156,18 @@ fn d_3_what_kexec_run_of_nixos_images_appends_is_where_its_own_stage_1_puts_it()
 }
 
 #[test]
+fn d_6_shells_of_stage_2_find_their_open_files() {
+    // Nothing but stage 1 makes these links in this system.
+    let work = tempfile::tempdir().unwrap();
+    let script = "mkdir -p firn/root && echo 'cat <(echo substituted); readlink /dev/std*' > firn/root/firn-test";
+    let mut machine = with_appended(&LINUX_6_1, work.path(), script);
+    machine.append("probe=host");
+    let report = boot(&machine).unwrap();
+    let [script] = report.commands.as_slice() else { panic!("{:#?}", report.commands) };
+    assert_eq!(script.stdout, "substituted\n/proc/self/fd/2\n/proc/self/fd/0\n/proc/self/fd/1\n", "{script:#?}");
+}
+
+#[test]
 fn a_7_an_overlay_for_etc_takes_files_where_it_has_links_into_the_store() {
     let (work, fixture) = (tempfile::tempdir().unwrap(), &systemd::NIXOS_INIT);
     let script = "mkdir -p firn/root/etc/systemd/system firn/root/etc/nix && echo of-host > firn/root/etc/nix/machines && \
